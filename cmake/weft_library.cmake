@@ -1,0 +1,27 @@
+# weft_library(<folder> LINKS ... PRIVATE_LINKS ...): the target weft::<folder> of the sources below the current folder.
+find_program(WEFT_CCACHE ccache)
+if(WEFT_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${WEFT_CCACHE})
+endif()
+
+add_library(weft_options INTERFACE)
+target_compile_options(weft_options INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -ffunction-sections -fdata-sections
+  -ffp-contract=off) # so that a value does not depend on which kernel the compiler fused a multiply-add in
+target_link_options(weft_options INTERFACE -Wl,--gc-sections)
+if(WEFT_LINKER)
+  target_link_options(weft_options INTERFACE -fuse-ld=${WEFT_LINKER})
+endif()
+if(WEFT_SANITIZE)
+  target_compile_options(weft_options INTERFACE -fsanitize=${WEFT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(weft_options INTERFACE -fsanitize=${WEFT_SANITIZE})
+endif()
+
+function(weft_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINKS;PRIVATE_LINKS")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  add_library(weft_${name} STATIC ${sources})
+  add_library(weft::${name} ALIAS weft_${name})
+  target_include_directories(weft_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(weft_${name} PUBLIC ${arg_LINKS} PRIVATE ${arg_PRIVATE_LINKS} $<BUILD_INTERFACE:weft_options>)
+endfunction()

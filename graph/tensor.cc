@@ -1,0 +1,259 @@
+#include "graph/tensor.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <system_error>
+
+namespace weft {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kPadding = 64;
+
+std::shared_ptr<std::byte> allocate_strings(std::size_t count) {
+  auto strings = std::make_shared<std::vector<std::string>>(count);
+  auto* first = reinterpret_cast<std::byte*>(strings->data());
+  return {std::move(strings), first};
+}
+
+std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
+  const std::size_t total = (count + kPadding + kAlignment - 1) / kAlignment * kAlignment;
+  auto* memory = static_cast<std::byte*>(
+      ::operator new(total, std::align_val_t{kAlignment}, std::nothrow));
+  if (memory == nullptr) fail(ErrorCode::kInvalidArgument, "cannot allocate {} bytes", total);
+  std::memset(memory + count, 0, total - count);
+  return {memory, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); }};
+}
+
+std::size_t bytes_needed(DType dtype, std::int64_t count) {
+  if (dtype == DType::kI4 || dtype == DType::kU4) return static_cast<std::size_t>((count + 1) / 2);
+  const std::size_t size = element_size(dtype);
+  if (static_cast<std::uint64_t>(count) > (std::uint64_t{1} << 60) / size) {
+    fail(ErrorCode::kInvalidModel, "a tensor of {} elements is too large", count);
+  }
+  return static_cast<std::size_t>(count) * size;
+}
+
+}  // namespace
+
+std::int64_t element_count(std::span<const std::int64_t> shape) {
+  constexpr std::int64_t kLimit = std::int64_t{1} << 62;
+  std::int64_t nonzero = 1;
+  bool empty = false;
+  for (const std::int64_t extent : shape) {
+    if (extent < 0) fail(ErrorCode::kInvalidModel, "negative extent in shape {}", to_string(shape));
+    if (extent == 0) {
+      empty = true;
+    } else if (nonzero > kLimit / extent) {
+      fail(ErrorCode::kInvalidModel, "shape {} has too many elements", to_string(shape));
+    } else {
+      nonzero *= extent;
+    }
+  }
+  return empty ? 0 : nonzero;
+}
+
+Extents row_major_strides(std::span<const std::int64_t> shape) {
+  Extents strides(shape.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= shape[i];
+  }
+  return strides;
+}
+
+std::string to_string(std::span<const std::int64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+Tensor Tensor::uninitialized(DType dtype, Extents shape) {
+  Tensor result;
+  result.dtype_ = dtype;
+  result.size_ = element_count(shape);
+  result.shape_ = std::move(shape);
+  result.writable_ = true;
+  result.bytes_ = dtype == DType::kString ? allocate_strings(static_cast<std::size_t>(result.size_))
+                                          : allocate_bytes(bytes_needed(dtype, result.size_));
+  return result;
+}
+
+Tensor Tensor::zeros(DType dtype, Extents shape) {
+  Tensor result = uninitialized(dtype, std::move(shape));
+  if (dtype != DType::kString) std::memset(result.bytes_.get(), 0, result.byte_size());
+  return result;
+}
+
+Tensor Tensor::share(DType dtype, Extents shape, std::shared_ptr<const std::byte> bytes,
+                     std::size_t byte_count) {
+  Tensor result =
+      wrap(dtype, std::move(shape), std::const_pointer_cast<std::byte>(std::move(bytes)), byte_count);
+  result.writable_ = false;
+  return result;
+}
+
+Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes,
+                    std::size_t byte_count) {
+  if (dtype == DType::kString) fail(ErrorCode::kInternal, "string tensors cannot share raw bytes");
+  Tensor result;
+  result.dtype_ = dtype;
+  result.size_ = element_count(shape);
+  result.shape_ = std::move(shape);
+  result.writable_ = true;
+  result.bytes_ = std::move(bytes);
+  if (bytes_needed(dtype, result.size_) > byte_count) {
+    fail(ErrorCode::kInvalidModel, "{} bytes do not hold {}{}", byte_count, to_string(dtype),
+         to_string(result.shape_));
+  }
+  return result;
+}
+
+Tensor Tensor::full(DType dtype, Extents shape, double value) {
+  Tensor result = uninitialized(dtype, std::move(shape));
+  visit_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, std::string>) {
+      fail(ErrorCode::kInternal, "a string tensor cannot be filled with a number");
+    } else {
+      T converted;
+      if constexpr (std::is_arithmetic_v<T>) {
+        converted = static_cast<T>(value);
+      } else {
+        converted = T(static_cast<float>(value));
+      }
+      for (T& element : result.mutable_data<T>()) element = converted;
+    }
+  });
+  return result;
+}
+
+std::size_t Tensor::byte_size() const { return bytes_needed(dtype_, size_); }
+
+std::span<const std::byte> Tensor::bytes() const {
+  if (dtype_ == DType::kString) fail(ErrorCode::kInternal, "string tensors have no raw bytes");
+  return {bytes_.get(), byte_size()};
+}
+
+std::span<std::byte> Tensor::mutable_bytes() {
+  if (dtype_ == DType::kString) fail(ErrorCode::kInternal, "string tensors have no raw bytes");
+  if (!writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
+  return {bytes_.get(), byte_size()};
+}
+
+void Tensor::check_access(DType wanted, bool write) const {
+  if (wanted != dtype_) {
+    fail(ErrorCode::kInternal, "a tensor of {} read as {}", to_string(dtype_), to_string(wanted));
+  }
+  if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
+  if (dtype_ != DType::kString &&
+      reinterpret_cast<std::uintptr_t>(bytes_.get()) % element_size(dtype_) != 0) {
+    fail(ErrorCode::kInternal, "misaligned tensor of {}", to_string(dtype_));
+  }
+}
+
+double Tensor::item() const {
+  if (size_ != 1) {
+    fail(ErrorCode::kInvalidArgument, "one element wanted, shape {} given", to_string(shape_));
+  }
+  return visit_dtype(dtype_, [&](auto tag) -> double {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, std::string>) {
+      fail(ErrorCode::kInvalidArgument, "a number wanted, a string given");
+    } else if constexpr (std::is_arithmetic_v<T>) {
+      return static_cast<double>(data<T>()[0]);
+    } else {
+      return static_cast<double>(static_cast<float>(data<T>()[0]));
+    }
+  });
+}
+
+std::vector<std::int64_t> Tensor::to_ints() const {
+  if (!is_integer(dtype_) && dtype_ != DType::kBool) {
+    fail(ErrorCode::kInvalidArgument, "integers wanted, {} given", to_string(dtype_));
+  }
+  return visit_dtype(dtype_, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    std::vector<std::int64_t> result;
+    if constexpr (std::is_integral_v<T>) {
+      const std::span<const T> values = data<T>();
+      result.reserve(values.size());
+      for (const T value : values) result.push_back(static_cast<std::int64_t>(value));
+    }
+    return result;
+  });
+}
+
+Tensor Tensor::reshaped(Extents shape) const {
+  if (element_count(shape) != size_) {
+    fail(ErrorCode::kInvalidArgument, "shape {} cannot become {}", to_string(shape_),
+         to_string(shape));
+  }
+  Tensor result = *this;
+  result.shape_ = std::move(shape);
+  return result;
+}
+
+Tensor Tensor::clone() const {
+  Tensor result = uninitialized(dtype_, shape_);
+  if (dtype_ == DType::kString) {
+    const auto from = data<std::string>();
+    const auto to = result.mutable_data<std::string>();
+    for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i];
+  } else if (size_ > 0) {
+    std::memcpy(result.bytes_.get(), bytes_.get(), byte_size());
+  }
+  return result;
+}
+
+Tensor Tensor::aligned() const {
+  const std::size_t size = dtype_ == DType::kString ? 1 : element_size(dtype_);
+  if (size == 0 || reinterpret_cast<std::uintptr_t>(bytes_.get()) % size == 0) return *this;
+  return clone();
+}
+
+bool Tensor::identical(const Tensor& other) const {
+  if (dtype_ != other.dtype_ || shape_ != other.shape_) return false;
+  if (size_ == 0) return true;
+  if (dtype_ == DType::kString) {
+    const auto a = data<std::string>();
+    const auto b = other.data<std::string>();
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (a[i] != b[i]) return false;
+    }
+    return true;
+  }
+  return std::memcmp(bytes_.get(), other.bytes_.get(), byte_size()) == 0;
+}
+
+MappedFile map_file(const std::string& path) {
+  const auto system_message = [](int code) { return std::generic_category().message(code); };
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail(ErrorCode::kIo, "cannot open {}: {}", path, system_message(errno));
+  struct Closer {
+    int descriptor;
+    ~Closer() { ::close(descriptor); }
+  } closer{descriptor};
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0) {
+    fail(ErrorCode::kIo, "cannot read {}: {}", path, system_message(errno));
+  }
+  if (!S_ISREG(status.st_mode)) fail(ErrorCode::kIo, "{} is not a regular file", path);
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return {std::make_shared<std::byte>(), 0};
+  void* memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (memory == MAP_FAILED) {
+    fail(ErrorCode::kIo, "cannot map {}: {}", path, system_message(errno));
+  }
+  auto* bytes = static_cast<std::byte*>(memory);
+  return {std::shared_ptr<const std::byte>(
+              bytes, [size](const std::byte* p) { ::munmap(const_cast<std::byte*>(p), size); }),
+          size};
+}
+
+}  // namespace weft

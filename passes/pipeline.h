@@ -1,0 +1,63 @@
+// Graph optimization: what to run, and the report of what happened.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace weft {
+
+struct NearMiss {
+  std::string node;    // name of the node (of the imported file) the rule was tried at
+  std::string source;  // line of the exported program, when known
+  std::string reason;  // "Add: epsilon is not a known constant"
+  int depth = 0;       // how many pattern nodes had matched
+};
+
+struct RuleReport {
+  std::string name;
+  int applied = 0;
+  std::vector<NearMiss> near_misses;  // deepest first, at most 5
+};
+
+struct PassReport {
+  std::vector<RuleReport> rules;  // in pipeline order, every rule that ran, those with 0 included
+  int ops_before = 0;
+  int ops_after = 0;
+};
+
+struct PassOptions {
+  // Names of the passes to run, in order; see default_passes().
+  std::vector<std::string> passes;
+  // verify() after every rewrite (always after every pass).
+  bool verify_rewrites = false;
+};
+
+// Names of all passes, and of those that run by default ("all"), in order.
+std::vector<std::string> all_passes();
+std::vector<std::string> default_passes();
+// "all", "none", or a comma-separated list; Error kInvalidArgument naming the closest pass.
+std::vector<std::string> parse_pass_list(std::string_view text);
+
+// Rewrites graph in place (subgraphs included). The graph's interface (names, order and dtypes of
+// inputs and outputs) is kept. Error kInternal when a rule breaks the graph.
+PassReport optimize(Graph& graph, const PassOptions& options = {default_passes(), false});
+
+// Turns (past input, present output) pairs, where present = Concat(past, new) along the axis of time,
+// into states, and pairs that pass through unchanged likewise. For decode loops; not in "all".
+// pairs: names of (input, output). Returns how many became states.
+int lift_cache_states(Graph& graph,
+                      const std::vector<std::pair<std::string, std::string>>& pairs);
+
+// What `weft explain` counts.
+struct FusionCounts {
+  int attention_cores = 0, attention_fused = 0;  // softmax-attention sites; fused or arrived as one op
+  int norms = 0, norms_fused = 0;                // LayerNorm and RMSNorm sites
+  int qkv = 0, qkv_fused = 0;                    // projections feeding one attention; computed by one Linear
+  int softmax_left = 0;
+};
+FusionCounts count_fusions(const Graph& graph);
+
+}  // namespace weft

@@ -1,0 +1,46 @@
+// A compiled graph, shared and immutable.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "passes/pipeline.h"
+
+namespace weft::runtime {
+
+struct CompileOptions {
+  std::vector<std::string> passes = default_passes();
+  // (past input, present output) names to keep inside sessions, see lift_cache_states().
+  std::vector<std::pair<std::string, std::string>> states;
+  // false: reference kernels only (the oracle of tests).
+  bool fast_kernels = true;
+};
+
+// An optimized graph with its weights packed for the kernels chosen. Immutable: any number of sessions
+// on any number of threads share one without a lock.
+class Model {
+ public:
+  // Optimizes, chooses kernels and packs weights. Errors of passes and backends.
+  static std::shared_ptr<const Model> compile(Graph graph, const CompileOptions& options = {});
+  // import_onnx() + compile(); errors carry the file as a frame.
+  static std::shared_ptr<const Model> load(const std::filesystem::path& path,
+                                           const CompileOptions& options = {});
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const Graph& graph() const;  // after optimization
+  const PassReport& report() const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weft::runtime

@@ -1,0 +1,49 @@
+// One request: buffers, kernels bound to shapes, and cache states.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/model.h"
+#include "runtime/thread_pool.h"
+
+namespace weft::runtime {
+
+// Cheap to make; not thread-safe itself: one thread at a time. Sessions of one model are independent.
+// The first run with a new set of input shapes binds (dims evaluated, kernels reshaped, memory laid
+// out); later ones with those shapes do not.
+class Session {
+ public:
+  // pool: shared with the caller, or a new one sized by available_cpus().
+  explicit Session(std::shared_ptr<const Model> model, std::shared_ptr<ThreadPool> pool = nullptr);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  const Model& model() const;
+
+  // inputs by name. Missing inputs take their default; Error kInvalidArgument for a missing one
+  // without default, an unknown name (with a suggestion), a wrong dtype, rank or extent, or extents
+  // that contradict each other. Returns the outputs in the order of Graph::outputs(); they own their
+  // bytes. States move on by one run.
+  std::vector<Tensor> run(const std::map<std::string, Tensor, std::less<>>& inputs);
+
+  // --- States (models compiled with CompileOptions::states) --------------------------------------
+  // Empties every state. batch: rows that the next run will have.
+  void reset_states(std::int64_t batch);
+  // Row r of every state becomes what row parents[r] was (beam search; also grows or shrinks the
+  // batch). Rows are shared, not copied, until written.
+  void reorder_states(std::span<const std::int64_t> parents);
+  // Sets a state to a tensor [B, H, P, D] (caches that another model computed: cross-attention).
+  void set_state(std::string_view name, const Tensor& value);
+  Tensor state(std::string_view name) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weft::runtime
