@@ -19,7 +19,7 @@ namespace weft {
 using Bindings = std::map<std::string, std::int64_t, std::less<>>;
 
 // An integer polynomial in canonical form over symbols ("B", "S") and over atoms floordiv(a, b),
-// mod(a, b), min(a, b), max(a, b) of other polynomials. Equal polynomials compare equal; unequal ones
+// min(a, b), max(a, b) of other polynomials; mod(a, b) is a - b * floordiv(a, b). Equal polynomials compare equal; unequal ones
 // may still have equal values. A value type: cheap to copy, immutable, safe to share between threads.
 // Constant arithmetic that would overflow 64 bits throws Error kInvalidModel. Coefficients and terms
 // are bounded (64 terms); an expression that grows past it throws kUnsupported.
@@ -69,6 +69,8 @@ class Dim {
   // ([A-Za-z_][A-Za-z0-9_.]*) prints in double quotes. parse() reads back what to_string() wrote.
   std::string to_string() const;
   static Dim parse(std::string_view text);  // Error kInvalidArgument with the position
+  // A symbol's name as to_string() writes it: bare or quoted.
+  static std::string symbol_text(std::string_view name);
 
  private:
   struct Poly;

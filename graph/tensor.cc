@@ -10,6 +10,8 @@
 #include <new>
 #include <system_error>
 
+#include <fmt/ranges.h>
+
 namespace weft {
 namespace {
 
