@@ -27,6 +27,8 @@ class ThreadPool {
   void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
   // Null for one thread; for XNNPACK.
   pthreadpool* native() const { return pool_; }
+  // Lets the threads sleep: between regions they spin for a moment, waiting for the next one.
+  void rest();
 
  private:
   int threads_;

@@ -1,0 +1,319 @@
+// Elementwise functions of two or more tensors, with broadcasting.
+#include <cmath>
+
+#include "ops/families.h"
+#include "ops/shape_util.h"
+
+namespace weft {
+namespace {
+
+// out = f(a, b), all of type T.
+template <class T, class F>
+void apply(const Tensor& a, const Tensor& b, Tensor& out, const F& f) {
+  const T* x = a.data<T>().data();
+  const T* y = b.data<T>().data();
+  T* z = out.mutable_data<T>().data();
+  const Extents& shape = out.shape();
+  const std::array<Extents, 3> strides = {broadcast_strides(a.shape(), shape),
+                                          broadcast_strides(b.shape(), shape),
+                                          row_major_strides(shape)};
+  const std::int64_t length = shape.empty() ? 1 : shape.back();
+  const std::int64_t step_x = shape.empty() ? 0 : strides[0].back();
+  const std::int64_t step_y = shape.empty() ? 0 : strides[1].back();
+  for_each_row<3>(shape, strides, [&](const std::array<std::int64_t, 3>& at) {
+    for (std::int64_t i = 0; i < length; ++i) {
+      z[at[2] + i] = f(x[at[0] + i * step_x], y[at[1] + i * step_y]);
+    }
+  });
+}
+
+// F has operator()(T, T) for float, double and the integer types.
+template <class F>
+void numeric_kernel(const Tensor& a, const Tensor& b, Tensor& out, std::string_view op) {
+  visit_dtype(a.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+      apply<T>(a, b, out, [](T x, T y) {
+        return T(static_cast<float>(F()(static_cast<float>(x), static_cast<float>(y))));
+      });
+    } else if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      apply<T>(a, b, out, [](T x, T y) { return static_cast<T>(F()(x, y)); });
+    } else {
+      fail(ErrorCode::kInvalidModel, "{} of {}", op, to_string(a.dtype()));
+    }
+  });
+}
+
+void check_same_dtype(const Tensor& a, const Tensor& b) {
+  if (a.dtype() != b.dtype()) {
+    fail(ErrorCode::kInvalidModel, "dtypes {} and {} differ", to_string(a.dtype()),
+         to_string(b.dtype()));
+  }
+}
+
+template <class F>
+void binary_kernel(KernelContext& context) {
+  const Tensor& a = context.input(0);
+  const Tensor& b = context.input(1);
+  check_same_dtype(a, b);
+  Tensor& out = context.output(0, a.dtype(), broadcast_extents(a.shape(), b.shape()));
+  numeric_kernel<F>(a, b, out, context.node().op);
+}
+
+// Sum, Max, Min, Mean of any number of tensors.
+template <class F>
+Tensor fold(KernelContext& context) {
+  Tensor total = context.input(0);
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    const Tensor& next = context.input(i);
+    check_same_dtype(total, next);
+    Tensor out = Tensor::uninitialized(total.dtype(), broadcast_extents(total.shape(), next.shape()));
+    numeric_kernel<F>(total, next, out, context.node().op);
+    total = std::move(out);
+  }
+  return total;
+}
+
+// Integers wrap around; the work is done on unsigned values, where that is defined.
+template <class T, class F>
+T wrapping(T a, T b, const F& f) {
+  return static_cast<T>(f(static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b)));
+}
+
+struct AddOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::plus<>());
+    return a + b;
+  }
+};
+struct SubOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::minus<>());
+    return a - b;
+  }
+};
+struct MulOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::multiplies<>());
+    return a * b;
+  }
+};
+// Integer division truncates; by zero it gives 0.
+struct DivOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) {
+      if (b == 0) return 0;
+      if constexpr (std::is_signed_v<T>) {
+        if (b == -1) return wrapping(T{0}, a, std::minus<>());
+      }
+    }
+    return static_cast<T>(a / b);
+  }
+};
+// Of the divisor's sign; x mod 0 of integers is 0.
+struct ModOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) {
+      if (b == 0 || b == static_cast<T>(-1)) return 0;
+      const T rest = static_cast<T>(a % b);
+      return rest != 0 && (rest < 0) != (b < 0) ? static_cast<T>(rest + b) : rest;
+    } else {
+      const T rest = std::fmod(a, b);
+      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+    }
+  }
+};
+struct FmodOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) {
+      if (b == 0 || b == static_cast<T>(-1)) return 0;
+      return static_cast<T>(a % b);
+    } else {
+      return std::fmod(a, b);
+    }
+  }
+};
+struct MaxOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    return a != a || a > b ? a : b;
+  }
+};
+struct MinOf {
+  template <class T>
+  T operator()(T a, T b) const {
+    return a != a || a < b ? a : b;
+  }
+};
+struct PreluOf {
+  template <class T>
+  T operator()(T x, T slope) const {
+    return x < 0 ? static_cast<T>(x * slope) : x;
+  }
+};
+
+void mod_kernel(KernelContext& context) {
+  if (context.integer("fmod") != 0) {
+    binary_kernel<FmodOf>(context);
+  } else {
+    binary_kernel<ModOf>(context);
+  }
+}
+
+// The exponent may have another dtype; the result has the base's.
+void pow_kernel(KernelContext& context) {
+  const Tensor& base = context.input(0);
+  const Tensor& exponent = context.input(1);
+  const Extents shape = broadcast_extents(base.shape(), exponent.shape());
+  Tensor& out = context.output(0, base.dtype(), shape);
+  const auto to_double = [](auto x) {
+    if constexpr (std::is_arithmetic_v<decltype(x)>) return static_cast<double>(x);
+    else return static_cast<double>(static_cast<float>(x));
+  };
+  Tensor powers = Tensor::uninitialized(DType::kF64, exponent.shape());
+  visit_dtype(exponent.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (!std::is_same_v<T, std::string>) {
+      const auto in = exponent.data<T>();
+      for (std::size_t i = 0; i < in.size(); ++i) powers.mutable_data<double>()[i] = to_double(in[i]);
+    }
+  });
+  visit_dtype(base.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (!std::is_same_v<T, std::string> && !std::is_same_v<T, bool>) {
+      const std::array<Extents, 2> strides = {broadcast_strides(base.shape(), shape),
+                                              broadcast_strides(powers.shape(), shape)};
+      const std::int64_t length = shape.empty() ? 1 : shape.back();
+      const T* x = base.data<T>().data();
+      const double* y = powers.data<double>().data();
+      T* z = out.mutable_data<T>().data();
+      for_each_row<2>(shape, strides, [&](const std::array<std::int64_t, 2>& at) {
+        for (std::int64_t i = 0; i < length; ++i) {
+          const double b = to_double(x[at[0] + (shape.empty() ? 0 : i * strides[0].back())]);
+          const double e = y[at[1] + (shape.empty() ? 0 : i * strides[1].back())];
+          const double value = e == 2.0 ? b * b : std::pow(b, e);
+          if constexpr (std::is_arithmetic_v<T>) *z++ = static_cast<T>(value);
+          else *z++ = T(static_cast<float>(value));
+        }
+      });
+    }
+  });
+}
+
+template <class F>
+void variadic_kernel(KernelContext& context) {
+  context.set_output(0, fold<F>(context));
+}
+
+void mean_kernel(KernelContext& context) {
+  const Tensor total = fold<AddOf>(context);
+  const Tensor count =
+      Tensor::full(total.dtype(), {}, static_cast<double>(context.input_count()));
+  Tensor& out = context.output(0, total.dtype(), total.shape());
+  numeric_kernel<DivOf>(total, count, out, "Mean");
+}
+
+void infer_add(InferContext& context) {
+  infer_broadcast(context);
+  infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> { return a + b; });
+}
+void infer_sub(InferContext& context) {
+  infer_broadcast(context);
+  infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> { return a - b; });
+}
+void infer_mul(InferContext& context) {
+  infer_broadcast(context);
+  infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> { return a * b; });
+}
+void infer_div(InferContext& context) {
+  infer_broadcast(context);
+  // Truncation is flooring only for non-negative dividends and positive divisors.
+  infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
+    if (a.is_constant() && b.is_constant() && !b.is(0)) return a.value() / b.value();
+    if (!a.never_negative() || b.is(0) || !b.never_negative()) return std::nullopt;
+    return Dim::floor_div(a, b);
+  });
+}
+void infer_mod(InferContext& context) {
+  infer_broadcast(context);
+  infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
+    if (!a.never_negative() || !b.always_positive()) return std::nullopt;
+    return Dim::mod(a, b);
+  });
+}
+
+template <bool kMaximum>
+void infer_extreme(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape shape = context.shape(0);
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    shape = broadcast_shapes(shape, context.shape(i));
+  }
+  context.set_shape(0, std::move(shape));
+  if (context.input_count() == 2) {
+    infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
+      return kMaximum ? Dim::max(a, b) : Dim::min(a, b);
+    });
+  }
+}
+
+OpDef binary(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&),
+             bool commutative) {
+  return {.name = name,
+          .inputs = {{"A"}, {"B"}},
+          .outputs = {{"C"}},
+          .infer = infer,
+          .reference = reference,
+          .commutative = commutative,
+          .associative = commutative};
+}
+
+OpDef variadic(std::string_view name, void (*infer)(InferContext&),
+               void (*reference)(KernelContext&)) {
+  return {.name = name,
+          .inputs = {{"data_0"}, {"data", Arity::kVariadic}},
+          .outputs = {{"result"}},
+          .infer = infer,
+          .reference = reference};
+}
+
+void infer_variadic(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape shape = context.shape(0);
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    shape = broadcast_shapes(shape, context.shape(i));
+  }
+  context.set_shape(0, std::move(shape));
+}
+
+}  // namespace
+
+std::span<const OpDef> binary_ops() {
+  static const std::vector<OpDef> ops = {
+      binary("Add", infer_add, binary_kernel<AddOf>, true),
+      binary("Sub", infer_sub, binary_kernel<SubOf>, false),
+      binary("Mul", infer_mul, binary_kernel<MulOf>, true),
+      binary("Div", infer_div, binary_kernel<DivOf>, false),
+      binary("Pow", infer_broadcast, pow_kernel, false),
+      binary("PRelu", infer_broadcast, binary_kernel<PreluOf>, false),
+      {.name = "Mod",
+       .inputs = {{"A"}, {"B"}},
+       .outputs = {{"C"}},
+       .attributes = {{"fmod", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
+       .infer = infer_mod,
+       .reference = mod_kernel},
+      variadic("Max", infer_extreme<true>, variadic_kernel<MaxOf>),
+      variadic("Min", infer_extreme<false>, variadic_kernel<MinOf>),
+      variadic("Sum", infer_variadic, variadic_kernel<AddOf>),
+      variadic("Mean", infer_variadic, mean_kernel),
+  };
+  return ops;
+}
+
+}  // namespace weft

@@ -1,0 +1,132 @@
+#include "ops/cast.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "ops/families.h"
+#include "ops/shape_util.h"
+
+namespace weft {
+namespace {
+
+template <class T>
+constexpr bool kHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+
+template <class To>
+To from_double(double x) {
+  if constexpr (std::is_same_v<To, bool>) {
+    return x != 0;
+  } else if constexpr (std::is_integral_v<To>) {
+    if (std::isnan(x)) return 0;
+    if (x <= static_cast<double>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::min();
+    if (x >= static_cast<double>(std::numeric_limits<To>::max())) return std::numeric_limits<To>::max();
+    return static_cast<To>(x);
+  } else if constexpr (kHalf<To>) {
+    return To(static_cast<float>(x));
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
+double parse_number(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0') {
+    fail(ErrorCode::kInvalidArgument, "Cast: \"{}\" is not a number", text);
+  }
+  return value;
+}
+
+template <class From>
+std::string to_text(From x) {
+  if constexpr (std::is_integral_v<From>) {
+    return std::to_string(x);
+  } else {
+    const auto value = [&] {
+      if constexpr (kHalf<From>) return static_cast<float>(x);
+      else return x;
+    }();
+    if (std::isnan(value)) return "NaN";
+    if (std::isinf(value)) return value > 0 ? "INF" : "-INF";
+    return fmt::format("{}", value);
+  }
+}
+
+template <class From, class To>
+To convert(const From& x) {
+  if constexpr (std::is_same_v<From, To>) {
+    return x;
+  } else if constexpr (std::is_same_v<From, std::string>) {
+    return from_double<To>(parse_number(x));
+  } else if constexpr (std::is_same_v<To, std::string>) {
+    return to_text(x);
+  } else if constexpr (kHalf<From>) {
+    return from_double<To>(static_cast<double>(static_cast<float>(x)));
+  } else if constexpr (std::is_integral_v<From> && std::is_integral_v<To>) {
+    return static_cast<To>(x);  // wraps
+  } else {
+    return from_double<To>(static_cast<double>(x));
+  }
+}
+
+void infer_cast(InferContext& context) {
+  context.set_dtype(0, context.attributes().type("to"));
+  context.set_shape(0, context.shape(0));
+  const DType to = context.attributes().type("to");
+  const auto* elements = context.elements(0);
+  if (elements == nullptr || (!is_integer(to) && to != DType::kBool)) return;
+  if (to == DType::kI64 || context.dtype(0) == DType::kBool) {
+    context.set_elements(0, *elements);
+    return;
+  }
+  // Dims fit 32 bits in any tensor that exists; narrower types and bool only when known.
+  std::vector<Dim> result;
+  for (const Dim& dim : *elements) {
+    if (to == DType::kBool) {
+      if (!dim.is_constant() && !dim.always_positive()) return;
+      result.push_back(dim.is(0) ? Dim(0) : Dim(1));
+    } else if (to == DType::kI32 || to == DType::kU64) {
+      result.push_back(dim);
+    } else {
+      return;
+    }
+  }
+  context.set_elements(0, std::move(result));
+}
+
+void cast_kernel(KernelContext& context) {
+  context.set_output(0, cast(context.input(0), context.attributes().type("to")));
+}
+
+}  // namespace
+
+Tensor cast(const Tensor& x, DType to) {
+  if (x.dtype() == to) return x;
+  Tensor y = Tensor::uninitialized(to, x.shape());
+  visit_dtype(x.dtype(), [&](auto from_tag) {
+    using From = typename decltype(from_tag)::type;
+    const std::span<const From> in = x.data<From>();
+    visit_dtype(to, [&](auto to_tag) {
+      using To = typename decltype(to_tag)::type;
+      const std::span<To> out = y.mutable_data<To>();
+      for (std::size_t i = 0; i < in.size(); ++i) out[i] = convert<From, To>(in[i]);
+    });
+  });
+  return y;
+}
+
+std::span<const OpDef> cast_ops() {
+  static const std::vector<OpDef> ops = {
+      {.name = "Cast",
+       .inputs = {{"input"}},
+       .outputs = {{"output"}},
+       .attributes = {{"to", AttributeKind::kType, true},
+                      {"saturate", AttributeKind::kInt, false, Attribute(std::int64_t{1})}},
+       .infer = infer_cast,
+       .reference = cast_kernel},
+  };
+  return ops;
+}
+
+}  // namespace weft

@@ -1,0 +1,17 @@
+// Every family of operators: a function that gives its definitions. Adding a family means a line here
+// and one in op_table.cc.
+#pragma once
+
+#include <span>
+
+#include "ops/op_def.h"
+
+namespace weft {
+
+std::span<const OpDef> unary_ops();
+std::span<const OpDef> binary_ops();
+std::span<const OpDef> logic_ops();
+std::span<const OpDef> cast_ops();
+std::span<const OpDef> reduce_ops();
+
+}  // namespace weft

@@ -1,0 +1,88 @@
+// How the runtime executes one node: a Kernel is made once per model (and holds packed weights), a
+// BoundKernel once per session and set of shapes (and holds operators and scratch memory).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "graph/graph.h"
+#include "runtime/thread_pool.h"
+
+namespace weft::runtime {
+
+class CacheState;  // runtime/cache.h
+
+struct BindContext {
+  const Node* node;
+  std::span<const Extents> inputs;   // absent inputs: empty
+  std::span<const Extents> outputs;
+  ThreadPool* pool;
+};
+
+struct RunContext {
+  std::span<const Tensor* const> inputs;      // null where absent or given as a cache
+  std::span<const CacheState* const> caches;  // per input: the cache it is, or null
+  std::span<Tensor* const> outputs;           // null where absent
+  ThreadPool* pool;
+
+  template <class T>
+  const T* in(std::size_t i) const {
+    return inputs[i]->data<T>().data();
+  }
+  template <class T>
+  T* out(std::size_t i) const {
+    return outputs[i]->mutable_data<T>().data();
+  }
+};
+
+class BoundKernel {
+ public:
+  BoundKernel() = default;
+  BoundKernel(const BoundKernel&) = delete;
+  BoundKernel& operator=(const BoundKernel&) = delete;
+  virtual ~BoundKernel() = default;
+  virtual void run(const RunContext& context) = 0;
+};
+
+class Kernel {
+ public:
+  Kernel() = default;
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+  virtual ~Kernel() = default;
+
+  virtual std::unique_ptr<BoundKernel> bind(const BindContext& context) const = 0;
+  // May output 0 occupy the memory of this input (of the same byte size) when that dies here?
+  virtual bool may_overwrite(std::size_t /*input*/) const { return false; }
+  // Does the kernel read this input straight from a cache?
+  virtual bool reads_cache(std::size_t /*input*/) const { return false; }
+};
+
+// One function per kernel file: the kernel for a node, or null when it does not take it.
+std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_matmul_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_elementwise_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_softmax_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node);
+// Any operator with a reference kernel.
+std::unique_ptr<Kernel> make_reference_kernel(const Graph& graph, const Node& node);
+
+// The first of the above that takes the node; null when only its decomposition remains.
+std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node);
+
+// --- Helpers of kernel files -----------------------------------------------------------------------
+
+// The contents if the node's input is a constant, else null.
+const Tensor* constant_input(const Graph& graph, const Node& node, std::size_t index);
+// True when the input is given and of this dtype.
+bool input_is(const Graph& graph, const Node& node, std::size_t index, DType dtype);
+inline bool has_input(const Node& node, std::size_t index) {
+  return index < node.inputs.size() && node.inputs[index].valid();
+}
+
+}  // namespace weft::runtime

@@ -1,0 +1,47 @@
+#include "runtime/kernels/simd.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/kernels/simd.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "runtime/kernels/simd-inl.h"
+
+#if HWY_ONCE
+namespace weft::runtime::simd {
+
+HWY_EXPORT(TargetName);
+HWY_EXPORT(Activate);
+HWY_EXPORT(LayerNormRow);
+HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(RotateRow);
+HWY_EXPORT(Attend);
+
+std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
+
+void activate(Activation activation, float alpha, const float* x, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(Activate)(activation, alpha, x, y, count);
+}
+void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y,
+                    std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(LayerNormRow)(x, scale, bias, epsilon, y, count);
+}
+void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, scale, epsilon, y, count);
+}
+void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
+                std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(RotateRow)(x, cos, sin, interleaved, y, count);
+}
+std::size_t attention_scratch(std::size_t size, std::size_t /*value_size*/) {
+  constexpr std::size_t kRows = AttentionRows::kQueryRows;
+  constexpr std::size_t kKeys = AttentionRows::kKeyBlock;
+  return size * kKeys + kRows * kKeys + 64;
+}
+void attend(const AttentionRows& task) { HWY_DYNAMIC_DISPATCH(Attend)(task); }
+
+}  // namespace weft::runtime::simd
+#endif
