@@ -13,5 +13,8 @@ std::span<const OpDef> binary_ops();
 std::span<const OpDef> logic_ops();
 std::span<const OpDef> cast_ops();
 std::span<const OpDef> reduce_ops();
+std::span<const OpDef> matmul_ops();
+std::span<const OpDef> normalization_ops();
+std::span<const OpDef> fused_ops();
 
 }  // namespace weft

@@ -8,7 +8,8 @@ namespace {
 std::vector<const OpDef*> build_table() {
   std::vector<const OpDef*> table;
   for (const std::span<const OpDef> family :
-       {unary_ops(), binary_ops(), logic_ops(), cast_ops(), reduce_ops()}) {
+       {unary_ops(), binary_ops(), logic_ops(), cast_ops(), reduce_ops(),
+        matmul_ops(), normalization_ops(), fused_ops()}) {
     for (const OpDef& def : family) table.push_back(&def);
   }
   std::sort(table.begin(), table.end(),
