@@ -32,7 +32,8 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  const Graph& graph() const;  // after optimization
+  // After optimization. Weights that kernels have packed have lost their contents.
+  const Graph& graph() const;
   const PassReport& report() const;
 
   struct Impl;

@@ -102,6 +102,8 @@ class ConvolutionKernel final : public Kernel {
     return std::make_unique<BoundConvolution>(convolution_, context);
   }
 
+  bool packs_constants() const override { return true; }
+
  private:
   std::shared_ptr<const PackedConvolution> convolution_;
 };

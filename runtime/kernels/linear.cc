@@ -156,6 +156,8 @@ class LinearKernel final : public Kernel {
     return std::make_unique<BoundLinear>(linear_, elements / linear_->outputs);
   }
 
+  bool packs_constants() const override { return true; }
+
  private:
   std::size_t panel_columns() const {
     const std::size_t fitting = kPanelBytes / (sizeof(float) * linear_->inputs);

@@ -1,0 +1,536 @@
+// From a parsed model to a Graph: scopes, functions, captures, order.
+#include <algorithm>
+#include <set>
+
+#include "importers/onnx/lower.h"
+#include "importers/onnx/onnx.h"
+#include "ops/builder.h"
+
+namespace weft::onnx {
+namespace {
+
+constexpr std::int64_t kMinIrVersion = 3, kMaxIrVersion = 13;
+constexpr std::int64_t kMinOpset = 7;
+constexpr int kMaxInlineDepth = 64;
+constexpr std::string_view kOwnDomain = "weft";
+
+using FunctionKey = std::array<std::string_view, 3>;  // domain, name, overload
+
+// Names of values in reach of a node, in one graph or function body.
+using Scope = std::map<std::string, ValueId, std::less<>>;
+
+// What the nodes of one body are read with.
+struct Body {
+  Graph* graph;
+  Scope scope;
+  const OpsetImports* opsets;
+  const std::vector<AttributeProto>* arguments = nullptr;  // of the function call, if in one
+  std::string prefix;                                      // of node names, in functions
+  int depth = 0;
+};
+
+std::string node_label(const NodeProto& node) {
+  if (!node.name.empty()) return std::string(node.name);
+  return node.outputs.empty() ? std::string(node.op_type) : std::string(node.outputs[0]);
+}
+
+// "modeling_bert.py:312 in forward" of the innermost frame of a Python stack trace.
+std::string source_line(std::string_view trace) {
+  const std::size_t at = trace.rfind("File \"");
+  if (at == std::string_view::npos) return {};
+  std::string_view rest = trace.substr(at + 6);
+  const std::size_t quote = rest.find('"');
+  if (quote == std::string_view::npos) return {};
+  std::string_view file = rest.substr(0, quote);
+  file = file.substr(file.find_last_of('/') + 1);
+  rest = rest.substr(quote);
+  const std::size_t line_at = rest.find("line ");
+  if (line_at == std::string_view::npos) return std::string(file);
+  const std::string_view after = rest.substr(line_at + 5);
+  const std::string_view line = after.substr(0, after.find_first_not_of("0123456789"));
+  std::string result = fmt::format("{}:{}", file, line);
+  if (const std::size_t in = after.find("in "); in != std::string_view::npos) {
+    const std::string_view function = after.substr(in + 3);
+    result += fmt::format(" in {}", function.substr(0, function.find_first_of("\n\r ")));
+  }
+  return result;
+}
+
+Origin origin_of(const NodeProto& node, const std::string& prefix) {
+  Origin origin;
+  origin.nodes.push_back(prefix + node_label(node));
+  const auto trace = node.metadata.find("pkg.torch.onnx.stack_trace");
+  if (trace != node.metadata.end()) {
+    std::string source = source_line(trace->second);
+    if (!source.empty()) origin.sources.push_back(std::move(source));
+  }
+  return origin;
+}
+
+// Names a graph reads without defining them, in order of appearance.
+void collect_free_names(const GraphProto& graph, std::vector<std::string_view>& free) {
+  std::set<std::string_view> defined;
+  for (const ValueInfoProto& input : graph.inputs) defined.insert(input.name);
+  for (const TensorProto& tensor : graph.initializers) defined.insert(tensor.name);
+  for (const SparseTensorProto& tensor : graph.sparse_initializers) defined.insert(tensor.values.name);
+  for (const NodeProto& node : graph.nodes) defined.insert(node.outputs.begin(), node.outputs.end());
+  const auto note = [&](std::string_view name) {
+    if (name.empty() || defined.contains(name)) return;
+    if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
+  };
+  for (const NodeProto& node : graph.nodes) {
+    for (const std::string_view input : node.inputs) note(input);
+    for (const AttributeProto& attribute : node.attributes) {
+      if (!attribute.graph) continue;
+      std::vector<std::string_view> inner;
+      collect_free_names(*attribute.graph, inner);
+      for (const std::string_view name : inner) note(name);
+    }
+  }
+  for (const ValueInfoProto& output : graph.outputs) note(output.name);
+}
+
+class Importer {
+ public:
+  Importer(const ModelProto& model, TensorLoader& tensors, const ImportOptions& options)
+      : model_(model), tensors_(tensors), options_(options) {
+    for (const FunctionProto& function : model.functions) {
+      if (!functions_.emplace(FunctionKey{function.domain, function.name, function.overload}, &function)
+               .second) {
+        fail(ErrorCode::kInvalidModel, "function \"{}\" is defined twice", function.name);
+      }
+    }
+  }
+
+  Graph run() {
+    report_unsupported();
+    Graph graph(model_.graph->name.empty() ? "main" : std::string(model_.graph->name));
+    Body body{&graph, {}, &model_.opsets, nullptr, "", 0};
+    add_inputs(*model_.graph, body);
+    import_body(*model_.graph, body);
+    if (!model_.producer_name.empty()) {
+      graph.metadata["producer"] = fmt::format("{} {}", model_.producer_name, model_.producer_version);
+    }
+    graph.metadata["ir_version"] = std::to_string(model_.ir_version);
+    for (const auto& [domain, version] : model_.opsets) {
+      graph.metadata["opset." + (domain.empty() ? "ai.onnx" : domain)] = std::to_string(version);
+    }
+    verify(graph);
+    return graph;
+  }
+
+ private:
+  // --- What is supported -----------------------------------------------------------------------------
+
+  struct Unsupported {
+    int count = 0;
+    std::string first;
+  };
+
+  void report_unsupported() {
+    std::map<std::string, Unsupported> missing;
+    scan(model_.graph->nodes, missing, {});
+    if (missing.empty()) return;
+    std::string text;
+    for (const auto& [op, entry] : missing) {
+      text += fmt::format("{}{} ({} node{}, the first is \"{}\")", text.empty() ? "" : ", ", op, entry.count,
+                          entry.count == 1 ? "" : "s", entry.first);
+    }
+    fail(ErrorCode::kUnsupported, "the model has operators that weft does not have: {}", text);
+  }
+
+  void scan(const std::vector<NodeProto>& nodes, std::map<std::string, Unsupported>& missing,
+            std::set<const FunctionProto*> inside) {
+    for (const NodeProto& node : nodes) {
+      for (const AttributeProto& attribute : node.attributes) {
+        if (attribute.graph) scan(attribute.graph->nodes, missing, inside);
+      }
+      if (is_own(node)) continue;
+      if (const FunctionProto* function = find_function(node)) {
+        if (!inside.insert(function).second) {
+          fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", function->name);
+        }
+        if (scanned_.insert(function).second) scan(function->nodes, missing, inside);
+        else check_recursion(*function, inside);
+        inside.erase(function);
+        continue;
+      }
+      if (node.domain.empty() && (find_op(node.op_type) != nullptr || find_lowering(node.op_type) != nullptr)) {
+        continue;
+      }
+      const std::string name =
+          node.domain.empty() ? std::string(node.op_type) : fmt::format("{}.{}", node.domain, node.op_type);
+      Unsupported& entry = missing[name];
+      if (entry.count++ == 0) entry.first = node_label(node);
+    }
+  }
+
+  void check_recursion(const FunctionProto& function, const std::set<const FunctionProto*>& inside) {
+    for (const NodeProto& node : function.nodes) {
+      const FunctionProto* callee = find_function(node);
+      if (callee != nullptr && inside.contains(callee)) {
+        fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", callee->name);
+      }
+    }
+  }
+
+  const FunctionProto* find_function(const NodeProto& node) const {
+    const auto found = functions_.find(FunctionKey{node.domain, node.op_type, node.overload});
+    return found == functions_.end() ? nullptr : found->second;
+  }
+
+  // A function of our own exporter: read back as the operator it defines. Its name may carry a variant
+  // after a "#" or "__".
+  static std::string_view own_op(std::string_view name) { return name.substr(0, name.find("__")); }
+  static bool is_own(const NodeProto& node) {
+    return node.domain == kOwnDomain && find_op(own_op(node.op_type)) != nullptr;
+  }
+
+  // --- Inputs and constants ----------------------------------------------------------------------------
+
+  Dim dim_of(const DimProto& dim, Graph& graph) {
+    if (dim.value && *dim.value > 0) return *dim.value;
+    if (dim.symbol.empty()) return graph.fresh_symbol();
+    const auto fixed = options_.fixed_dims.find(dim.symbol);
+    if (fixed != options_.fixed_dims.end()) return fixed->second;
+    // Exporters write sums of names ("past_sequence_length + 1"); anything else is a name.
+    if (dim.symbol.find(" + ") != std::string_view::npos || dim.symbol.find('*') != std::string_view::npos) {
+      try {
+        return Dim::parse(dim.symbol);
+      } catch (const Error&) {
+      }
+    }
+    return Dim::symbol(dim.symbol);
+  }
+
+  TensorType type_of(const ValueInfoProto& info, Graph& graph) {
+    return with_frame([&] { return fmt::format("in input \"{}\"", info.name); }, [&] {
+      if (!info.type.is_tensor) fail(ErrorCode::kUnsupported, "inputs that are no tensors");
+      TensorType type;
+      type.dtype = to_dtype(info.type.elem_type);
+      if (info.type.shape) {
+        type.shape.emplace();
+        for (const DimProto& dim : *info.type.shape) type.shape->push_back(dim_of(dim, graph));
+      }
+      return type;
+    });
+  }
+
+  void add_inputs(const GraphProto& proto, Body& body) {
+    std::map<std::string_view, Tensor> initial;
+    for (const TensorProto& tensor : proto.initializers) {
+      if (!initial.emplace(tensor.name, tensors_.load(tensor)).second) {
+        fail(ErrorCode::kInvalidModel, "initializer \"{}\" is given twice", tensor.name);
+      }
+    }
+    for (const SparseTensorProto& tensor : proto.sparse_initializers) {
+      initial.emplace(tensor.values.name, tensors_.load(tensor));
+    }
+    for (const ValueInfoProto& input : proto.inputs) {
+      const auto given = initial.find(input.name);
+      // Before IR version 4 initializers had to be inputs too.
+      if (given != initial.end() && model_.ir_version < 4) continue;
+      const ValueId id = body.graph->add_input(std::string(input.name), type_of(input, *body.graph));
+      if (given != initial.end()) {
+        body.graph->value(id).tensor = given->second.aligned();
+        initial.erase(given);
+      }
+      define(body, input.name, id);
+    }
+    for (auto& [name, tensor] : initial) {
+      define(body, name, body.graph->add_constant(std::move(tensor), std::string(name)));
+    }
+  }
+
+  static void define(Body& body, std::string_view name, ValueId id) {
+    if (!body.scope.emplace(std::string(name), id).second) {
+      fail(ErrorCode::kInvalidModel, "value \"{}\" is defined twice", name);
+    }
+  }
+
+  static ValueId resolve(const Body& body, std::string_view name) {
+    if (name.empty()) return {};
+    const auto found = body.scope.find(name);
+    if (found == body.scope.end()) {
+      fail(ErrorCode::kInvalidModel, "value \"{}\" is used but never defined", name);
+    }
+    return found->second;
+  }
+
+  // --- Bodies --------------------------------------------------------------------------------------------
+
+  void import_body(const GraphProto& proto, Body& body) {
+    import_nodes(proto.nodes, body);
+    for (const ValueInfoProto& output : proto.outputs) {
+      body.graph->add_output(std::string(output.name), resolve(body, output.name));
+    }
+  }
+
+  // Nodes in the given order if it is one of execution (nearly always), else sorted.
+  void import_nodes(const std::vector<NodeProto>& nodes, Body& body) {
+    for (const std::size_t index : execution_order(nodes)) {
+      const NodeProto& node = nodes[index];
+      with_frame([&] { return fmt::format("in node \"{}\" ({})", node_label(node), node.op_type); },
+                 [&] { import_node(node, body); });
+    }
+  }
+
+  static std::vector<std::size_t> execution_order(const std::vector<NodeProto>& nodes) {
+    std::map<std::string_view, std::size_t> producer;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      for (const std::string_view output : nodes[i].outputs) {
+        if (!output.empty() && !producer.emplace(output, i).second) {
+          fail(ErrorCode::kInvalidModel, "value \"{}\" is defined twice", output);
+        }
+      }
+    }
+    std::vector<std::size_t> waiting(nodes.size(), 0);
+    std::vector<std::vector<std::size_t>> followers(nodes.size());
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      std::vector<std::string_view> read(nodes[i].inputs.begin(), nodes[i].inputs.end());
+      for (const AttributeProto& attribute : nodes[i].attributes) {
+        if (attribute.graph) collect_free_names(*attribute.graph, read);
+      }
+      std::set<std::size_t> before;
+      for (const std::string_view name : read) {
+        const auto found = producer.find(name);
+        if (found != producer.end()) before.insert(found->second);
+      }
+      waiting[i] = before.size();
+      for (const std::size_t k : before) followers[k].push_back(i);
+    }
+    std::set<std::size_t> ready;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (waiting[i] == 0) ready.insert(i);
+    }
+    std::vector<std::size_t> order;
+    while (!ready.empty()) {
+      const std::size_t i = *ready.begin();
+      ready.erase(ready.begin());
+      order.push_back(i);
+      for (const std::size_t k : followers[i]) {
+        if (--waiting[k] == 0) ready.insert(k);
+      }
+    }
+    if (order.size() != nodes.size()) fail(ErrorCode::kInvalidModel, "the nodes form a cycle");
+    return order;
+  }
+
+  void import_node(const NodeProto& node, Body& body) {
+    std::vector<ValueId> inputs;
+    for (const std::string_view name : node.inputs) inputs.push_back(resolve(body, name));
+    const FunctionProto* function = find_function(node);
+    if (function != nullptr && !is_own(node)) return inline_function(node, *function, inputs, body);
+    const std::int64_t opset = is_own(node) ? 1 : opset_of(node, body);
+    Builder builder(*body.graph, {}, origin_of(node, body.prefix));
+    Lowering lowering(node, opset, arguments_of(node, body), std::move(inputs), builder, tensors_);
+    const std::vector<ValueId> values = lower(lowering, body);
+    lowering.check_all_read();
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i].empty()) continue;
+      if (i >= values.size() || !values[i].valid()) {
+        fail(ErrorCode::kUnsupported, "output {} of {}", i, node.op_type);
+      }
+      define(body, node.outputs[i], values[i]);
+      const Value& value = body.graph->value(values[i]);
+      // Values keep the file's names; an alias (of Identity, say) keeps the older one.
+      if (value.kind == ValueKind::kResult && body.graph->node(value.producer).origin.nodes == builder.origin().nodes) {
+        body.graph->rename_value(values[i], node.outputs[i]);
+      }
+    }
+  }
+
+  std::vector<ValueId> lower(Lowering& lowering, Body& body) {
+    const NodeProto& node = lowering.node();
+    if (is_own(node)) {
+      return lowering.pass(own_op(node.op_type), lowering.inputs());
+    }
+    if (node.op_type == "If" || node.op_type == "Loop" || node.op_type == "Scan") {
+      return lower_control(lowering, body);
+    }
+    if (const LowerFunction special = find_lowering(node.op_type)) return special(lowering);
+    return lowering.pass(node.op_type, lowering.inputs());
+  }
+
+  std::int64_t opset_of(const NodeProto& node, const Body& body) const {
+    const auto found = body.opsets->find(node.domain);
+    if (found == body.opsets->end()) {
+      if (!node.domain.empty()) return 1;
+      fail(ErrorCode::kInvalidModel, "no version of the default operator set is imported");
+    }
+    if (node.domain.empty() && found->second < kMinOpset) {
+      fail(ErrorCode::kUnsupported, "operator set {}; weft reads {} and newer", found->second, kMinOpset);
+    }
+    return found->second;
+  }
+
+  // The node's attributes with references to the function's attributes resolved.
+  static std::vector<AttributeProto> arguments_of(const NodeProto& node, const Body& body) {
+    std::vector<AttributeProto> result;
+    for (const AttributeProto& attribute : node.attributes) {
+      if (attribute.reference.empty()) {
+        result.push_back(attribute);
+        continue;
+      }
+      if (body.arguments == nullptr) {
+        fail(ErrorCode::kInvalidModel, "attribute \"{}\" refers to a function's attribute outside a function",
+             attribute.name);
+      }
+      for (const AttributeProto& argument : *body.arguments) {
+        if (argument.name != attribute.reference) continue;
+        result.push_back(argument);
+        result.back().name = attribute.name;
+      }
+    }
+    return result;
+  }
+
+  void inline_function(const NodeProto& node, const FunctionProto& function,
+                       const std::vector<ValueId>& inputs, Body& caller) {
+    if (caller.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "functions nested too deeply");
+    std::vector<AttributeProto> arguments = arguments_of(node, caller);
+    for (const AttributeProto& fallback : function.attribute_defaults) {
+      const bool given = std::any_of(arguments.begin(), arguments.end(),
+                                     [&](const AttributeProto& a) { return a.name == fallback.name; });
+      if (!given) arguments.push_back(fallback);
+    }
+    Body body{caller.graph, {}, &function.opsets, &arguments, caller.prefix + node_label(node) + "/",
+              caller.depth + 1};
+    if (inputs.size() > function.inputs.size() || node.outputs.size() > function.outputs.size()) {
+      fail(ErrorCode::kInvalidModel, "function \"{}\" is called with too many inputs or outputs", function.name);
+    }
+    for (std::size_t i = 0; i < function.inputs.size(); ++i) {
+      define(body, function.inputs[i], i < inputs.size() ? inputs[i] : ValueId());
+    }
+    import_nodes(function.nodes, body);
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+      if (!node.outputs[i].empty()) define(caller, node.outputs[i], resolve(body, function.outputs[i]));
+    }
+  }
+
+  // --- If, Loop, Scan --------------------------------------------------------------------------------
+
+  std::vector<ValueId> lower_control(Lowering& l, Body& body) {
+    const bool is_if = l.op() == "If";
+    const std::vector<std::string_view> names =
+        is_if ? std::vector<std::string_view>{"then_branch", "else_branch"} : std::vector<std::string_view>{"body"};
+    std::vector<const GraphProto*> graphs;
+    std::vector<std::string_view> captured;
+    for (const std::string_view name : names) {
+      const AttributeProto* attribute = l.find(name);
+      if (attribute == nullptr || !attribute->graph) {
+        fail(ErrorCode::kInvalidModel, "attribute \"{}\" is missing", name);
+      }
+      graphs.push_back(attribute->graph.get());
+      collect_free_names(*attribute->graph, captured);
+    }
+    std::vector<ValueId> inputs = l.inputs();
+    Attributes attributes = l.schema_attributes(l.op());
+    if (l.op() == "Loop") {
+      inputs.resize(std::max<std::size_t>(inputs.size(), 2));
+      attributes["num_carried"] = static_cast<std::int64_t>(inputs.size()) - 2;
+    } else if (l.op() == "Scan") {
+      if (l.opset() < 9) fail(ErrorCode::kUnsupported, "Scan of operator set 8");
+      attributes["num_states"] =
+          static_cast<std::int64_t>(inputs.size()) - l.integer("num_scan_inputs", 0);
+    }
+    const std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
+    for (const std::string_view name : captured) inputs.push_back(resolve(body, name));
+    std::vector<Subgraph> subgraphs;
+    for (std::size_t i = 0; i < graphs.size(); ++i) {
+      subgraphs.push_back({std::string(names[i]), import_subgraph(*graphs[i], formal, captured, body)});
+    }
+    const auto values = l.builder().make_many(l.op(), inputs, std::max<std::size_t>(l.output_count(), 1),
+                                              std::move(attributes), std::move(subgraphs));
+    return {values.begin(), values.end()};
+  }
+
+  // Types of a body's own inputs as far as the node's inputs say.
+  std::vector<TensorType> formal_types(Lowering& l, const std::vector<ValueId>& inputs,
+                                       const Attributes& attributes, const Body& body) {
+    std::vector<TensorType> types;
+    if (l.op() == "If") return types;
+    if (l.op() == "Loop") {
+      types.push_back({DType::kI64, Shape{}});
+      types.push_back({DType::kBool, Shape{}});
+    }
+    const std::size_t first = l.op() == "Loop" ? 2 : 0;
+    const std::size_t states = l.op() == "Scan" ? static_cast<std::size_t>(std::get<std::int64_t>(attributes.at("num_states"))) : inputs.size();
+    for (std::size_t i = first; i < inputs.size(); ++i) {
+      TensorType type = body.graph->value(inputs[i]).type;
+      if (l.op() == "Loop") {
+        type.shape.reset();  // may change from one iteration to the next
+      } else if (i >= states && type.shape && !type.shape->empty()) {
+        type.shape->erase(type.shape->begin());
+      }
+      types.push_back(std::move(type));
+    }
+    return types;
+  }
+
+  std::unique_ptr<Graph> import_subgraph(const GraphProto& proto, const std::vector<TensorType>& formal,
+                                         const std::vector<std::string_view>& captured, const Body& outer) {
+    auto graph = std::make_unique<Graph>(proto.name.empty() ? "body" : std::string(proto.name));
+    Body body{graph.get(), {}, outer.opsets, outer.arguments, outer.prefix, outer.depth + 1};
+    if (body.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "subgraphs nested too deeply");
+    if (proto.inputs.size() < formal.size()) {
+      fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name,
+           proto.inputs.size(), formal.size());
+    }
+    for (std::size_t i = 0; i < formal.size(); ++i) {
+      define(body, proto.inputs[i].name, graph->add_input(std::string(proto.inputs[i].name), formal[i]));
+    }
+    for (const std::string_view name : captured) {
+      const Value& value = outer.graph->value(resolve(outer, name));
+      const ValueId id = graph->add_input(std::string(name), value.type);
+      graph->value(id).elements = value.elements;
+      define(body, name, id);
+    }
+    for (const TensorProto& tensor : proto.initializers) {
+      define(body, tensor.name, graph->add_constant(tensors_.load(tensor), std::string(tensor.name)));
+    }
+    import_body(proto, body);
+    return graph;
+  }
+
+  const ModelProto& model_;
+  TensorLoader& tensors_;
+  const ImportOptions& options_;
+  std::map<FunctionKey, const FunctionProto*> functions_;
+  std::set<const FunctionProto*> scanned_;
+};
+
+Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const ImportOptions& options) {
+  const ModelProto model = parse_model({file.bytes.get(), file.size});
+  if (!model.graph) fail(ErrorCode::kInvalidModel, "the file holds no model");
+  if (model.ir_version < kMinIrVersion || model.ir_version > kMaxIrVersion) {
+    fail(ErrorCode::kUnsupported, "IR version {}; weft reads {} to {}", model.ir_version, kMinIrVersion,
+         kMaxIrVersion);
+  }
+  TensorLoader tensors(file.bytes, folder);
+  return Importer(model, tensors, options).run();
+}
+
+}  // namespace
+}  // namespace weft::onnx
+
+namespace weft {
+
+Graph import_onnx(const std::filesystem::path& path, const ImportOptions& options) {
+  return with_frame([&] { return "while importing " + path.filename().string(); }, [&] {
+    const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+    return onnx::import_mapped(map_file(path.string()), folder, options);
+  });
+}
+
+Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path& folder,
+                  const ImportOptions& options) {
+  Tensor copy = Tensor::of<std::uint8_t>(
+      {static_cast<std::int64_t>(bytes.size())},
+      std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()));
+  auto owner = std::make_shared<Tensor>(std::move(copy));
+  const std::byte* first = owner->bytes().data();
+  return onnx::import_mapped({std::shared_ptr<const std::byte>(owner, first), bytes.size()}, folder, options);
+}
+
+}  // namespace weft

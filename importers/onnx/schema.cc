@@ -1,0 +1,227 @@
+#include "importers/onnx/schema.h"
+
+namespace weft::onnx {
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+// Parses a message by calling on_field(field) for each; a frame of the call stack per nesting level.
+template <class OnField>
+void parse(Bytes bytes, const OnField& on_field) {
+  Reader reader(bytes);
+  Field field;
+  while (reader.next(field)) on_field(field);
+}
+
+void check_depth(int depth) {
+  if (depth > kMaxDepth) fail(ErrorCode::kInvalidModel, "the model is nested too deeply");
+}
+
+std::pair<std::string, std::string> parse_entry(Bytes bytes) {
+  std::pair<std::string, std::string> entry;
+  parse(bytes, [&](const Field& field) {
+    if (field.number == 1) entry.first = field.text();
+    if (field.number == 2) entry.second = field.text();
+  });
+  return entry;
+}
+
+void parse_into(TensorProto& tensor, Bytes bytes) {
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: append_ints(field, tensor.dims); break;
+      case 2: tensor.data_type = field.as_int(); break;
+      case 3: tensor.has_segment = true; break;
+      case 4: append_floats(field, tensor.float_data); break;
+      case 5:
+      case 7:
+      case 11: append_ints(field, tensor.int_data); break;
+      case 6: tensor.string_data.push_back(field.text()); break;
+      case 8: tensor.name = field.text(); break;
+      case 9:
+        tensor.raw_data = field.bytes;
+        tensor.has_raw_data = true;
+        break;
+      case 10: append_doubles(field, tensor.double_data); break;
+      case 13: tensor.external_data.insert(parse_entry(field.bytes)); break;
+      case 14: tensor.external = field.integer == 1; break;
+      default: break;
+    }
+  });
+}
+
+SparseTensorProto parse_sparse(Bytes bytes) {
+  SparseTensorProto sparse;
+  parse(bytes, [&](const Field& field) {
+    if (field.number == 1) parse_into(sparse.values, field.bytes);
+    if (field.number == 2) parse_into(sparse.indices, field.bytes);
+    if (field.number == 3) append_ints(field, sparse.dims);
+  });
+  return sparse;
+}
+
+std::vector<DimProto> parse_shape(Bytes bytes) {
+  std::vector<DimProto> shape;
+  parse(bytes, [&](const Field& field) {
+    if (field.number != 1) return;
+    DimProto dim;
+    parse(field.bytes, [&](const Field& inner) {
+      if (inner.number == 1) dim.value = inner.as_int();
+      if (inner.number == 2) dim.symbol = inner.text();
+    });
+    shape.push_back(dim);
+  });
+  return shape;
+}
+
+TypeProto parse_type(Bytes bytes) {
+  TypeProto type;
+  type.present = true;
+  parse(bytes, [&](const Field& field) {
+    if (field.number != 1) return;
+    type.is_tensor = true;
+    parse(field.bytes, [&](const Field& inner) {
+      if (inner.number == 1) type.elem_type = inner.as_int();
+      if (inner.number == 2) type.shape = parse_shape(inner.bytes);
+    });
+  });
+  return type;
+}
+
+ValueInfoProto parse_value_info(Bytes bytes) {
+  ValueInfoProto info;
+  parse(bytes, [&](const Field& field) {
+    if (field.number == 1) info.name = field.text();
+    if (field.number == 2) info.type = parse_type(field.bytes);
+  });
+  return info;
+}
+
+void parse_into(GraphProto& graph, Bytes bytes, int depth);
+
+AttributeProto parse_attribute(Bytes bytes, int depth) {
+  check_depth(depth);
+  AttributeProto attribute;
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: attribute.name = field.text(); break;
+      case 2: attribute.f = field.as_float(); break;
+      case 3: attribute.i = field.as_int(); break;
+      case 4: attribute.s = field.text(); break;
+      case 5:
+        if (!attribute.tensor) attribute.tensor = std::make_shared<TensorProto>();
+        parse_into(*attribute.tensor, field.bytes);
+        break;
+      case 6:
+        if (!attribute.graph) attribute.graph = std::make_shared<GraphProto>();
+        parse_into(*attribute.graph, field.bytes, depth + 1);
+        break;
+      case 7: append_floats(field, attribute.floats); break;
+      case 8: append_ints(field, attribute.ints); break;
+      case 9: attribute.strings.push_back(field.text()); break;
+      case 20: attribute.type = static_cast<AttributeType>(field.as_int()); break;
+      case 21: attribute.reference = field.text(); break;
+      case 22: attribute.sparse_tensor = std::make_shared<SparseTensorProto>(parse_sparse(field.bytes)); break;
+      default: break;
+    }
+  });
+  return attribute;
+}
+
+NodeProto parse_node(Bytes bytes, int depth) {
+  NodeProto node;
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: node.inputs.push_back(field.text()); break;
+      case 2: node.outputs.push_back(field.text()); break;
+      case 3: node.name = field.text(); break;
+      case 4: node.op_type = field.text(); break;
+      case 5: node.attributes.push_back(parse_attribute(field.bytes, depth + 1)); break;
+      case 7: node.domain = normal_domain(field.text()); break;
+      case 8: node.overload = field.text(); break;
+      case 9: node.metadata.insert(parse_entry(field.bytes)); break;
+      default: break;
+    }
+  });
+  return node;
+}
+
+void parse_into(GraphProto& graph, Bytes bytes, int depth) {
+  check_depth(depth);
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: graph.nodes.push_back(parse_node(field.bytes, depth + 1)); break;
+      case 2: graph.name = field.text(); break;
+      case 5: parse_into(graph.initializers.emplace_back(), field.bytes); break;
+      case 11: graph.inputs.push_back(parse_value_info(field.bytes)); break;
+      case 12: graph.outputs.push_back(parse_value_info(field.bytes)); break;
+      case 15: graph.sparse_initializers.push_back(parse_sparse(field.bytes)); break;
+      default: break;
+    }
+  });
+}
+
+void parse_opset(Bytes bytes, OpsetImports& opsets) {
+  std::string domain;
+  std::int64_t version = 0;
+  parse(bytes, [&](const Field& field) {
+    if (field.number == 1) domain = normal_domain(field.text());
+    if (field.number == 2) version = field.as_int();
+  });
+  const auto [place, added] = opsets.emplace(domain, version);
+  if (!added && place->second != version) {
+    fail(ErrorCode::kInvalidModel, "two versions of operator set \"{}\" are imported", domain);
+  }
+}
+
+FunctionProto parse_function(Bytes bytes) {
+  FunctionProto function;
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: function.name = field.text(); break;
+      case 4: function.inputs.push_back(field.text()); break;
+      case 5: function.outputs.push_back(field.text()); break;
+      case 6: function.attributes.push_back(field.text()); break;
+      case 7: function.nodes.push_back(parse_node(field.bytes, 1)); break;
+      case 9: parse_opset(field.bytes, function.opsets); break;
+      case 10: function.domain = normal_domain(field.text()); break;
+      case 11: function.attribute_defaults.push_back(parse_attribute(field.bytes, 1)); break;
+      case 13: function.overload = field.text(); break;
+      default: break;
+    }
+  });
+  return function;
+}
+
+}  // namespace
+
+std::string_view normal_domain(std::string_view domain) {
+  return domain == "ai.onnx" ? std::string_view() : domain;
+}
+
+ModelProto parse_model(Bytes bytes) {
+  ModelProto model;
+  parse(bytes, [&](const Field& field) {
+    switch (field.number) {
+      case 1: model.ir_version = field.as_int(); break;
+      case 2: model.producer_name = field.text(); break;
+      case 3: model.producer_version = field.text(); break;
+      case 7:
+        if (!model.graph) model.graph.emplace();
+        parse_into(*model.graph, field.bytes, 1);
+        break;
+      case 8: parse_opset(field.bytes, model.opsets); break;
+      case 25: model.functions.push_back(parse_function(field.bytes)); break;
+      default: break;
+    }
+  });
+  return model;
+}
+
+TensorProto parse_tensor(Bytes bytes) {
+  TensorProto tensor;
+  parse_into(tensor, bytes);
+  return tensor;
+}
+
+}  // namespace weft::onnx

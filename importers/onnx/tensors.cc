@@ -1,0 +1,231 @@
+#include "importers/onnx/tensors.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+
+#include "importers/onnx/onnx.h"
+
+namespace weft::onnx {
+namespace {
+
+struct Code {
+  std::int64_t data_type;
+  DType dtype;
+};
+constexpr std::array<Code, 14> kCodes = {{{1, DType::kF32}, {2, DType::kU8}, {3, DType::kI8}, {4, DType::kU16},
+                                          {5, DType::kI16}, {6, DType::kI32}, {7, DType::kI64}, {8, DType::kString},
+                                          {9, DType::kBool}, {10, DType::kF16}, {11, DType::kF64}, {12, DType::kU32},
+                                          {13, DType::kU64}, {16, DType::kBF16}}};
+
+template <class T>
+T from_integer(std::int64_t value) {
+  if constexpr (std::is_same_v<T, bool>) return value != 0;
+  else if constexpr (std::is_arithmetic_v<T>) return static_cast<T>(value);
+  else return T::from_bits(static_cast<std::uint16_t>(value));
+}
+
+// The typed field that holds elements of T.
+template <class T>
+Tensor from_fields(const TensorProto& proto, Extents shape, std::int64_t count) {
+  const auto check = [&](std::size_t given) {
+    if (static_cast<std::int64_t>(given) != count) {
+      fail(ErrorCode::kInvalidModel, "{} values for shape {}", given, to_string(shape));
+    }
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    check(proto.float_data.size());
+    return Tensor::of<float>(std::move(shape), proto.float_data);
+  } else if constexpr (std::is_same_v<T, double>) {
+    check(proto.double_data.size());
+    return Tensor::of<double>(std::move(shape), proto.double_data);
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    check(proto.string_data.size());
+    const std::vector<std::string> strings(proto.string_data.begin(), proto.string_data.end());
+    return Tensor::of<std::string>(std::move(shape), strings);
+  } else {
+    check(proto.int_data.size());
+    Tensor tensor = Tensor::uninitialized(dtype_of<T>, std::move(shape));
+    const auto out = tensor.mutable_data<T>();
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = from_integer<T>(proto.int_data[i]);
+    return tensor;
+  }
+}
+
+// Bytes of bool may be anything; weft's are 0 or 1.
+Tensor normalized(Tensor tensor) {
+  if (tensor.dtype() != DType::kBool) return tensor;
+  const auto bytes = tensor.bytes();
+  if (std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b <= std::byte{1}; })) return tensor;
+  Tensor clean = Tensor::uninitialized(DType::kBool, tensor.shape());
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    clean.mutable_bytes()[i] = bytes[i] == std::byte{0} ? std::byte{0} : std::byte{1};
+  }
+  return clean;
+}
+
+std::uint64_t parse_count(const std::string& text, std::string_view key) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail(ErrorCode::kInvalidModel, "external data: {} = \"{}\" is not a number", key, text);
+  }
+  return value;
+}
+
+std::size_t bytes_of(DType dtype, std::int64_t count) {
+  const std::size_t size = element_size(dtype);
+  if (static_cast<std::uint64_t>(count) > (std::uint64_t{1} << 60) / size) {
+    fail(ErrorCode::kInvalidModel, "a tensor of {} elements is too large", count);
+  }
+  return static_cast<std::size_t>(count) * size;
+}
+
+}  // namespace
+
+DType to_dtype(std::int64_t data_type) {
+  for (const Code& code : kCodes) {
+    if (code.data_type == data_type) return code.dtype;
+  }
+  fail(data_type >= 1 && data_type <= 30 ? ErrorCode::kUnsupported : ErrorCode::kInvalidModel,
+       "element type {} of ONNX", data_type);
+}
+
+std::int64_t from_dtype(DType dtype) {
+  for (const Code& code : kCodes) {
+    if (code.dtype == dtype) return code.data_type;
+  }
+  fail(ErrorCode::kUnsupported, "ONNX export of {}", to_string(dtype));
+}
+
+TensorLoader::TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder)
+    : owner_(std::move(owner)), folder_(std::move(folder)) {}
+
+Tensor TensorLoader::load(const TensorProto& proto) {
+  return with_frame([&] { return fmt::format("in tensor \"{}\"", proto.name); }, [&] {
+    if (proto.has_segment) fail(ErrorCode::kUnsupported, "tensors in segments");
+    const DType dtype = to_dtype(proto.data_type);
+    Extents shape = proto.dims;
+    const std::int64_t count = element_count(shape);
+    if (proto.external) return normalized(load_external(proto, dtype, std::move(shape)));
+    if (proto.has_raw_data && dtype != DType::kString) {
+      if (proto.raw_data.size() != bytes_of(dtype, count)) {
+        fail(ErrorCode::kInvalidModel, "{} bytes of raw data for {}{}", proto.raw_data.size(),
+             to_string(dtype), to_string(shape));
+      }
+      return normalized(Tensor::share(
+          dtype, std::move(shape),
+          std::shared_ptr<const std::byte>(owner_, proto.raw_data.data()), proto.raw_data.size()));
+    }
+    if (count == 0) return Tensor::zeros(dtype, std::move(shape));
+    return visit_dtype(dtype, [&](auto tag) {
+      return from_fields<typename decltype(tag)::type>(proto, std::move(shape), count);
+    });
+  });
+}
+
+// Values at linear indices [NNZ] or coordinates [NNZ, rank] of a tensor of zeros.
+Tensor TensorLoader::load(const SparseTensorProto& proto) {
+  const Tensor values = load(proto.values).aligned();
+  const Tensor indices = load(proto.indices).aligned();
+  constexpr std::int64_t kMaxDense = std::int64_t{1} << 28;
+  if (indices.dtype() != DType::kI64 || values.rank() != 1 || element_count(proto.dims) > kMaxDense) {
+    fail(ErrorCode::kInvalidModel, "malformed sparse tensor \"{}\"", proto.values.name);
+  }
+  Tensor dense = Tensor::zeros(values.dtype(), proto.dims);
+  const Extents strides = row_major_strides(proto.dims);
+  const auto at = indices.data<std::int64_t>();
+  const std::size_t size = element_size(values.dtype());
+  const std::int64_t width = indices.rank() == 2 ? indices.extent(1) : 1;
+  if (at.size() != static_cast<std::size_t>(values.size() * width) ||
+      (indices.rank() == 2 && width != static_cast<std::int64_t>(proto.dims.size()))) {
+    fail(ErrorCode::kInvalidModel, "malformed sparse tensor \"{}\"", proto.values.name);
+  }
+  for (std::int64_t i = 0; i < values.size(); ++i) {
+    std::int64_t offset = 0;
+    for (std::int64_t k = 0; k < width; ++k) {
+      const std::int64_t index = at[static_cast<std::size_t>(i * width + k)];
+      offset += indices.rank() == 2 ? index * strides[static_cast<std::size_t>(k)] : index;
+    }
+    if (offset < 0 || offset >= dense.size()) {
+      fail(ErrorCode::kInvalidModel, "sparse tensor \"{}\": index out of range", proto.values.name);
+    }
+    std::memcpy(dense.mutable_bytes().data() + static_cast<std::size_t>(offset) * size,
+                values.bytes().data() + static_cast<std::size_t>(i) * size, size);
+  }
+  return dense;
+}
+
+Tensor TensorLoader::load_external(const TensorProto& proto, DType dtype, Extents shape) {
+  const auto find = [&](std::string_view key) -> const std::string* {
+    const auto found = proto.external_data.find(key);
+    return found == proto.external_data.end() ? nullptr : &found->second;
+  };
+  const std::string* location = find("location");
+  if (location == nullptr) fail(ErrorCode::kInvalidModel, "external data without a location");
+  if (dtype == DType::kString) fail(ErrorCode::kInvalidModel, "external data of strings");
+  const MappedFile& file = map(*location);
+  const std::string* offset_text = find("offset");
+  const std::string* length_text = find("length");
+  const std::uint64_t offset = offset_text != nullptr ? parse_count(*offset_text, "offset") : 0;
+  const std::uint64_t needed = bytes_of(dtype, element_count(shape));
+  if (offset > file.size || needed > file.size - offset) {
+    fail(ErrorCode::kInvalidModel, "external data: {} bytes at {} of \"{}\", which has {}", needed, offset,
+         *location, file.size);
+  }
+  if (length_text != nullptr && parse_count(*length_text, "length") != needed) {
+    fail(ErrorCode::kInvalidModel, "external data: length {} for {}{}", *length_text, to_string(dtype),
+         to_string(shape));
+  }
+  return Tensor::share(dtype, std::move(shape),
+                       std::shared_ptr<const std::byte>(file.bytes, file.bytes.get() + offset), needed);
+}
+
+// Only regular files inside the model's folder, also after links are followed.
+const MappedFile& TensorLoader::map(const std::string& location) {
+  if (const auto found = files_.find(location); found != files_.end()) return found->second;
+  const std::filesystem::path relative(location);
+  const bool climbs = std::any_of(relative.begin(), relative.end(), [](const auto& part) { return part == ".."; });
+  if (folder_.empty() || relative.is_absolute() || climbs || location.empty() ||
+      location.find('\0') != std::string::npos) {
+    fail(ErrorCode::kInvalidModel, "external data \"{}\" is not inside the model's folder", location);
+  }
+  std::error_code error;
+  const std::filesystem::path root = std::filesystem::canonical(folder_, error);
+  if (error) fail(ErrorCode::kIo, "folder {}: {}", folder_.string(), error.message());
+  const std::filesystem::path full = std::filesystem::canonical(root / relative, error);
+  if (error) fail(ErrorCode::kIo, "external data \"{}\": {}", location, error.message());
+  const auto [root_end, ignored] = std::mismatch(root.begin(), root.end(), full.begin(), full.end());
+  if (root_end != root.end()) {
+    fail(ErrorCode::kInvalidModel, "external data \"{}\" leads out of the model's folder", location);
+  }
+  return files_.emplace(location, map_file(full.string())).first->second;
+}
+
+}  // namespace weft::onnx
+
+namespace weft {
+
+NamedTensor read_tensor_proto(std::span<const std::byte> bytes) {
+  const onnx::TensorProto proto = onnx::parse_tensor(bytes);
+  if (proto.data_type == 0) fail(ErrorCode::kUnsupported, "the file holds no tensor");
+  onnx::TensorLoader loader(std::shared_ptr<const std::byte>(std::shared_ptr<void>(), bytes.data()), {});
+  return {std::string(proto.name), loader.load(proto).clone()};
+}
+
+std::string write_tensor_proto(const NamedTensor& named) {
+  const Tensor& tensor = named.tensor;
+  onnx::Writer proto;
+  for (const std::int64_t extent : tensor.shape()) proto.integer(1, extent);
+  proto.integer(2, onnx::from_dtype(tensor.dtype()));
+  if (!named.name.empty()) proto.text(8, named.name);
+  if (tensor.dtype() == DType::kString) {
+    for (const std::string& text : tensor.data<std::string>()) proto.text(6, text);
+  } else {
+    proto.bytes(9, tensor.bytes());
+  }
+  return proto.data();
+}
+
+}  // namespace weft

@@ -1,0 +1,36 @@
+// Tensors of the ONNX format, in every encoding.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+
+#include "graph/tensor.h"
+#include "importers/onnx/schema.h"
+
+namespace weft::onnx {
+
+// ONNX's number of an element type <-> DType. Error kUnsupported for types weft has not.
+DType to_dtype(std::int64_t data_type);
+std::int64_t from_dtype(DType dtype);
+
+// Turns TensorProtos into Tensors. Raw and external data are shared with the mapped files.
+class TensorLoader {
+ public:
+  // owner keeps the memory of the protos alive. folder: where external data may be, empty: nowhere.
+  TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder);
+
+  // Error kInvalidModel (sizes, encodings), kIo, kUnsupported; the tensor's name is a frame.
+  Tensor load(const TensorProto& proto);
+  Tensor load(const SparseTensorProto& proto);
+
+ private:
+  Tensor load_external(const TensorProto& proto, DType dtype, Extents shape);
+  const MappedFile& map(const std::string& location);
+
+  std::shared_ptr<const std::byte> owner_;
+  std::filesystem::path folder_;
+  std::map<std::string, MappedFile> files_;
+};
+
+}  // namespace weft::onnx

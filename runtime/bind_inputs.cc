@@ -1,0 +1,108 @@
+#include "runtime/bind_inputs.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace weft::runtime {
+namespace {
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t substitution = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, substitution});
+    }
+  }
+  return row.back();
+}
+
+// Binds bare symbols and checks constants; compound dims are checked once all symbols are known.
+void match_shape(const Value& value, const Tensor& tensor, Bindings& bindings) {
+  if (!value.type.shape) return;
+  const Shape& declared = *value.type.shape;
+  if (static_cast<std::int64_t>(declared.size()) != tensor.rank()) {
+    fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given",
+         value.name, to_string(value.type), to_string(tensor.shape()));
+  }
+  for (std::size_t i = 0; i < declared.size(); ++i) {
+    const std::int64_t extent = tensor.shape()[i];
+    if (const auto symbol = declared[i].symbol_name()) {
+      const auto [place, added] = bindings.emplace(*symbol, extent);
+      if (!added && place->second != extent) {
+        fail(ErrorCode::kInvalidArgument,
+             "input \"{}\" of shape {} makes {} = {}, but another input makes it {}", value.name,
+             to_string(tensor.shape()), *symbol, extent, place->second);
+      }
+    } else if (declared[i].is_constant() && declared[i].value() != extent) {
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given",
+           value.name, to_string(value.type), to_string(tensor.shape()));
+    }
+  }
+}
+
+void check_compound_dims(const Value& value, const Tensor& tensor, const Bindings& bindings) {
+  if (!value.type.shape) return;
+  for (std::size_t i = 0; i < value.type.shape->size(); ++i) {
+    const Dim& dim = (*value.type.shape)[i];
+    if (dim.is_constant() || dim.symbol_name()) continue;
+    const std::optional<std::int64_t> expected = dim.evaluate(bindings);
+    if (expected && *expected != tensor.shape()[i]) {
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" of shape {}: axis {} should be {} = {}",
+           value.name, to_string(tensor.shape()), i, dim.to_string(), *expected);
+    }
+  }
+}
+
+}  // namespace
+
+std::string closest(std::string_view word, std::span<const std::string> candidates) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 2) + 1;
+  for (const std::string& candidate : candidates) {
+    const std::size_t distance = edit_distance(word, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+std::vector<Tensor> match_inputs(const Graph& graph, const TensorMap& given) {
+  std::vector<std::string> names;
+  for (const ValueId id : graph.inputs()) names.push_back(graph.value(id).name);
+  for (const auto& [name, tensor] : given) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    const std::string near = closest(name, names);
+    fail(ErrorCode::kInvalidArgument, "the model has no input \"{}\"{}", name,
+         near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
+  }
+  std::vector<Tensor> result;
+  Bindings bindings;
+  for (const ValueId id : graph.inputs()) {
+    const Value& value = graph.value(id);
+    const auto found = given.find(value.name);
+    if (found == given.end() && !value.tensor) {
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" ({}) is missing", value.name,
+           to_string(value.type));
+    }
+    const Tensor& tensor = found != given.end() ? found->second : *value.tensor;
+    if (tensor.dtype() != value.type.dtype) {
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, {} is given", value.name,
+           to_string(value.type), to_string(tensor.dtype()));
+    }
+    match_shape(value, tensor, bindings);
+    result.push_back(tensor.aligned());
+  }
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    check_compound_dims(graph.value(graph.inputs()[i]), result[i], bindings);
+  }
+  return result;
+}
+
+}  // namespace weft::runtime

@@ -1,0 +1,23 @@
+// Checking what a caller gives against what a graph declares.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace weft::runtime {
+
+using TensorMap = std::map<std::string, Tensor, std::less<>>;
+
+// The inputs in the graph's order, defaults filled in. Error kInvalidArgument for an unknown name (with
+// the closest known one), a missing input, another dtype or rank, an extent other than declared, or
+// two extents that disagree about one symbol.
+std::vector<Tensor> match_inputs(const Graph& graph, const TensorMap& given);
+
+// The candidate that differs least from `word`, empty if none is close.
+std::string closest(std::string_view word, std::span<const std::string> candidates);
+
+}  // namespace weft::runtime

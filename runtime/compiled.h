@@ -1,0 +1,36 @@
+// The inside of a Model: nodes in order with the kernels chosen for them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "runtime/kernels/kernel.h"
+#include "runtime/model.h"
+
+namespace weft::runtime {
+
+enum class StepKind : std::uint8_t {
+  kKernel,  // a kernel writes the outputs
+  kView,    // output 0 is input 0 under another shape
+  kCache,   // CacheAppend onto a state
+};
+
+struct CompiledNode {
+  NodeId node;
+  StepKind kind = StepKind::kKernel;
+  std::unique_ptr<Kernel> kernel;   // kKernel
+  std::size_t state = 0;            // kCache: index into Graph::states()
+};
+
+struct Model::Impl {
+  Graph graph;
+  PassReport report;
+  std::vector<CompiledNode> nodes;
+
+  Impl() : graph("empty") {}
+};
+
+// Index of the state whose current value this is, if any.
+std::optional<std::size_t> state_of(const Graph& graph, ValueId value);
+
+}  // namespace weft::runtime

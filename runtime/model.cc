@@ -1,0 +1,110 @@
+#include "runtime/model.h"
+
+#include <algorithm>
+#include <array>
+
+#include "importers/onnx/onnx.h"
+#include "ops/builder.h"
+#include "runtime/compiled.h"
+
+namespace weft::runtime {
+namespace {
+
+constexpr std::array<std::string_view, 5> kViews = {"Reshape", "Squeeze", "Unsqueeze", "Flatten",
+                                                    "Identity"};
+
+bool is_view(const Node& node) {
+  return std::find(kViews.begin(), kViews.end(), node.op) != kViews.end();
+}
+
+// Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first.
+void choose_kernels(Model::Impl& impl, bool fast) {
+  Graph& graph = impl.graph;
+  const auto make = fast ? make_fast_kernel : make_reference_kernel;
+  std::map<NodeId, std::unique_ptr<Kernel>> kernels;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const NodeId id : graph.nodes()) {
+      if (kernels.contains(id)) continue;
+      const bool append = graph.node(id).op == "CacheAppend" && state_of(graph, graph.node(id).inputs[0]);
+      if (append || is_view(graph.node(id))) continue;
+      std::unique_ptr<Kernel> kernel = make(graph, graph.node(id));
+      if (kernel) {
+        kernels[id] = std::move(kernel);
+      } else if (expand_node(graph, id)) {
+        changed = true;
+      } else {
+        fail(ErrorCode::kUnsupported, "no kernel for {}", describe(graph.node(id)));
+      }
+    }
+  }
+  for (const NodeId id : graph.nodes()) {
+    CompiledNode compiled;
+    compiled.node = id;
+    const Node& node = graph.node(id);
+    if (is_view(node)) {
+      compiled.kind = StepKind::kView;
+    } else if (const auto found = kernels.find(id); found != kernels.end()) {
+      compiled.kernel = std::move(found->second);
+    } else {
+      compiled.kind = StepKind::kCache;
+      compiled.state = *state_of(graph, node.inputs[0]);
+    }
+    impl.nodes.push_back(std::move(compiled));
+  }
+}
+
+// Weights that kernels have packed are not read again: their originals go.
+void drop_packed_constants(Graph& graph, std::span<const CompiledNode> nodes) {
+  for (const CompiledNode& compiled : nodes) {
+    const Node& node = graph.node(compiled.node);
+    if (compiled.kernel == nullptr || !compiled.kernel->packs_constants()) continue;
+    for (const ValueId input : node.inputs) {
+      if (!input.valid()) continue;
+      Value& value = graph.value(input);
+      if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input)) continue;
+      // An empty mapping of the same type: nobody reads its bytes.
+      if (value.tensor->dtype() == DType::kF32) {
+        value.tensor = Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(),
+                                     value.tensor->byte_size());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<std::size_t> state_of(const Graph& graph, ValueId value) {
+  for (std::size_t i = 0; i < graph.states().size(); ++i) {
+    if (graph.states()[i].current == value) return i;
+  }
+  return std::nullopt;
+}
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+const Graph& Model::graph() const { return impl_->graph; }
+const PassReport& Model::report() const { return impl_->report; }
+
+std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->graph = std::move(graph);
+  impl->report = optimize(impl->graph, {options.passes, false});
+  if (!options.states.empty()) lift_cache_states(impl->graph, options.states);
+  for (const ValueId id : impl->graph.values()) {  // kernels read aligned constants
+    Value& value = impl->graph.value(id);
+    if (value.kind == ValueKind::kConstant) value.tensor = value.tensor->aligned();
+  }
+  choose_kernels(*impl, options.fast_kernels);
+  if (options.fast_kernels) drop_packed_constants(impl->graph, impl->nodes);
+  return std::shared_ptr<const Model>(new Model(std::move(impl)));
+}
+
+std::shared_ptr<const Model> Model::load(const std::filesystem::path& path,
+                                         const CompileOptions& options) {
+  return with_frame([&] { return "while loading " + path.string(); },
+                    [&] { return compile(import_onnx(path), options); });
+}
+
+}  // namespace weft::runtime
