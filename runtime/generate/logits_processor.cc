@@ -1,0 +1,164 @@
+#include "runtime/generate/logits_processor.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+namespace weft::runtime {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+using Tokens = std::span<const std::int64_t>;
+
+void forbid(std::span<float> scores, std::int64_t token) {
+  if (token >= 0 && token < static_cast<std::int64_t>(scores.size())) {
+    scores[static_cast<std::size_t>(token)] = kNever;
+  }
+}
+
+// Scores of tokens that occurred are divided by the penalty, negative ones multiplied.
+class RepetitionPenalty final : public LogitsProcessor {
+ public:
+  explicit RepetitionPenalty(double penalty) : penalty_(static_cast<float>(penalty)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    const std::set<std::int64_t> seen(tokens.begin(), tokens.end());
+    for (const std::int64_t token : seen) {
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) continue;
+      float& score = scores[static_cast<std::size_t>(token)];
+      score = score < 0 ? score * penalty_ : score / penalty_;
+    }
+  }
+
+ private:
+  float penalty_;
+};
+
+class NoRepeatNgram final : public LogitsProcessor {
+ public:
+  explicit NoRepeatNgram(std::int64_t size) : size_(static_cast<std::size_t>(size)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    if (tokens.size() + 1 < size_) return;
+    const Tokens prefix = tokens.last(size_ - 1);
+    for (std::size_t i = 0; i + size_ <= tokens.size(); ++i) {
+      if (std::equal(prefix.begin(), prefix.end(), tokens.begin() + static_cast<std::ptrdiff_t>(i))) {
+        forbid(scores, tokens[i + size_ - 1]);
+      }
+    }
+  }
+
+ private:
+  std::size_t size_;
+};
+
+// Sequences that must not come about; a single token never, a longer one not after its beginning.
+class NoBadWords final : public LogitsProcessor {
+ public:
+  explicit NoBadWords(std::vector<std::vector<std::int64_t>> words) : words_(std::move(words)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    for (const auto& word : words_) {
+      if (word.empty() || word.size() > tokens.size() + 1) continue;
+      const Tokens end = tokens.last(word.size() - 1);
+      if (std::equal(end.begin(), end.end(), word.begin())) forbid(scores, word.back());
+    }
+  }
+
+ private:
+  std::vector<std::vector<std::int64_t>> words_;
+};
+
+// These tokens not before the sequence has this length.
+class MinLength final : public LogitsProcessor {
+ public:
+  MinLength(std::int64_t length, std::vector<std::int64_t> eos)
+      : length_(static_cast<std::size_t>(length)), eos_(std::move(eos)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    if (tokens.size() >= length_) return;
+    for (const std::int64_t token : eos_) forbid(scores, token);
+  }
+
+ private:
+  std::size_t length_;
+  std::vector<std::int64_t> eos_;
+};
+
+// At exactly this length only these tokens.
+class ForcedTokens final : public LogitsProcessor {
+ public:
+  ForcedTokens(std::int64_t at, std::vector<std::int64_t> tokens)
+      : at_(static_cast<std::size_t>(at)), tokens_(std::move(tokens)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    if (tokens.size() != at_) return;
+    std::fill(scores.begin(), scores.end(), kNever);
+    for (const std::int64_t token : tokens_) {
+      if (token >= 0 && token < static_cast<std::int64_t>(scores.size())) {
+        scores[static_cast<std::size_t>(token)] = 0;
+      }
+    }
+  }
+
+ private:
+  std::size_t at_;
+  std::vector<std::int64_t> tokens_;
+};
+
+class SuppressTokens final : public LogitsProcessor {
+ public:
+  // at: only at this length; negative: always.
+  SuppressTokens(std::vector<std::int64_t> tokens, std::int64_t at) : tokens_(std::move(tokens)), at_(at) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    if (at_ >= 0 && static_cast<std::int64_t>(tokens.size()) != at_) return;
+    for (const std::int64_t token : tokens_) forbid(scores, token);
+  }
+
+ private:
+  std::vector<std::int64_t> tokens_;
+  std::int64_t at_;
+};
+
+}  // namespace
+
+LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
+                                        std::int64_t max_length) {
+  LogitsProcessors list;
+  if (config.repetition_penalty != 1.0) {
+    list.push_back(std::make_unique<RepetitionPenalty>(config.repetition_penalty));
+  }
+  if (config.no_repeat_ngram_size > 0) {
+    list.push_back(std::make_unique<NoRepeatNgram>(config.no_repeat_ngram_size));
+  }
+  if (!config.bad_words_ids.empty()) {
+    // A bad word that is an end token on its own is not forbidden.
+    auto words = config.bad_words_ids;
+    std::erase_if(words, [&](const auto& word) {
+      return word.size() == 1 && std::find(config.eos_token_id.begin(), config.eos_token_id.end(), word[0]) !=
+                                     config.eos_token_id.end();
+    });
+    list.push_back(std::make_unique<NoBadWords>(std::move(words)));
+  }
+  if (config.min_length > 0 && !config.eos_token_id.empty()) {
+    list.push_back(std::make_unique<MinLength>(config.min_length, config.eos_token_id));
+  }
+  if (config.min_new_tokens.value_or(0) > 0 && !config.eos_token_id.empty()) {
+    list.push_back(std::make_unique<MinLength>(prompt_length + *config.min_new_tokens, config.eos_token_id));
+  }
+  if (config.forced_bos_token_id) {
+    list.push_back(std::make_unique<ForcedTokens>(1, std::vector<std::int64_t>{*config.forced_bos_token_id}));
+  }
+  if (!config.forced_eos_token_id.empty()) {
+    list.push_back(std::make_unique<ForcedTokens>(max_length - 1, config.forced_eos_token_id));
+  }
+  if (!config.suppress_tokens.empty()) {
+    list.push_back(std::make_unique<SuppressTokens>(config.suppress_tokens, -1));
+  }
+  if (!config.begin_suppress_tokens.empty()) {
+    const bool forced = config.forced_bos_token_id && prompt_length == 1;
+    list.push_back(std::make_unique<SuppressTokens>(config.begin_suppress_tokens, prompt_length + forced));
+  }
+  return list;
+}
+
+void process(const LogitsProcessors& processors, Tokens tokens, std::span<float> scores) {
+  for (const auto& processor : processors) processor->process(tokens, scores);
+}
+
+}  // namespace weft::runtime
