@@ -16,5 +16,10 @@ std::span<const OpDef> reduce_ops();
 std::span<const OpDef> matmul_ops();
 std::span<const OpDef> normalization_ops();
 std::span<const OpDef> fused_ops();
+std::span<const OpDef> shape_ops();
+std::span<const OpDef> movement_ops();
+std::span<const OpDef> gather_ops();
+std::span<const OpDef> generate_ops();
+std::span<const OpDef> control_ops();
 
 }  // namespace weft

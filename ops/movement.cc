@@ -1,0 +1,514 @@
+// Operators that move elements by position: Transpose, Concat, Split, Slice, Pad, Tile, ...
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+#include "ops/families.h"
+#include "ops/shape_util.h"
+
+namespace weft {
+namespace {
+
+// Copies out[at[1] + i] = in[at[0] + i * step] for every row; elements are moved as bytes of their size.
+void copy_strided(const Tensor& x, Tensor& out, const Extents& strides, std::int64_t offset) {
+  const Extents& shape = out.shape();
+  const std::array<Extents, 2> both = {strides, row_major_strides(shape)};
+  const std::int64_t length = shape.empty() ? 1 : shape.back();
+  const std::int64_t step = shape.empty() ? 0 : strides.back();
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* from = x.data<T>().data() + offset;
+    T* to = out.mutable_data<T>().data();
+    for_each_row<2>(shape, both, [&](const std::array<std::int64_t, 2>& at) {
+      const T* source = from + at[0];
+      T* target = to + at[1];
+      if (step == 1) {
+        std::copy(source, source + length, target);
+      } else {
+        for (std::int64_t i = 0; i < length; ++i) target[i] = source[i * step];
+      }
+    });
+  });
+}
+
+// --- Transpose -------------------------------------------------------------------------------------
+
+std::vector<std::int64_t> permutation(const AttributeReader& attributes, std::int64_t rank) {
+  std::vector<std::int64_t> perm;
+  if (attributes.has("perm")) {
+    perm = attributes.integers("perm");
+  } else {
+    perm.resize(static_cast<std::size_t>(rank));
+    std::iota(perm.rbegin(), perm.rend(), 0);
+  }
+  std::vector<std::int64_t> sorted = perm;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (sorted[i] != static_cast<std::int64_t>(i) || static_cast<std::int64_t>(sorted.size()) != rank) {
+      fail(ErrorCode::kInvalidModel, "Transpose of rank {} by {}", rank, to_string(perm));
+    }
+  }
+  if (static_cast<std::int64_t>(perm.size()) != rank) {
+    fail(ErrorCode::kInvalidModel, "Transpose of rank {} by {}", rank, to_string(perm));
+  }
+  return perm;
+}
+
+void infer_transpose(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape result;
+  for (const std::int64_t axis : permutation(context.attributes(), context.rank(0))) {
+    result.push_back(context.shape(0)[static_cast<std::size_t>(axis)]);
+  }
+  context.set_shape(0, std::move(result));
+  if (context.rank(0) <= 1 && context.elements(0) != nullptr) context.set_elements(0, *context.elements(0));
+}
+
+void transpose_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const Extents own = row_major_strides(x.shape());
+  Extents shape, strides;
+  for (const std::int64_t axis : permutation(context.attributes(), x.rank())) {
+    shape.push_back(x.extent(axis));
+    strides.push_back(own[static_cast<std::size_t>(axis)]);
+  }
+  copy_strided(x, context.output(0, x.dtype(), std::move(shape)), strides, 0);
+}
+
+// --- Concat, Split ---------------------------------------------------------------------------------
+
+void infer_concat(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
+  Shape result = context.shape(0);
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    const Shape& next = context.shape(i);
+    if (next.size() != result.size()) fail(ErrorCode::kInvalidModel, "Concat of different ranks");
+    for (std::size_t k = 0; k < next.size(); ++k) {
+      if (k == axis) {
+        result[k] = result[k] + next[k];
+      } else if (next[k].is_constant() && !(result[k] == next[k])) {
+        if (result[k].is_constant()) {
+          fail(ErrorCode::kInvalidModel, "Concat of {} and {}", to_string(context.shape(0)), to_string(next));
+        }
+        result[k] = next[k];
+      }
+    }
+  }
+  const bool vector = result.size() == 1;
+  context.set_shape(0, std::move(result));
+  std::vector<Dim> elements;
+  for (std::size_t i = 0; vector && i < context.input_count(); ++i) {
+    const auto* part = context.elements(i);
+    if (part == nullptr) return;
+    elements.insert(elements.end(), part->begin(), part->end());
+  }
+  if (vector) context.set_elements(0, std::move(elements));
+}
+
+void concat_kernel(KernelContext& context) {
+  const Tensor& first = context.input(0);
+  const std::int64_t axis = normalize_axis(context.integer("axis"), first.rank());
+  Extents shape = first.shape();
+  auto& total = shape[static_cast<std::size_t>(axis)];
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    const Tensor& next = context.input(i);
+    for (std::int64_t k = 0; k < first.rank(); ++k) {
+      if (next.rank() != first.rank() || (k != axis && next.extent(k) != first.extent(k)) ||
+          next.dtype() != first.dtype()) {
+        fail(ErrorCode::kInvalidModel, "Concat of {} and {}", to_string(first.shape()), to_string(next.shape()));
+      }
+    }
+    total += next.extent(axis);
+  }
+  Tensor& out = context.output(0, first.dtype(), shape);
+  std::int64_t outer = 1, inner = 1;
+  for (std::int64_t k = 0; k < axis; ++k) outer *= first.extent(k);
+  for (std::int64_t k = axis + 1; k < first.rank(); ++k) inner *= first.extent(k);
+  visit_dtype(first.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* to = out.mutable_data<T>().data();
+    for (std::int64_t o = 0; o < outer; ++o) {
+      for (std::size_t i = 0; i < context.input_count(); ++i) {
+        const std::int64_t block = context.input(i).extent(axis) * inner;
+        const T* from = context.input(i).data<T>().data() + o * block;
+        to = std::copy(from, from + block, to);
+      }
+    }
+  });
+}
+
+void infer_split(InferContext& context) {
+  const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
+  const Shape& x = context.shape(0);
+  const auto pieces = static_cast<std::int64_t>(context.output_count());
+  const auto* sizes = context.elements(1);
+  Dim start;
+  for (std::size_t i = 0; i < context.output_count(); ++i) {
+    Shape shape = x;
+    if (sizes != nullptr) {
+      if (sizes->size() != context.output_count()) fail(ErrorCode::kInvalidModel, "Split into {} sizes", sizes->size());
+      shape[axis] = (*sizes)[i];
+    } else if (context.has(1)) {
+      shape[axis] = context.unknown_dim();
+    } else {
+      const Dim chunk = Dim::ceil_div(x[axis], Dim(pieces));
+      shape[axis] = i + 1 < context.output_count() ? chunk : x[axis] - chunk * Dim(pieces - 1);
+    }
+    const auto* elements = context.elements(0);
+    if (elements != nullptr && x.size() == 1 && shape[axis].is_constant() && start.is_constant()) {
+      const auto first = elements->begin() + start.value();
+      context.set_elements(i, {first, first + shape[axis].value()});
+    }
+    start = start + shape[axis];
+    context.set(i, context.dtype(0), std::move(shape));
+  }
+}
+
+void split_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const std::int64_t axis = normalize_axis(context.integer("axis"), x.rank());
+  const std::int64_t total = x.extent(axis);
+  std::vector<std::int64_t> sizes;
+  if (context.has(1)) {
+    sizes = context.input(1).to_ints();
+  } else {
+    const auto pieces = static_cast<std::int64_t>(context.output_count());
+    const std::int64_t chunk = (total + pieces - 1) / pieces;
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      sizes.push_back(std::max<std::int64_t>(0, std::min(chunk, total - i * chunk)));
+    }
+  }
+  if (sizes.size() != context.output_count() ||
+      std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total ||
+      std::any_of(sizes.begin(), sizes.end(), [](std::int64_t n) { return n < 0; })) {
+    fail(ErrorCode::kInvalidModel, "Split of {} into {}", total, to_string(sizes));
+  }
+  const Extents strides = row_major_strides(x.shape());
+  std::int64_t start = 0;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    Extents shape = x.shape();
+    shape[static_cast<std::size_t>(axis)] = sizes[i];
+    if (context.wants(i)) {
+      copy_strided(x, context.output(i, x.dtype(), std::move(shape)), strides,
+                   start * strides[static_cast<std::size_t>(axis)]);
+    }
+    start += sizes[i];
+  }
+}
+
+// --- Slice -----------------------------------------------------------------------------------------
+
+struct Cut {
+  std::int64_t start, step, count;
+};
+
+// ONNX 13: bounds are clamped before anything is added, so that INT64_MAX means "to the end".
+Cut resolve_cut(std::int64_t start, std::int64_t end, std::int64_t step, std::int64_t extent) {
+  if (step == 0) fail(ErrorCode::kInvalidModel, "Slice with a step of 0");
+  const auto wrap = [&](std::int64_t index) { return index < 0 ? (index < -extent ? -1 : index + extent) : index; };
+  if (step > 0) {
+    start = std::clamp<std::int64_t>(start < -extent ? 0 : wrap(start), 0, extent);
+    end = std::clamp<std::int64_t>(end < -extent ? 0 : wrap(end), 0, extent);
+    return {start, step, end > start ? (end - start - 1) / step + 1 : 0};
+  }
+  start = std::clamp<std::int64_t>(wrap(start), -1, extent - 1);
+  end = std::clamp<std::int64_t>(wrap(end), -1, extent - 1);
+  if (start <= end) return {0, step, 0};
+  const std::uint64_t stride = std::uint64_t{0} - static_cast<std::uint64_t>(step);
+  return {start, step, static_cast<std::int64_t>(static_cast<std::uint64_t>(start - end - 1) / stride) + 1};
+}
+
+// A bound as an offset from the front, clamped to [0, extent], for a step of 1; nullopt if undecidable.
+std::optional<Dim> symbolic_bound(const Dim& bound, const Dim& extent) {
+  if (bound.is_constant()) {
+    const std::int64_t value = bound.value();
+    if (value >= std::numeric_limits<std::int32_t>::max()) return extent;
+    if (value == 0) return Dim(0);
+    return value > 0 ? Dim::min(bound, extent) : Dim::max(extent + bound, Dim(0));
+  }
+  if (bound.never_negative()) return Dim::min(bound, extent);
+  if ((bound * Dim(-1)).always_positive()) return Dim::max(extent + bound, Dim(0));
+  return std::nullopt;
+}
+
+std::optional<Dim> symbolic_extent(const Dim& extent, const Dim& start, const Dim& end, const Dim& step) {
+  if (!step.is_constant()) return std::nullopt;
+  if (extent.is_constant() && start.is_constant() && end.is_constant()) {
+    return Dim(resolve_cut(start.value(), end.value(), step.value(), extent.value()).count);
+  }
+  if (step.value() <= 0) {
+    const bool all = step.is(-1) && start.is(-1) && end.is_constant() && end.value() < -(std::int64_t{1} << 31);
+    return all ? std::optional<Dim>(extent) : std::nullopt;
+  }
+  const auto from = symbolic_bound(start, extent);
+  const auto to = symbolic_bound(end, extent);
+  if (!from || !to) return std::nullopt;
+  const Dim length = Dim::max(*to - *from, Dim(0));
+  return step.is(1) ? length : Dim::ceil_div(length, step);
+}
+
+void infer_slice(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  const Shape& x = context.shape(0);
+  const auto* starts = context.elements(1);
+  const auto* ends = context.elements(2);
+  const auto* steps = context.elements(4);
+  std::optional<std::vector<std::int64_t>> axes;
+  if (context.has(3)) {
+    axes = context.integers(3);
+  } else {
+    const Shape& count = context.shape(1);
+    if (count.size() == 1 && count[0].is_constant()) {
+      axes.emplace(static_cast<std::size_t>(count[0].value()));
+      std::iota(axes->begin(), axes->end(), 0);
+    }
+  }
+  Shape result = x;
+  if (!axes) {
+    for (Dim& dim : result) dim = context.unknown_dim();
+    context.set_shape(0, std::move(result));
+    return;
+  }
+  for (std::size_t i = 0; i < axes->size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalize_axis((*axes)[i], context.rank(0)));
+    std::optional<Dim> extent;
+    if (starts != nullptr && ends != nullptr && i < starts->size() && i < ends->size() &&
+        (!context.has(4) || (steps != nullptr && i < steps->size()))) {
+      extent = symbolic_extent(x[axis], (*starts)[i], (*ends)[i], steps != nullptr ? (*steps)[i] : Dim(1));
+    }
+    result[axis] = extent ? *extent : context.unknown_dim();
+  }
+  context.set_shape(0, std::move(result));
+  const auto* elements = context.elements(0);
+  const auto start_values = context.integers(1);
+  const auto end_values = context.integers(2);
+  const auto step_values = context.integers(4);
+  if (elements == nullptr || x.size() != 1 || axes->size() != 1 || !start_values || !end_values ||
+      (context.has(4) && !step_values)) {
+    return;
+  }
+  const Cut cut = resolve_cut((*start_values)[0], (*end_values)[0], step_values ? (*step_values)[0] : 1,
+                              static_cast<std::int64_t>(elements->size()));
+  std::vector<Dim> kept;
+  for (std::int64_t i = 0; i < cut.count; ++i) {
+    kept.push_back((*elements)[static_cast<std::size_t>(cut.start + i * cut.step)]);
+  }
+  context.set_elements(0, std::move(kept));
+}
+
+void slice_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const auto starts = context.input(1).to_ints();
+  const auto ends = context.input(2).to_ints();
+  std::vector<std::int64_t> axes(starts.size()), steps(starts.size(), 1);
+  std::iota(axes.begin(), axes.end(), 0);
+  if (context.has(3)) axes = context.input(3).to_ints();
+  if (context.has(4)) steps = context.input(4).to_ints();
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
+    fail(ErrorCode::kInvalidModel, "Slice with lists of different lengths");
+  }
+  Extents shape = x.shape();
+  Extents strides = row_major_strides(shape);
+  std::int64_t offset = 0;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], x.rank()));
+    const Cut cut = resolve_cut(starts[i], ends[i], steps[i], x.shape()[axis]);
+    offset += cut.count > 0 ? cut.start * row_major_strides(x.shape())[axis] : 0;
+    strides[axis] = cut.count > 1 ? strides[axis] * cut.step : strides[axis];
+    shape[axis] = cut.count;
+  }
+  copy_strided(x, context.output(0, x.dtype(), std::move(shape)), strides, offset);
+}
+
+// --- Pad, Tile, Trilu ------------------------------------------------------------------------------
+
+// Pads before and after each axis.
+std::vector<std::int64_t> full_pads(const std::vector<std::int64_t>& given, std::vector<std::int64_t> axes,
+                                    std::int64_t rank) {
+  std::vector<std::int64_t> pads(static_cast<std::size_t>(2 * rank), 0);
+  if (given.size() != 2 * axes.size()) fail(ErrorCode::kInvalidModel, "Pad with {} pads", given.size());
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], rank));
+    pads[axis] = given[i];
+    pads[axis + static_cast<std::size_t>(rank)] = given[i + axes.size()];
+  }
+  return pads;
+}
+
+std::vector<std::int64_t> all_axes(std::int64_t rank) {
+  std::vector<std::int64_t> axes(static_cast<std::size_t>(rank));
+  std::iota(axes.begin(), axes.end(), 0);
+  return axes;
+}
+
+void infer_pad(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape result = context.shape(0);
+  const auto* pads = context.elements(1);
+  std::optional<std::vector<std::int64_t>> axes = all_axes(context.rank(0));
+  if (context.has(3)) axes = context.integers(3);
+  if (pads == nullptr || !axes || pads->size() != 2 * axes->size()) {
+    for (Dim& dim : result) dim = context.unknown_dim();
+  } else {
+    for (std::size_t i = 0; i < axes->size(); ++i) {
+      Dim& dim = result[static_cast<std::size_t>(normalize_axis((*axes)[i], context.rank(0)))];
+      dim = dim + (*pads)[i] + (*pads)[i + axes->size()];
+    }
+  }
+  context.set_shape(0, std::move(result));
+}
+
+// Where position `index` of the padded axis is read from; -1: the constant.
+std::int64_t padded_source(std::int64_t index, std::int64_t extent, const std::string& mode) {
+  if (index >= 0 && index < extent) return index;
+  if (mode == "constant") return -1;
+  if (extent == 0) fail(ErrorCode::kInvalidModel, "Pad of an empty axis in mode {}", mode);
+  if (mode == "edge") return std::clamp<std::int64_t>(index, 0, extent - 1);
+  if (mode == "wrap") return ((index % extent) + extent) % extent;
+  if (mode != "reflect") fail(ErrorCode::kInvalidModel, "Pad has no mode \"{}\"", mode);
+  if (extent == 1) return 0;
+  const std::int64_t period = 2 * (extent - 1);
+  const std::int64_t phase = ((index % period) + period) % period;
+  return phase < extent ? phase : period - phase;
+}
+
+void pad_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const std::string& mode = context.attributes().text("mode");
+  const auto axes = context.has(3) ? context.input(3).to_ints() : all_axes(x.rank());
+  const auto pads = full_pads(context.input(1).to_ints(), axes, x.rank());
+  Extents shape = x.shape();
+  const auto rank = static_cast<std::size_t>(x.rank());
+  for (std::size_t i = 0; i < rank; ++i) {
+    shape[i] += pads[i] + pads[i + rank];
+    if (shape[i] < 0) fail(ErrorCode::kInvalidModel, "Pad removes more than there is");
+  }
+  Tensor& out = context.output(0, x.dtype(), shape);
+  const Extents strides = row_major_strides(x.shape());
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T filler{};
+    if (context.has(2) && context.input(2).size() > 0) filler = context.input(2).data<T>()[0];
+    const T* from = x.data<T>().data();
+    T* to = out.mutable_data<T>().data();
+    Extents index(rank, 0);
+    const std::int64_t total = out.size();
+    for (std::int64_t n = 0; n < total; ++n) {
+      std::int64_t offset = 0;
+      for (std::size_t i = 0; i < rank && offset >= 0; ++i) {
+        const std::int64_t source = padded_source(index[i] - pads[i], x.shape()[i], mode);
+        offset = source < 0 ? -1 : offset + source * strides[i];
+      }
+      to[n] = offset < 0 ? filler : from[offset];
+      for (std::size_t i = rank; i-- > 0 && ++index[i] == shape[i];) index[i] = 0;
+    }
+  });
+}
+
+void infer_tile(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape result = context.shape(0);
+  const auto* repeats = context.elements(1);
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    result[i] = repeats != nullptr && i < repeats->size() ? result[i] * (*repeats)[i] : context.unknown_dim();
+  }
+  context.set_shape(0, std::move(result));
+}
+
+void tile_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const auto repeats = context.input(1).to_ints();
+  if (static_cast<std::int64_t>(repeats.size()) != x.rank()) {
+    fail(ErrorCode::kInvalidModel, "Tile of rank {} by {}", x.rank(), to_string(repeats));
+  }
+  Extents shape = x.shape();
+  for (std::size_t i = 0; i < shape.size(); ++i) shape[i] *= repeats[i];
+  Tensor& out = context.output(0, x.dtype(), shape);
+  const Extents strides = row_major_strides(x.shape());
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* from = x.data<T>().data();
+    T* to = out.mutable_data<T>().data();
+    Extents index(shape.size(), 0);
+    for (std::int64_t n = 0; n < out.size(); ++n) {
+      std::int64_t offset = 0;
+      for (std::size_t i = 0; i < shape.size(); ++i) offset += index[i] % x.shape()[i] * strides[i];
+      to[n] = from[offset];
+      for (std::size_t i = shape.size(); i-- > 0 && ++index[i] == shape[i];) index[i] = 0;
+    }
+  });
+}
+
+void trilu_kernel(KernelContext& context) {
+  const Tensor& x = context.input(0);
+  if (x.rank() < 2) fail(ErrorCode::kInvalidModel, "Trilu of rank {}", x.rank());
+  const bool upper = context.integer("upper") != 0;
+  const std::int64_t k = context.has(1) ? context.input(1).to_ints().at(0) : 0;
+  const std::int64_t rows = x.extent(x.rank() - 2);
+  const std::int64_t columns = x.extent(x.rank() - 1);
+  Tensor& out = context.output(0, x.dtype(), x.shape());
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* from = x.data<T>().data();
+    T* to = out.mutable_data<T>().data();
+    for (std::int64_t n = 0; n < x.size(); ++n) {
+      const std::int64_t r = n / columns % rows;
+      const std::int64_t c = n % columns;
+      const bool kept = upper ? c - r >= k : c - r <= k;
+      to[n] = kept ? from[n] : T{};
+    }
+  });
+}
+
+}  // namespace
+
+std::span<const OpDef> movement_ops() {
+  static const std::vector<OpDef> ops = {
+      {.name = "Transpose",
+       .inputs = {{"data"}},
+       .outputs = {{"transposed"}},
+       .attributes = {{"perm", AttributeKind::kInts}},
+       .infer = infer_transpose,
+       .reference = transpose_kernel},
+      {.name = "Concat",
+       .inputs = {{"inputs_0"}, {"inputs", Arity::kVariadic}},
+       .outputs = {{"concat_result"}},
+       .attributes = {{"axis", AttributeKind::kInt, true}},
+       .infer = infer_concat,
+       .reference = concat_kernel},
+      {.name = "Split",
+       .inputs = {{"input"}, {"split", Arity::kOptional}},
+       .outputs = {{"outputs", Arity::kVariadic}},
+       .attributes = {{"axis", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
+                      {"num_outputs", AttributeKind::kInt}},
+       .infer = infer_split,
+       .reference = split_kernel},
+      {.name = "Slice",
+       .inputs = {{"data"}, {"starts"}, {"ends"}, {"axes", Arity::kOptional}, {"steps", Arity::kOptional}},
+       .outputs = {{"output"}},
+       .infer = infer_slice,
+       .reference = slice_kernel},
+      {.name = "Pad",
+       .inputs = {{"data"}, {"pads"}, {"constant_value", Arity::kOptional}, {"axes", Arity::kOptional}},
+       .outputs = {{"output"}},
+       .attributes = {{"mode", AttributeKind::kString, false, Attribute(std::string("constant"))}},
+       .infer = infer_pad,
+       .reference = pad_kernel},
+      {.name = "Tile",
+       .inputs = {{"input"}, {"repeats"}},
+       .outputs = {{"output"}},
+       .infer = infer_tile,
+       .reference = tile_kernel},
+      {.name = "Trilu",
+       .inputs = {{"input"}, {"k", Arity::kOptional}},
+       .outputs = {{"output"}},
+       .attributes = {{"upper", AttributeKind::kInt, false, Attribute(std::int64_t{1})}},
+       .infer = infer_same_as_first,
+       .reference = trilu_kernel},
+  };
+  return ops;
+}
+
+}  // namespace weft
