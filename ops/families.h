@@ -15,6 +15,7 @@ std::span<const OpDef> cast_ops();
 std::span<const OpDef> reduce_ops();
 std::span<const OpDef> matmul_ops();
 std::span<const OpDef> normalization_ops();
+std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> fused_ops();
 std::span<const OpDef> shape_ops();
 std::span<const OpDef> movement_ops();
