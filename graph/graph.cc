@@ -110,7 +110,7 @@ ValueId Graph::add_constant(Tensor tensor, std::string name_hint) {
   value.type = {tensor.dtype(), to_shape(tensor.shape())};
   value.kind = ValueKind::kConstant;
   if ((is_integer(tensor.dtype()) || tensor.dtype() == DType::kBool) && tensor.size() <= 256) {
-    const std::vector<std::int64_t> numbers = tensor.to_ints();
+    const std::vector<std::int64_t> numbers = tensor.aligned().to_ints();
     value.elements = std::vector<Dim>(numbers.begin(), numbers.end());
   }
   value.tensor = std::move(tensor);

@@ -38,6 +38,8 @@ struct PassOptions {
 // Names of all passes, and of those that run by default ("all"), in order.
 std::vector<std::string> all_passes();
 std::vector<std::string> default_passes();
+// Those that only spell each idea one way and fold what is known: no fusion.
+std::vector<std::string> canonical_passes();
 // "all", "none", or a comma-separated list; Error kInvalidArgument naming the closest pass.
 std::vector<std::string> parse_pass_list(std::string_view text);
 

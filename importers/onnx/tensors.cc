@@ -53,8 +53,11 @@ Tensor from_fields(const TensorProto& proto, Extents shape, std::int64_t count) 
   }
 }
 
-// Bytes of bool may be anything; weft's are 0 or 1.
+// Bytes of bool may be anything; weft's are 0 or 1. Small tensors are copied where that aligns them: inference
+// reads them.
 Tensor normalized(Tensor tensor) {
+  constexpr std::size_t kSmall = 4096;
+  if (tensor.byte_size() <= kSmall) tensor = tensor.aligned();
   if (tensor.dtype() != DType::kBool) return tensor;
   const auto bytes = tensor.bytes();
   if (std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b <= std::byte{1}; })) return tensor;

@@ -1,0 +1,78 @@
+// The subcommands of weft. Each returns the exit code; errors leave as weft::Error.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weft::tools {
+
+struct RunOptions {
+  std::string model;
+  std::string inputs;                 // .npz
+  std::vector<std::string> settings;  // NAME=file.npy
+  std::string random;                 // "B=2,S=16"
+  bool use_random = false;
+  std::uint64_t seed = 0;
+  std::string output;                 // .npz
+  std::string passes = "all";
+  int threads = 0;
+};
+int run(const RunOptions& options);
+
+struct TestOptions {
+  std::vector<std::string> folders;
+  std::string passes = "all";
+  std::string json;
+  double relative = 1e-3, absolute = 1e-7;  // ONNX's judging rules
+  std::optional<double> of_largest;         // instead: |difference| <= this * largest magnitude of the output
+};
+int test(const TestOptions& options);
+
+struct DumpOptions {
+  std::string model;
+  std::string stage = "optimized";
+  std::string passes = "all";
+  bool full = false;
+};
+int dump(const DumpOptions& options);
+
+struct ExplainOptions {
+  std::string model;
+  std::string passes = "all";
+  bool json = false;
+};
+int explain(const ExplainOptions& options);
+
+struct OptimizeOptions {
+  std::string model;
+  std::string output;
+  std::string passes = "all";
+};
+int optimize_file(const OptimizeOptions& options);
+
+struct GenerateOptions {
+  std::string model;
+  std::vector<std::string> texts;
+  std::string ids_file;
+  std::string config;
+  std::vector<std::pair<std::string, std::string>> settings;  // Hugging Face's names
+  std::string passes = "all";
+  int threads = 0;
+  int batch_size = 1;
+  bool json = false;
+};
+int generate(const GenerateOptions& options);
+
+struct BenchOptions {
+  std::string model;
+  std::string random;
+  std::uint64_t seed = 0;
+  std::string passes = "all";
+  int threads = 0;
+  int repeat = 10;
+  bool json = false;
+};
+int bench(const BenchOptions& options);
+
+}  // namespace weft::tools

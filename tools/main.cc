@@ -1,0 +1,150 @@
+// The command weft. The only file that includes CLI11, which is slow to compile.
+#include <CLI/CLI.hpp>
+
+#include <fmt/format.h>
+
+#include "graph/error.h"
+#include "runtime/generate/config.h"
+#include "tools/commands.h"
+
+namespace {
+
+using namespace weft::tools;
+
+constexpr const char* kPasses = "all, none, or a comma-separated list of passes";
+
+void add_run(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "Run a model once and summarize its outputs");
+  command->add_option("model", options->model, "MODEL.onnx")->required();
+  command->add_option("--inputs", options->inputs, "inputs by name, a .npz file");
+  command->add_option("--set", options->settings, "one input: NAME=file.npy");
+  CLI::Option* random = command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
+  command->add_option("--seed", options->seed, "of the random inputs");
+  command->add_option("--output", options->output, "write the outputs to a .npz file");
+  command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->callback([options, random, &action] {
+    options->use_random = random->count() > 0;
+    action = [options] { return run(*options); };
+  });
+}
+
+void add_test(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<TestOptions>();
+  CLI::App* command = app.add_subcommand("test", "Run test folders in ONNX's format (model.onnx, test_data_set_*)");
+  command->add_option("folders", options->folders, "test folders, or folders of them")->required();
+  command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--json", options->json, "write each case and its reason to this file");
+  command->add_option("--rtol", options->relative, "relative tolerance");
+  command->add_option("--atol", options->absolute, "absolute tolerance");
+  command->add_option("--of-largest", options->of_largest, "tolerance relative to the output's largest magnitude, instead");
+  command->callback([options, &action] { action = [options] { return test(*options); }; });
+}
+
+void add_graph_commands(CLI::App& app, std::function<int()>& action) {
+  auto dump_options = std::make_shared<DumpOptions>();
+  CLI::App* dump_command = app.add_subcommand("dump", "Print a model in text form");
+  dump_command->add_option("model", dump_options->model, "MODEL.onnx")->required();
+  dump_command->add_option("--stage", dump_options->stage, "imported, canonical or optimized");
+  dump_command->add_option("--passes", dump_options->passes, kPasses);
+  dump_command->add_flag("--full", dump_options->full, "print large constants too");
+  dump_command->callback([dump_options, &action] { action = [dump_options] { return dump(*dump_options); }; });
+
+  auto explain_options = std::make_shared<ExplainOptions>();
+  CLI::App* explain_command = app.add_subcommand("explain", "Say what optimization did, and why not more");
+  explain_command->add_option("model", explain_options->model, "MODEL.onnx")->required();
+  explain_command->add_option("--passes", explain_options->passes, kPasses);
+  explain_command->add_flag("--json", explain_options->json, "as JSON");
+  explain_command->callback([explain_options, &action] { action = [explain_options] { return explain(*explain_options); }; });
+
+  auto optimize_options = std::make_shared<OptimizeOptions>();
+  CLI::App* optimize_command = app.add_subcommand("optimize", "Write the optimized model as ONNX");
+  optimize_command->add_option("model", optimize_options->model, "IN.onnx")->required();
+  optimize_command->add_option("-o,--output", optimize_options->output, "OUT.onnx")->required();
+  optimize_command->add_option("--passes", optimize_options->passes, kPasses);
+  optimize_command->callback([optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });
+}
+
+void add_generate(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Generate tokens with an exported language model");
+  command->add_option("model", options->model, "an .onnx file, or a folder of them")->required();
+  command->add_option("--text", options->texts, "generate from this text (needs tokenizer.json)");
+  command->add_option("--ids-file", options->ids_file, "prompts, one {\"input_ids\": [...]} a line");
+  command->add_option("--config", options->config, "a generation_config.json");
+  command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->add_option("--batch-size", options->batch_size, "prompts a batch (results do not depend on it)")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--json", options->json, "one JSON object a prompt");
+  // Hugging Face's options; what is not one of them is answered with the nearest name.
+  command->allow_extras();
+  command->footer([] {
+    std::string names = "Generation options, with Hugging Face's names and meaning:\n ";
+    for (std::string name : weft::runtime::generation_option_names()) {
+      std::replace(name.begin(), name.end(), '_', '-');
+      names += " --" + name;
+    }
+    return names;
+  });
+  command->callback([options, command, &action] {
+    const std::vector<std::string> extras = command->remaining();
+    for (std::size_t i = 0; i < extras.size(); ++i) {
+      std::string name = extras[i];
+      if (name.rfind("--", 0) != 0) throw CLI::ExtrasError({name});
+      name = name.substr(2);
+      std::string value;
+      if (const std::size_t equals = name.find('='); equals != std::string::npos) {
+        value = name.substr(equals + 1);
+        name.resize(equals);
+      } else if (i + 1 < extras.size()) {
+        value = extras[++i];
+      } else {
+        throw CLI::ArgumentMismatch("--" + name + " wants a value");
+      }
+      std::replace(name.begin(), name.end(), '-', '_');
+      options->settings.emplace_back(name, value);
+    }
+    action = [options] { return generate(*options); };
+  });
+}
+
+void add_bench(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = app.add_subcommand("bench", "Time runs of a model");
+  command->add_option("model", options->model, "MODEL.onnx")->required();
+  command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
+  command->add_option("--seed", options->seed, "of the random inputs");
+  command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->add_option("--repeat", options->repeat, "runs that are timed");
+  command->add_flag("--json", options->json, "as JSON");
+  command->callback([options, &action] { action = [options] { return bench(*options); }; });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  constexpr int kFailure = 1;
+  constexpr int kUsage = 2;
+  CLI::App app("Runs, explains and optimizes exported Transformer models.", "weft");
+  app.require_subcommand(1);
+  std::function<int()> action;
+  add_run(app, action);
+  add_test(app, action);
+  add_graph_commands(app, action);
+  add_generate(app, action);
+  add_bench(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  try {
+    return action();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return kFailure;
+  }
+}

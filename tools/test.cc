@@ -1,0 +1,150 @@
+// weft test: folders in ONNX's format, judged by ONNX's rules.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include <fmt/format.h>
+
+#include "importers/onnx/onnx.h"
+#include "ops/cast.h"
+#include "runtime/session.h"
+#include "tools/commands.h"
+#include "tools/inputs.h"
+
+namespace weft::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Verdict {
+  enum class Kind : std::uint8_t { kPassed, kFailed, kSkipped } kind = Kind::kPassed;
+  std::string reason;
+};
+
+NamedTensor read_tensor(const fs::path& path) {
+  const MappedFile file = map_file(path.string());
+  return with_frame([&] { return "in " + path.string(); },
+                    [&] { return read_tensor_proto({file.bytes.get(), file.size}); });
+}
+
+// Empty when they agree: dtype and shape exactly, floats within the tolerance, NaN equal to NaN.
+std::string compare(const Tensor& actual, const Tensor& expected, const TestOptions& options) {
+  if (actual.dtype() != expected.dtype() || actual.shape() != expected.shape()) {
+    return fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.shape()),
+                       to_string(expected.dtype()), to_string(expected.shape()));
+  }
+  if (!is_float(actual.dtype())) return actual.identical(expected) ? "" : "elements differ";
+  const Tensor wide_a = cast(actual, DType::kF64);
+  const Tensor wide_b = cast(expected, DType::kF64);
+  const auto a = wide_a.data<double>();
+  const auto b = wide_b.data<double>();
+  double largest = 0;
+  for (const double x : b) {
+    if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
+  }
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double allowed = options.of_largest ? *options.of_largest * std::max(largest, 1e-30)
+                                              : options.absolute + options.relative * std::abs(b[i]);
+    const bool same = a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])) || std::abs(a[i] - b[i]) <= allowed;
+    if (!same) return fmt::format("element {} is {:.9g} instead of {:.9g}", i, a[i], b[i]);
+  }
+  return "";
+}
+
+std::size_t number_in(const fs::path& path) {
+  const std::string stem = path.stem().string();
+  return std::stoul(stem.substr(stem.find_last_of('_') + 1));
+}
+
+std::vector<fs::path> files_with(const fs::path& folder, std::string_view prefix) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(".pb")) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return number_in(a) < number_in(b); });
+  return files;
+}
+
+void run_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
+  const Graph& graph = session.model().graph();
+  runtime::TensorMap inputs;
+  for (const fs::path& path : files_with(set, "input_")) {
+    NamedTensor input = read_tensor(path);
+    const std::size_t index = number_in(path);
+    if (input.name.empty() && index < graph.inputs().size()) input.name = graph.value(graph.inputs()[index]).name;
+    inputs[input.name] = std::move(input.tensor);
+  }
+  const std::vector<Tensor> outputs = session.run(inputs);
+  for (const fs::path& path : files_with(set, "output_")) {
+    const NamedTensor expected = read_tensor(path);
+    std::size_t index = number_in(path);
+    for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
+      if (graph.outputs()[i].name == expected.name) index = i;
+    }
+    const std::string difference = compare(outputs.at(index), expected.tensor, options);
+    if (!difference.empty()) {
+      fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), expected.name, difference);
+    }
+  }
+}
+
+Verdict judge(const fs::path& folder, const TestOptions& options) {
+  try {
+    runtime::CompileOptions compile;
+    compile.passes = parse_pass_list(options.passes);
+    runtime::Session session(runtime::Model::load(folder / "model.onnx", compile));
+    std::vector<fs::path> sets;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with("test_data_set_")) sets.push_back(entry.path());
+    }
+    std::sort(sets.begin(), sets.end());
+    if (sets.empty()) return {Verdict::Kind::kSkipped, "no test_data_set_*"};
+    for (const fs::path& set : sets) run_set(session, set, options);
+    return {};
+  } catch (const Error& error) {
+    const bool unsupported = error.code() == ErrorCode::kUnsupported;
+    return {unsupported ? Verdict::Kind::kSkipped : Verdict::Kind::kFailed, error.what()};
+  }
+}
+
+// The folder itself, or the test folders below it.
+std::vector<fs::path> find_cases(const std::vector<std::string>& folders) {
+  std::vector<fs::path> cases;
+  for (const std::string& folder : folders) {
+    if (!fs::is_directory(folder)) fail(ErrorCode::kIo, "{} is not a folder", folder);
+    if (fs::exists(fs::path(folder) / "model.onnx")) cases.emplace_back(folder);
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (entry.path().filename() == "model.onnx" && entry.path().parent_path() != fs::path(folder)) {
+        cases.push_back(entry.path().parent_path());
+      }
+    }
+  }
+  std::sort(cases.begin(), cases.end());
+  return cases;
+}
+
+}  // namespace
+
+int test(const TestOptions& options) {
+  int counts[3] = {0, 0, 0};
+  constexpr std::string_view kWords[] = {"passed", "failed", "skipped"};
+  nlohmann::json report = nlohmann::json::array();
+  for (const fs::path& folder : find_cases(options.folders)) {
+    const Verdict verdict = judge(folder, options);
+    const auto kind = static_cast<std::size_t>(verdict.kind);
+    ++counts[kind];
+    report.push_back({{"case", folder.string()}, {"result", kWords[kind]}, {"reason", verdict.reason}});
+    if (verdict.kind != Verdict::Kind::kPassed) fmt::print("{} {}\n  {}\n", kWords[kind], folder.string(), verdict.reason);
+  }
+  if (!options.json.empty()) {
+    std::ofstream file(options.json);
+    file << report.dump(1) << '\n';
+    if (!file) fail(ErrorCode::kIo, "cannot write {}", options.json);
+  }
+  fmt::print("{} passed, {} failed, {} skipped\n", counts[0], counts[1], counts[2]);
+  return counts[1] == 0 ? 0 : 1;
+}
+
+}  // namespace weft::tools
