@@ -15,6 +15,8 @@ std::span<const OpDef> cast_ops();
 std::span<const OpDef> reduce_ops();
 std::span<const OpDef> matmul_ops();
 std::span<const OpDef> normalization_ops();
+std::span<const OpDef> convolution_ops();
+std::span<const OpDef> pooling_ops();
 std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> fused_ops();
 std::span<const OpDef> shape_ops();

@@ -56,8 +56,25 @@ std::string source_line(std::string_view trace) {
   return result;
 }
 
+std::vector<std::string> lines_of(std::string_view text) {
+  std::vector<std::string> lines;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', start), text.size());
+    lines.emplace_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return lines;
+}
+
 Origin origin_of(const NodeProto& node, const std::string& prefix) {
   Origin origin;
+  // Written by our own exporter: the node stands for several.
+  if (const auto own = node.metadata.find("weft.nodes"); own != node.metadata.end()) {
+    origin.nodes = lines_of(own->second);
+    const auto sources = node.metadata.find("weft.sources");
+    if (sources != node.metadata.end()) origin.sources = lines_of(sources->second);
+    return origin;
+  }
   origin.nodes.push_back(prefix + node_label(node));
   const auto trace = node.metadata.find("pkg.torch.onnx.stack_trace");
   if (trace != node.metadata.end()) {

@@ -58,6 +58,11 @@ class Writer {
   Writer& text(std::uint32_t number, std::string_view value);
   Writer& bytes(std::uint32_t number, Bytes value);
   Writer& message(std::uint32_t number, const Writer& value) { return text(number, value.data_); }
+  // Appends fields that are serialized already.
+  Writer& raw(std::string_view fields) {
+    data_ += fields;
+    return *this;
+  }
   const std::string& data() const { return data_; }
 
  private:
