@@ -86,31 +86,7 @@ weft_imported(weft_pthreadpool FILES pthreadpool LINKS Threads::Threads)
 weft_imported(weft_microkernels FILES microkernels-prod)
 weft_imported(weft_xnnpack FILES XNNPACK LINKS weft_microkernels weft_pthreadpool weft_cpuinfo m)
 weft_imported(weft_highway FILES hwy)
-weft_imported(weft_protobuf FILES protobuf-lite LINKS Threads::Threads)
 weft_imported(weft_fmt FILES fmt)
-
-# Generated code and runtime have to be of one version of Protocol Buffers.
-find_program(WEFT_PROTOC protoc)
-set(protoc_version "")
-if(WEFT_PROTOC)
-  execute_process(COMMAND ${WEFT_PROTOC} --version OUTPUT_VARIABLE protoc_version OUTPUT_STRIP_TRAILING_WHITESPACE)
-endif()
-if(NOT protoc_version STREQUAL "libprotoc 3.21.12")
-  message(FATAL_ERROR "weft generates its ONNX schema with protoc 3.21.12 and found \"${protoc_version}\" "
-                      "(apt-get install protobuf-compiler on Debian 12, or pass -DWEFT_PROTOC=<file>)")
-endif()
-
-function(weft_proto target file)
-  cmake_path(GET file STEM stem)
-  set(out ${CMAKE_CURRENT_BINARY_DIR}/proto)
-  file(MAKE_DIRECTORY ${out})
-  add_custom_command(OUTPUT ${out}/${stem}.pb.cc ${out}/${stem}.pb.h
-    COMMAND ${WEFT_PROTOC} --cpp_out=${out} -I ${CMAKE_CURRENT_SOURCE_DIR}/onnx ${file} DEPENDS ${file} VERBATIM)
-  add_library(${target} OBJECT ${out}/${stem}.pb.cc)
-  target_include_directories(${target} SYSTEM PUBLIC ${out})
-  target_link_libraries(${target} PUBLIC weft_protobuf)
-  target_compile_options(${target} PRIVATE -w)
-endfunction()
 
 # A header that the tools or tests need, from the system; or a clear failure.
 function(weft_system_header variable header package)

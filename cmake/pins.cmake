@@ -26,10 +26,6 @@ weft_pin(highway
   GIT https://github.com/google/highway.git COMMIT 457c891775a7397bdb0376bb1031e6e027af1c48
   DEBIAN pool/main/h/highway/highway_1.2.0.orig.tar.gz
   SHA256 7e0be78b8318e8bdbf6fa545d2ecb4c90f947df03f7aadc42c1967f019e63343)
-weft_pin(protobuf
-  GIT https://github.com/protocolbuffers/protobuf.git COMMIT f0dc78d7e6e331b8c6bb2d5283e06aa26883ca7c
-  DEBIAN pool/main/p/protobuf/protobuf_3.21.12.orig.tar.gz
-  SHA256 930c2c3b5ecc6c9c12615cf5ad93f1cd6e12d0aba862b572e076259970ac3a53)
 weft_pin(fmt
   GIT https://github.com/fmtlib/fmt.git COMMIT e3ddede6c4ee818825c4e5a6dfa1d384860c27d9
   DEBIAN pool/main/f/fmtlib/fmtlib_11.1.1+ds1.orig.tar.xz

@@ -59,8 +59,9 @@ struct GenerateOptions {
   std::vector<std::pair<std::string, std::string>> settings;  // Hugging Face's names
   std::string passes = "all";
   int threads = 0;
-  int batch_size = 1;
   bool json = false;
+  bool timing = false;  // report tokens per second after the results
+  int repeat = 1;       // generate from every prompt so often
 };
 int generate(const GenerateOptions& options);
 

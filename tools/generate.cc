@@ -158,8 +158,17 @@ int generate(const GenerateOptions& options) {
   if (prompts.empty()) fail(ErrorCode::kInvalidArgument, "nothing to generate from: give --text or --ids-file");
   runtime::Generator generator(runtime::GenerationModel::load(path, parse_pass_list(options.passes)),
                                std::make_shared<runtime::ThreadPool>(options.threads));
-  for (const auto& prompt : prompts) {
-    print_result(options, config, tokenizer ? &*tokenizer : nullptr, generator.generate(prompt, config));
+  const auto start = std::chrono::steady_clock::now();
+  std::size_t tokens = 0;
+  for (int round = 0; round < options.repeat; ++round) {
+    for (const auto& prompt : prompts) {
+      const auto results = generator.generate(prompt, config, [&](std::int64_t) { ++tokens; });
+      if (round == 0) print_result(options, config, tokenizer ? &*tokenizer : nullptr, results);
+    }
+  }
+  if (options.timing) {
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    fmt::print("{} tokens in {:.3f} s: {:.0f} tokens per second\n", tokens, time.count(), static_cast<double>(tokens) / time.count());
   }
   return 0;
 }

@@ -75,9 +75,9 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_option("--config", options->config, "a generation_config.json");
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
-  command->add_option("--batch-size", options->batch_size, "prompts a batch (results do not depend on it)")
-      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "one JSON object a prompt");
+  command->add_flag("--timing", options->timing, "report tokens per second at the end");
+  command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();
   command->footer([] {
