@@ -77,11 +77,18 @@ Expr repeat_heads(Expansion& e, Expr x, std::int64_t group) {
   return e.reshape(expanded, e.concat(merged, 0));
 }
 
-std::int64_t head_count(Expansion& e, Expr x, std::string_view attribute) {
-  if (e.rank(x) != 4) return e.integer(attribute);
-  const Dim& heads = e.shape(x)[1];
-  if (!heads.is_constant()) fail(ErrorCode::kInvalidModel, "Attention of an unknown number of heads");
-  return heads.value();
+// Query heads per key head: 1 for equal (perhaps unknown) numbers of heads.
+std::int64_t heads_per_key(Expansion& e, Expr q, Expr k) {
+  const auto heads = [&](Expr x, std::string_view attribute) {
+    return e.rank(x) == 4 ? e.shape(x)[1] : Dim(e.integer(attribute));
+  };
+  const Dim query = heads(q, "q_num_heads");
+  const Dim key = heads(k, "kv_num_heads");
+  if (query == key) return 1;
+  if (!query.is_constant() || !key.is_constant() || key.is(0) || query.value() % key.value() != 0) {
+    fail(ErrorCode::kInvalidModel, "Attention with {} query and {} key heads", query.to_string(), key.to_string());
+  }
+  return query.value() / key.value();
 }
 
 // 0 where query s may attend key t (t <= s), -inf elsewhere.
@@ -97,14 +104,10 @@ Expr causal_mask(Expansion& e, Expr q, Expr k) {
 }
 
 void decompose_attention(Expansion& e) {
-  const std::int64_t query_heads = head_count(e, e.input(0), "q_num_heads");
-  const std::int64_t key_heads = head_count(e, e.input(1), "kv_num_heads");
-  if (key_heads == 0 || query_heads % key_heads != 0) {
-    fail(ErrorCode::kInvalidModel, "Attention with {} query and {} key heads", query_heads, key_heads);
-  }
-  const Expr q = split_heads(e, e.input(0), query_heads);
-  const Expr k = repeat_heads(e, split_heads(e, e.input(1), key_heads), query_heads / key_heads);
-  const Expr v = repeat_heads(e, split_heads(e, e.input(2), key_heads), query_heads / key_heads);
+  const std::int64_t group = heads_per_key(e, e.input(0), e.input(1));
+  const Expr q = split_heads(e, e.input(0), e.integer("q_num_heads"));
+  const Expr k = repeat_heads(e, split_heads(e, e.input(1), e.integer("kv_num_heads")), group);
+  const Expr v = repeat_heads(e, split_heads(e, e.input(2), e.integer("kv_num_heads")), group);
   Expr scores = e.matmul(q, e.transpose(k, {0, 1, 3, 2}));
   if (e.attributes().has("scale")) {
     scores = scores * e.number("scale");

@@ -8,7 +8,7 @@ PAD, START, END, UNKNOWN = 0, 1, 2, 3
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz '.,-/"
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>"] + list(CHARACTERS)
 IDS = {character: index for index, character in enumerate(VOCABULARY)}
-WIDTH, HEADS, LAYERS, FEED_FORWARD, MAX_LENGTH = 64, 4, 2, 128, 64
+WIDTH, HEADS, LAYERS, FEED_FORWARD, MAX_LENGTH = 64, 4, 2, 192, 64
 
 
 def encode(text):
@@ -29,7 +29,7 @@ class DateModel(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.embedding = torch.nn.Embedding(len(VOCABULARY), WIDTH)
-        self.transformer = torch.nn.Transformer(WIDTH, HEADS, LAYERS, LAYERS, FEED_FORWARD, dropout=0.05, batch_first=True)
+        self.transformer = torch.nn.Transformer(WIDTH, HEADS, LAYERS, LAYERS, FEED_FORWARD, dropout=0.0, batch_first=True)
         self.head = torch.nn.Linear(WIDTH, len(VOCABULARY))
         self.register_buffer("positions", positions(MAX_LENGTH, WIDTH), persistent=False)
 

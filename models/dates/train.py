@@ -47,7 +47,7 @@ def accuracy(model, pairs):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=192)
     arguments = parser.parse_args()
     torch.manual_seed(SEED)

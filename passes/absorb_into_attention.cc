@@ -1,0 +1,167 @@
+// What surrounds a fused Attention and it can do itself: scales, repeated heads, splitting and merging heads.
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+constexpr std::size_t kQ = 0, kK = 1, kV = 2;
+
+// The factor of x * factor with a scalar that adds no axes; 0 if there is none.
+double scalar_factor(const Graph& graph, ValueId value, ValueId& x) {
+  for (const std::string_view op : {"Mul", "Div"}) {
+    const Node* node = producer(graph, value, op);
+    if (node == nullptr) continue;
+    for (std::size_t side = 0; side < (op == "Mul" ? 2u : 1u); ++side) {
+      const auto number = known_number(graph, node->inputs[1 - side]);
+      if (!number || *number == 0 || graph.value(node->inputs[side]).type != graph.value(value).type) continue;
+      x = node->inputs[side];
+      return op == "Mul" ? *number : 1 / *number;
+    }
+  }
+  return 0;
+}
+
+// scale is given: Attention that the rules make always carries one.
+bool absorb_scale(Graph& graph, NodeId id) {
+  Node& node = graph.node(id);
+  const auto scale = node.attributes.find("scale");
+  if (scale == node.attributes.end()) return false;
+  for (const std::size_t input : {kQ, kK}) {
+    ValueId x;
+    const double factor = scalar_factor(graph, node.inputs[input], x);
+    if (factor == 0) continue;
+    scale->second = std::get<double>(scale->second) * factor;
+    node.origin.merge(graph.node(graph.value(node.inputs[input]).producer).origin);
+    graph.set_input(id, input, x);
+    return true;
+  }
+  return false;
+}
+
+// x of Reshape(Expand(Unsqueeze(x, 2))): every head g times over, [B, H, T, D] -> [B, H * g, T, D].
+ValueId unrepeated(const Graph& graph, ValueId value) {
+  const Node* merge = producer(graph, value, "Reshape");
+  if (merge == nullptr) return {};
+  const Node* expand = producer(graph, merge->inputs[0], "Expand");
+  if (expand == nullptr) return {};
+  const Value& split = graph.value(expand->inputs[0]);
+  if (split.kind != ValueKind::kResult) return {};
+  const Node& unsqueeze = graph.node(split.producer);
+  if (unsqueeze.op != "Unsqueeze" && unsqueeze.op != "Reshape") return {};
+  const ValueId x = unsqueeze.inputs[0];
+  const Shape* from = shape_of(graph, x);
+  const Shape* wide = shape_of(graph, merge->inputs[0]);
+  const Shape* narrow = shape_of(graph, expand->inputs[0]);
+  const Shape* to = shape_of(graph, value);
+  if (from == nullptr || wide == nullptr || narrow == nullptr || to == nullptr || from->size() != 4 || wide->size() != 5 ||
+      narrow->size() != 5 || to->size() != 4 || !(*narrow)[2].is(1)) {
+    return {};
+  }
+  const Shape expected_narrow = {(*from)[0], (*from)[1], Dim(1), (*from)[2], (*from)[3]};
+  const bool repeats = *narrow == expected_narrow && (*wide)[0] == (*from)[0] && (*wide)[1] == (*from)[1] &&
+                       (*wide)[3] == (*from)[2] && (*wide)[4] == (*from)[3] && (*to)[0] == (*from)[0] &&
+                       (*to)[1] == (*from)[1] * (*wide)[2] && (*to)[2] == (*from)[2] && (*to)[3] == (*from)[3];
+  return repeats ? x : ValueId();
+}
+
+// Query head h reads key head h / g, which is how repetition lays them out.
+bool absorb_repeated_heads(Graph& graph, NodeId id, RuleReport& report) {
+  const Node& node = graph.node(id);
+  const ValueId k = unrepeated(graph, node.inputs[kK]);
+  const ValueId v = unrepeated(graph, node.inputs[kV]);
+  if (!k.valid() && !v.valid()) return false;
+  if (!k.valid() || !v.valid() || !((*shape_of(graph, k))[1] == (*shape_of(graph, v))[1])) {
+    record_near_miss(report, node, 2, "only one of k and v repeats its heads");
+    return false;
+  }
+  graph.set_input(id, kK, k);
+  graph.set_input(id, kV, v);
+  return true;
+}
+
+// X [B, L, H * D] of Transpose(Reshape(X, [B, L, H, D]), {0, 2, 1, 3}).
+ValueId unsplit(const Graph& graph, ValueId value) {
+  const Node* transpose = producer(graph, value, "Transpose");
+  if (!is_permutation(transpose, {0, 2, 1, 3})) return {};
+  const Node* reshape = producer(graph, transpose->inputs[0], "Reshape");
+  if (reshape == nullptr) return {};
+  const Shape* from = shape_of(graph, reshape->inputs[0]);
+  const Shape* to = shape_of(graph, transpose->inputs[0]);
+  if (from == nullptr || to == nullptr || from->size() != 3 || to->size() != 4) return {};
+  const bool splits = (*from)[0] == (*to)[0] && (*from)[1] == (*to)[1] && (*to)[2].is_constant() &&
+                      (*from)[2] == (*to)[2] * (*to)[3];
+  return splits ? reshape->inputs[0] : ValueId();
+}
+
+std::int64_t heads_of(const Graph& graph, ValueId value) {
+  const Shape* shape = shape_of(graph, value);
+  return shape != nullptr && shape->size() == 4 && (*shape)[1].is_constant() ? (*shape)[1].value() : 0;
+}
+
+// k and v may come as they are projected.
+bool absorb_key_split(Graph& graph, NodeId id) {
+  bool changed = false;
+  for (const std::size_t input : {kK, kV}) {
+    const ValueId value = graph.node(id).inputs[input];
+    const ValueId x = unsplit(graph, value);
+    if (!x.valid()) continue;
+    graph.node(id).attributes["kv_num_heads"] = heads_of(graph, value);
+    graph.node(id).origin.merge(graph.node(graph.value(value).producer).origin);
+    graph.set_input(id, input, x);
+    changed = true;
+  }
+  return changed;
+}
+
+// q as it is projected and the output as the next projection wants it go together: the output has q's form.
+Rule query_split_and_output_merge() {
+  const Pattern q = any("q");
+  const Pattern core = open_op("Attention", {q, any("k"), any("v")});
+  const Pattern merged = op("Reshape", {transpose(core, {0, 2, 1, 3}), any("shape")});
+  return {"absorb-query-split-and-output-merge", merged,
+          [=](Match& m) {
+            if (!unsplit(m.graph(), m[q]).valid()) return m.refuse("q is not split into heads by Reshape and Transpose");
+            const Shape* split = shape_of(m.graph(), m[core]);
+            const Shape* out = shape_of(m.graph(), m[merged]);
+            if (split == nullptr || out == nullptr || split->size() != 4 || out->size() != 3 ||
+                !((*out)[0] == (*split)[0]) || !((*out)[1] == (*split)[2]) || !((*out)[2] == (*split)[1] * (*split)[3])) {
+              return m.refuse("the output is not merged as [B, S, H * D]");
+            }
+            return true;
+          },
+          [=](Builder& b, const Match& m) {
+            const Graph& g = b.graph();
+            const Node& node = g.node(g.value(m[core]).producer);
+            Attributes attributes = node.attributes;
+            attributes["q_num_heads"] = heads_of(g, m[q]);
+            std::vector<ValueId> inputs = node.inputs;
+            inputs[kQ] = unsplit(g, m[q]);
+            return b.make("Attention", inputs, std::move(attributes));
+          }};
+}
+
+}  // namespace
+
+int absorb_into_attention(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  int total = 0;
+  const auto absorb = [&](std::string_view name, const std::function<bool(NodeId, RuleReport&)>& rewrite) {
+    RuleReport& report = report_of(reports, name);
+    for (const NodeId id : graph.nodes()) {
+      while (graph.contains(id) && graph.node(id).op == "Attention" && rewrite(id, report)) {
+        infer_node(graph, id);
+        ++report.applied;
+        ++total;
+      }
+    }
+    erase_dead(graph);
+    if (verify_rewrites) verify(graph);
+  };
+  absorb("absorb-attention-scale", [&](NodeId id, RuleReport&) { return absorb_scale(graph, id); });
+  absorb("absorb-repeated-heads", [&](NodeId id, RuleReport& report) { return absorb_repeated_heads(graph, id, report); });
+  total += run_rules(graph, {query_split_and_output_merge()}, reports, verify_rewrites);
+  absorb("absorb-key-split", [&](NodeId id, RuleReport&) { return absorb_key_split(graph, id); });
+  return total;
+}
+
+}  // namespace weft

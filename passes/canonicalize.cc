@@ -1,0 +1,230 @@
+// One spelling per idea: operators that do nothing go, chains become one operator, synonyms one word.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+bool same_type(const Graph& graph, ValueId a, ValueId b) {
+  const TensorType& x = graph.value(a).type;
+  const TensorType& y = graph.value(b).type;
+  return x.shape && y.shape && x == y;
+}
+
+// The input that the node's output equals, whatever the numbers; invalid if it does something.
+ValueId unchanged(const Graph& graph, const Node& node) {
+  const ValueId x = node.inputs.empty() ? ValueId() : node.inputs[0];
+  if (!x.valid() || node.outputs.size() != 1) return {};
+  const bool same = same_type(graph, x, node.outputs[0]);
+  if (node.op == "Identity") return x;
+  if (node.op == "Cast") return graph.value(x).type.dtype == graph.value(node.outputs[0]).type.dtype ? x : ValueId();
+  if (node.op == "Reshape" || node.op == "Expand" || node.op == "Squeeze" || node.op == "Unsqueeze" || node.op == "Flatten") {
+    return same ? x : ValueId();
+  }
+  if (node.op == "Concat") return node.inputs.size() == 1 ? x : ValueId();
+  if (node.op == "Transpose") {
+    const auto* perm = permutation_of(node);
+    return perm != nullptr && std::is_sorted(perm->begin(), perm->end()) ? x : ValueId();
+  }
+  if (node.op == "Slice" && same) {
+    // All of it: every start 0, every step 1 (equal extents then mean equal contents).
+    const auto starts = known_integers(graph, node.inputs[1]);
+    const bool from_start = starts && std::all_of(starts->begin(), starts->end(), [](auto s) { return s == 0; });
+    const bool steps = node.inputs.size() < 5 || !node.inputs[4].valid() ||
+                       [&] { const auto s = known_integers(graph, node.inputs[4]);
+                             return s && std::all_of(s->begin(), s->end(), [](auto v) { return v == 1; }); }();
+    return from_start && steps ? x : ValueId();
+  }
+  if (node.op == "Abs" && same) {
+    const auto& elements = graph.value(x).elements;
+    const bool positive = elements && std::all_of(elements->begin(), elements->end(), [](const Dim& d) { return d.never_negative(); });
+    return positive ? x : ValueId();
+  }
+  // x + 0, x - 0, x * 1, x / 1 (the constant may not broadcast x).
+  for (std::size_t side = 0; side < 2 && node.inputs.size() == 2; ++side) {
+    const bool symmetric = node.op == "Add" || node.op == "Mul";
+    if (side == 1 && !symmetric) break;
+    const ValueId kept = node.inputs[side];
+    const auto number = node.inputs[1 - side].valid() ? known_number(graph, node.inputs[1 - side]) : std::nullopt;
+    if (!number || !same_type(graph, kept, node.outputs[0])) continue;
+    const bool integer = is_integer(graph.value(kept).type.dtype);
+    // -0.0 + 0.0 is 0.0, so adding 0 is left alone for floats unless it is -0.0 or subtracting.
+    if ((node.op == "Mul" || node.op == "Div") && *number == 1) return kept;
+    if (node.op == "Sub" && *number == 0) return kept;
+    if (node.op == "Add" && *number == 0 && (integer || std::signbit(*number))) return kept;
+  }
+  return {};
+}
+
+int drop_no_ops(Graph& graph) {
+  int dropped = 0;
+  for (const NodeId id : graph.nodes()) {
+    const ValueId source = unchanged(graph, graph.node(id));
+    if (!source.valid()) continue;
+    graph.replace_uses(graph.node(id).outputs[0], source);
+    graph.erase_node(id);
+    ++dropped;
+  }
+  return dropped;
+}
+
+// Transpose of Transpose, Reshape of Reshape.
+std::vector<Rule> chain_rules() {
+  std::vector<Rule> rules;
+  {
+    const Pattern x = any("x");
+    const Pattern inner = op("Transpose", {x}).shareable();
+    const Pattern outer = op("Transpose", {inner});
+    rules.push_back({"merge-transposes", outer,
+                     [=](Match& m) { return m.rank(x) >= 0 || m.refuse("the rank is not known"); },
+                     [=](Builder& b, const Match& m) {
+                       const auto perm = [&](const Pattern& p) {
+                         const Graph& g = b.graph();
+                         const auto* given = permutation_of(g.node(g.value(m[p]).producer));
+                         std::vector<std::int64_t> result(static_cast<std::size_t>(b.rank(m[x])));
+                         std::iota(result.rbegin(), result.rend(), 0);
+                         return given != nullptr ? *given : result;
+                       };
+                       const auto first = perm(inner), second = perm(outer);
+                       std::vector<std::int64_t> merged;
+                       for (const std::int64_t axis : second) merged.push_back(first[static_cast<std::size_t>(axis)]);
+                       return b.transpose(b.wrap(m[x]), std::move(merged));
+                     }});
+  }
+  {
+    const Pattern x = any("x");
+    const Pattern shape = any("shape");
+    const Pattern inner = either({open_op("Reshape", {x}).shareable(), open_op("Unsqueeze", {x}).shareable(),
+                                  open_op("Squeeze", {x}).shareable(), open_op("Flatten", {x}).shareable()});
+    rules.push_back({"merge-reshapes", op("Reshape", {inner, shape}),
+                     [=](Match& m) {
+                       // 0 copies from the inner shape: only shapes without one say the same of x.
+                       const auto& elements = m.graph().value(m[shape]).elements;
+                       if (!elements) return m.refuse("the shape is not known");
+                       for (const Dim& dim : *elements) {
+                         if (dim.is(0)) return m.refuse("the shape copies an extent");
+                       }
+                       return true;
+                     },
+                     [=](Builder& b, const Match& m) { return b.reshape(b.wrap(m[x]), b.wrap(m[shape])); }});
+  }
+  return rules;
+}
+
+// Synonyms: x^2 as x * x, x^0.5 as Sqrt, Reciprocal as 1 / x, a transposed product by a number as the number
+// times the transpose.
+std::vector<Rule> synonym_rules() {
+  std::vector<Rule> rules;
+  const auto is_float_value = [](Match& m, const Pattern& x) {
+    return is_float(m.dtype(x)) || m.refuse("not a float");
+  };
+  {
+    const Pattern x = any("x");
+    const Pattern power = pow(x, number(2));
+    rules.push_back({"square", power, [=](Match& m) { return is_float_value(m, x); },
+                     [=](Builder& b, const Match& m) { return b.wrap(m[x]) * b.wrap(m[x]); }});
+  }
+  {
+    const Pattern x = any("x");
+    rules.push_back({"square-root", pow(x, number(0.5)), [=](Match& m) { return is_float_value(m, x); },
+                     [=](Builder& b, const Match& m) { return b.sqrt(b.wrap(m[x])); }});
+  }
+  {
+    const Pattern x = any("x");
+    rules.push_back({"reciprocal", reciprocal(x), {},
+                     [=](Builder& b, const Match& m) { return 1.0 / b.wrap(m[x]); }});
+  }
+  {
+    const Pattern x = any("x");
+    const Scalar s = scalar("factor");
+    const Pattern root = op("Transpose", {x * s});
+    rules.push_back({"scale-after-transpose", root,
+                     [=](Match& m) {
+                       const Shape* shape = shape_of(m.graph(), m[s]);
+                       return (shape != nullptr && shape->empty()) || m.refuse("the factor has axes");
+                     },
+                     [=](Builder& b, const Match& m) {
+                       const Graph& g = b.graph();
+                       const Attributes perm = g.node(g.value(m[root]).producer).attributes;
+                       return b.make("Transpose", {m[x]}, perm) * b.wrap(m[s]);
+                     }});
+  }
+  return rules;
+}
+
+// Gemm is a product and a sum like any other.
+int expand_gemm(Graph& graph) {
+  int expanded = 0;
+  for (const NodeId id : graph.nodes()) {
+    if (graph.node(id).op == "Gemm") expanded += expand_node(graph, id);
+  }
+  return expanded;
+}
+
+// Reshape targets that inference knows are written out, with at most one symbolic extent as -1: the shape
+// arithmetic behind them dies.
+int write_out_shapes(Graph& graph) {
+  int written = 0;
+  for (const NodeId id : graph.nodes()) {
+    const Node& node = graph.node(id);
+    if (node.op != "Reshape" || is_constant(graph, node.inputs[1])) continue;
+    const Shape* from = shape_of(graph, node.inputs[0]);
+    const Shape* to = shape_of(graph, node.outputs[0]);
+    if (from == nullptr || to == nullptr) continue;
+    std::vector<std::int64_t> target;
+    int inferred = 0;
+    bool zero = false;
+    for (std::size_t i = 0; i < to->size(); ++i) {
+      const Dim& dim = (*to)[i];
+      if (dim.is_constant()) {
+        target.push_back(dim.value());
+        zero = zero || dim.is(0);
+      } else if (i < from->size() && (*from)[i] == dim) {
+        target.push_back(0);  // copied
+      } else {
+        target.push_back(-1);
+        ++inferred;
+      }
+    }
+    if (inferred > 1 || zero) continue;
+    // -1 beside extents that may be 0 would be undefined for empty tensors: those are copied at most.
+    const bool copies = std::find(target.begin(), target.end(), 0) != target.end();
+    if (inferred == 1 && copies) {
+      // known * x = total has one solution only if the copied extents are not 0.
+      bool positive = true;
+      for (std::size_t i = 0; i < to->size(); ++i) {
+        if (target[i] == 0 && !(*to)[i].always_positive()) positive = false;
+      }
+      if (!positive) continue;
+    }
+    if (const Node* attribute = &node; attribute->attributes.contains("allowzero")) continue;
+    const ValueId shape = graph.add_constant(Tensor::vector<std::int64_t>(target), "shape");
+    graph.set_input(id, 1, shape);
+    ++written;
+  }
+  return written;
+}
+
+}  // namespace
+
+int canonicalize(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  int total = 0;
+  static constexpr int kMaxRounds = 10;
+  for (int round = 0; round < kMaxRounds; ++round) {
+    int changed = expand_gemm(graph);
+    changed += drop_no_ops(graph);
+    changed += write_out_shapes(graph);
+    changed += run_rules(graph, synonym_rules(), reports, verify_rewrites);
+    changed += run_rules(graph, chain_rules(), reports, verify_rewrites);
+    erase_dead(graph);
+    total += changed;
+    if (changed == 0) break;
+  }
+  return total;
+}
+
+}  // namespace weft

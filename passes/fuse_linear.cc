@@ -1,0 +1,58 @@
+// Products with constant matrices, their bias and their activation as one Linear.
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+Rule linear() {
+  const Pattern x = any("x"), weight = constant("weight");
+  return {"fuse-linear", matmul(x, weight),
+          [=](Match& m) {
+            if (m.rank(weight) != 2) return m.refuse("the weight is no matrix");
+            return m.rank(x) >= 1 || m.refuse("the rank of the input is not known");
+          },
+          [=](Builder& b, const Match& m) { return b.make("Linear", {m[x], m[weight]}); }};
+}
+
+Rule linear_bias() {
+  const Pattern x = any("x"), weight = any("weight"), bias = constant("bias");
+  const Pattern product = op("Linear", {x, weight}).with("activation", std::string("none"));
+  return {"fuse-linear-bias", product + bias,
+          [=](Match& m) {
+            const Shape* shape = shape_of(m.graph(), m[bias]);
+            if (shape == nullptr || shape->size() != 1 || !((*shape)[0] == m.shape(weight)[1])) {
+              return m.refuse("the bias is no vector over the output features");
+            }
+            return true;
+          },
+          [=](Builder& b, const Match& m) { return b.make("Linear", {m[x], m[weight], m[bias]}); }};
+}
+
+Rule linear_activation(std::string_view name, const std::function<Pattern(const Pattern&)>& activation) {
+  const Pattern product = open_op("Linear", {any("x"), any("weight")}).with("activation", std::string("none"));
+  return {"fuse-linear-" + std::string(name), activation(product), {},
+          [=, activation_name = std::string(name)](Builder& b, const Match& m) {
+            const Graph& g = b.graph();
+            const std::vector<ValueId> inputs = g.node(g.value(m[product]).producer).inputs;
+            return b.make("Linear", inputs, {{"activation", activation_name}});
+          }};
+}
+
+}  // namespace
+
+int fuse_linear(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  const std::vector<Rule> rules = {
+      linear(),
+      linear_bias(),
+      linear_activation("relu", [](const Pattern& x) { return op("Relu", {x}); }),
+      linear_activation("gelu", [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("none")); }),
+      linear_activation("gelu_tanh", [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("tanh")); }),
+      linear_activation("silu", [](const Pattern& x) { return op("Swish", {x}).with("alpha", 1.0); }),
+      linear_activation("tanh", [](const Pattern& x) { return tanh(x); }),
+      linear_activation("sigmoid", [](const Pattern& x) { return sigmoid(x); }),
+  };
+  return run_rules(graph, rules, reports, verify_rewrites);
+}
+
+}  // namespace weft

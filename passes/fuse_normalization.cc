@@ -1,0 +1,77 @@
+// LayerNormalization and RMSNormalization out of means, squares and roots.
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+// x / sqrt(v), or x * (1 / sqrt(v)).
+Pattern over_root(const Pattern& x, const Pattern& v) {
+  const Pattern root = sqrt(v);
+  return either({x / root, x * (number(1) / root)});
+}
+
+// Scale and bias are vectors as long as the last axis.
+bool is_row(Match& m, const Pattern& x, const Pattern& parameter, std::string_view what) {
+  if (!m.has(parameter)) return true;
+  const Shape* shape = shape_of(m.graph(), m[parameter]);
+  const Shape* input = shape_of(m.graph(), m[x]);
+  if (shape == nullptr || input == nullptr || input->empty()) return m.refuse("a rank is not known");
+  if (shape->size() != 1 || !((*shape)[0] == input->back())) {
+    return m.refuse(fmt::format("the {} of shape {} is no vector over the last axis", what, to_string(*shape)));
+  }
+  return true;
+}
+
+Rule layer_normalization() {
+  const Pattern x = any("x"), scale = any("scale"), bias = any("bias");
+  const Scalar epsilon = scalar("epsilon");
+  const Pattern centred = x - mean_last(x);
+  const Pattern norm = over_root(centred, mean_last(centred * centred) + epsilon);
+  const Pattern scaled_norm = norm * scale;
+  return {"fuse-layer-normalization", either({scaled_norm + bias, scaled_norm}),
+          [=](Match& m) {
+            if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
+            return is_row(m, x, scale, "scale") && is_row(m, x, bias, "bias");
+          },
+          [=](Builder& b, const Match& m) {
+            return b.make("LayerNormalization", {m[x], m[scale], m.maybe(bias)},
+                          {{"axis", std::int64_t{-1}}, {"epsilon", m.number(epsilon)}});
+          }};
+}
+
+// A sum that came to light only after the norm was fused (or that the exporter left outside).
+Rule layer_normalization_bias() {
+  const Pattern x = any("x"), scale = any("scale"), bias = constant("bias");
+  const Pattern norm = op("LayerNormalization", {x, scale});
+  return {"absorb-layer-normalization-bias", norm + bias,
+          [=](Match& m) { return is_row(m, x, bias, "bias"); },
+          [=](Builder& b, const Match& m) {
+            const Graph& g = b.graph();
+            const Attributes attributes = g.node(g.value(m[norm]).producer).attributes;
+            return b.make("LayerNormalization", {m[x], m[scale], m[bias]}, attributes);
+          }};
+}
+
+Rule rms_normalization() {
+  const Pattern x = any("x"), scale = any("scale");
+  const Scalar epsilon = scalar("epsilon");
+  const Pattern norm = over_root(x, mean_last(x * x) + epsilon);
+  return {"fuse-rms-normalization", norm * scale,
+          [=](Match& m) {
+            if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
+            return is_row(m, x, scale, "scale");
+          },
+          [=](Builder& b, const Match& m) {
+            return b.make("RMSNormalization", {m[x], m[scale]},
+                          {{"axis", std::int64_t{-1}}, {"epsilon", m.number(epsilon)}});
+          }};
+}
+
+}  // namespace
+
+int fuse_normalization(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, reports, verify_rewrites);
+}
+
+}  // namespace weft

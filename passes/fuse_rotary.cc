@@ -1,0 +1,63 @@
+// Rotary embedding of two halves: x * cos + concat(-x2, x1) * sin.
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+// The half of x that a value is: 0 the first, 1 the second; -1 neither. By Slice or Split of the last axis.
+int half_of(const Graph& graph, ValueId value, ValueId x) {
+  const Value& result = graph.value(value);
+  const Shape* whole = shape_of(graph, x);
+  const Shape* part = shape_of(graph, value);
+  if (result.kind != ValueKind::kResult || whole == nullptr || part == nullptr || whole->empty() ||
+      part->size() != whole->size() || !(part->back() * Dim(2) == whole->back())) {
+    return -1;
+  }
+  const Node& node = graph.node(result.producer);
+  if (node.inputs.empty() || node.inputs[0] != x) return -1;
+  const auto last = static_cast<std::int64_t>(whole->size()) - 1;
+  if (node.op == "Split") {
+    const std::int64_t axis = attributes_of(node).integer("axis");
+    return (axis == -1 || axis == last) && node.outputs.size() == 2 ? static_cast<int>(result.output_index) : -1;
+  }
+  if (node.op != "Slice" || node.inputs.size() < 4) return -1;
+  const auto axes = known_integers(graph, node.inputs[3]);
+  const auto starts = known_integers(graph, node.inputs[1]);
+  if (!axes || !starts || axes->size() != 1 || (axes->front() != -1 && axes->front() != last)) return -1;
+  if (node.inputs.size() > 4) {
+    const auto steps = known_integers(graph, node.inputs[4]);
+    if (!steps || steps->front() != 1) return -1;
+  }
+  // The extents say it is half as long: where it starts says which half.
+  if (starts->front() == 0) return 0;
+  return part->back().is_constant() && starts->front() == part->back().value() ? 1 : -1;
+}
+
+Rule rotary() {
+  const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"), second = any("second half");
+  const Pattern rotated = concat_last({-second, first});
+  return {"fuse-rotary", x * cos + rotated * sin,
+          [=](Match& m) {
+            if (m.rank(x) < 1) return m.refuse("the rank of the input is not known");
+            if (half_of(m.graph(), m[first], m[x]) != 0 || half_of(m.graph(), m[second], m[x]) != 1) {
+              return m.refuse("the parts that change places are not the halves of the input");
+            }
+            for (const Pattern& factor : {cos, sin}) {
+              const Shape* shape = shape_of(m.graph(), m[factor]);
+              if (shape == nullptr || static_cast<std::int64_t>(shape->size()) > m.rank(x)) {
+                return m.refuse("cos or sin has more axes than the input");
+              }
+            }
+            return true;
+          },
+          [=](Builder& b, const Match& m) { return b.make("Rotary", {m[x], m[cos], m[sin]}); }};
+}
+
+}  // namespace
+
+int fuse_rotary(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  return run_rules(graph, {rotary()}, reports, verify_rewrites);
+}
+
+}  // namespace weft

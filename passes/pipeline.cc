@@ -1,0 +1,135 @@
+#include "passes/pipeline.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+// In the order in which they run; names may repeat in a list of the user's.
+constexpr Pass kPasses[] = {
+    {"fold-shapes", fold_shapes},
+    {"fold-constants", fold_constants},
+    {"inline-branches", inline_branches},
+    {"canonicalize", canonicalize},
+    {"common-subexpressions", eliminate_common_subexpressions},
+    {"dead-code", eliminate_dead_code},
+    {"fuse-normalization", fuse_normalization},
+    {"fuse-activation", fuse_activation},
+    {"fuse-rotary", fuse_rotary},
+    {"fuse-attention", fuse_attention},
+    {"absorb-into-attention", absorb_into_attention},
+    {"fuse-linear", fuse_linear},
+    {"fuse-qkv", fuse_qkv},
+};
+constexpr std::string_view kCanonical[] = {"fold-shapes", "fold-constants", "inline-branches", "canonicalize", "common-subexpressions"};
+
+const Pass* find_pass(std::string_view name) {
+  for (const Pass& pass : kPasses) {
+    if (pass.name == name) return &pass;
+  }
+  return nullptr;
+}
+
+std::string suggestion(std::string_view word) {
+  std::string best;
+  std::size_t most = 0;
+  for (const Pass& pass : kPasses) {
+    std::size_t shared = 0;
+    for (std::size_t i = 0; i + 2 < word.size(); ++i) shared += pass.name.find(word.substr(i, 3)) != std::string_view::npos;
+    if (shared > most) {
+      most = shared;
+      best = pass.name;
+    }
+  }
+  return best.empty() ? "" : fmt::format("; did you mean \"{}\"?", best);
+}
+
+void run_pass(Graph& graph, std::string_view name, PassReport& report, bool verify_rewrites) {
+  const Pass* pass = find_pass(name);
+  if (pass == nullptr) fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
+  with_frame([&] { return fmt::format("in pass {}", name); }, [&] {
+    for (const NodeId id : graph.nodes()) {
+      if (!graph.contains(id)) continue;
+      for (Subgraph& subgraph : graph.node(id).subgraphs) run_pass(*subgraph.graph, name, report, verify_rewrites);
+    }
+    pass->run(graph, report.rules, verify_rewrites);
+    verify(graph);
+  });
+}
+
+int count_nodes(const Graph& graph) {
+  int count = static_cast<int>(graph.node_count());
+  for (const NodeId id : graph.nodes()) {
+    for (const Subgraph& subgraph : graph.node(id).subgraphs) count += count_nodes(*subgraph.graph);
+  }
+  return count;
+}
+
+}  // namespace
+
+RuleReport& report_of(std::vector<RuleReport>& reports, std::string_view rule) {
+  const auto found = std::find_if(reports.begin(), reports.end(), [&](const RuleReport& r) { return r.name == rule; });
+  if (found != reports.end()) return *found;
+  return reports.emplace_back(RuleReport{std::string(rule), 0, {}});
+}
+
+int run_rules(Graph& graph, const std::vector<Rule>& rules, std::vector<RuleReport>& reports, bool verify_rewrites) {
+  int applied = 0;
+  for (const Rule& rule : rules) {
+    RuleReport& report = report_of(reports, rule.name);
+    report.near_misses.clear();  // the last word counts
+    applied += apply_rule(graph, rule, report, verify_rewrites);
+  }
+  return applied;
+}
+
+std::vector<std::string> all_passes() {
+  std::vector<std::string> names;
+  for (const Pass& pass : kPasses) names.emplace_back(pass.name);
+  return names;
+}
+
+std::vector<std::string> canonical_passes() {
+  // Twice: canonical forms let shapes be known that were not.
+  std::vector<std::string> names(std::begin(kCanonical), std::end(kCanonical));
+  names.insert(names.end(), std::begin(kCanonical), std::end(kCanonical));
+  return names;
+}
+
+std::vector<std::string> default_passes() {
+  std::vector<std::string> names = canonical_passes();
+  for (const std::string_view name : {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
+                                      "absorb-into-attention", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
+                                      "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
+    names.emplace_back(name);
+  }
+  return names;
+}
+
+std::vector<std::string> parse_pass_list(std::string_view text) {
+  if (text == "all") return default_passes();
+  if (text == "none") return {};
+  std::vector<std::string> names;
+  for (std::size_t start = 0; start <= text.size();) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    const std::string_view name = text.substr(start, end - start);
+    if (find_pass(name) == nullptr) fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
+    names.emplace_back(name);
+    start = end + 1;
+  }
+  return names;
+}
+
+PassReport optimize(Graph& graph, const PassOptions& options) {
+  PassReport report;
+  report.ops_before = count_nodes(graph);
+  for (const std::string& name : options.passes) run_pass(graph, name, report, options.verify_rewrites);
+  report.ops_after = count_nodes(graph);
+  return report;
+}
+
+}  // namespace weft
