@@ -119,6 +119,11 @@ struct Dim::Poly {
     terms.emplace(Monomial{std::make_shared<const Atom>(std::move(atom))}, 1);
     return make(std::move(terms));
   }
+  // Is dim just min(operand, c) or max(operand, c)?
+  static bool has_operand(const Dim& dim, AtomKind kind, const Dim& operand) {
+    const Atom* atom = single_atom(dim);
+    return atom != nullptr && atom->kind == kind && (atom->a == operand || atom->b == operand);
+  }
   // The only atom of a dim that is one atom, else null.
   static const Atom* single_atom(const Dim& dim) {
     if (!dim.poly_ || dim.poly_->terms.size() != 1) return nullptr;
@@ -242,6 +247,10 @@ Dim Dim::ceil_div(const Dim& a, const Dim& b) { return Dim(-1) * floor_div(a * D
 Dim Dim::min(const Dim& a, const Dim& b) {
   if ((b - a).never_negative()) return a;
   if ((a - b).never_negative()) return b;
+  if (Poly::has_operand(b, AtomKind::kMax, a)) return a;  // min(a, max(a, c))
+  if (Poly::has_operand(a, AtomKind::kMax, b)) return b;
+  if (Poly::has_operand(b, AtomKind::kMin, a)) return b;  // min(a, min(a, c))
+  if (Poly::has_operand(a, AtomKind::kMin, b)) return a;
   const bool ordered = compare(a, b) < 0;
   return Poly::of_atom({AtomKind::kMin, "", ordered ? a : b, ordered ? b : a});
 }
@@ -249,6 +258,10 @@ Dim Dim::min(const Dim& a, const Dim& b) {
 Dim Dim::max(const Dim& a, const Dim& b) {
   if ((b - a).never_negative()) return b;
   if ((a - b).never_negative()) return a;
+  if (Poly::has_operand(b, AtomKind::kMin, a)) return a;  // max(a, min(a, c))
+  if (Poly::has_operand(a, AtomKind::kMin, b)) return b;
+  if (Poly::has_operand(b, AtomKind::kMax, a)) return b;  // max(a, max(a, c))
+  if (Poly::has_operand(a, AtomKind::kMax, b)) return a;
   const bool ordered = compare(a, b) < 0;
   return Poly::of_atom({AtomKind::kMax, "", ordered ? a : b, ordered ? b : a});
 }
