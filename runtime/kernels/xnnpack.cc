@@ -35,15 +35,8 @@ void initialize() {
 
 PackedWeights::PackedWeights() {
   provider_.context = this;
-  provider_.look_up = [](void* context, const xnn_weights_cache_look_up_key* key) -> std::size_t {
-    const auto& entries = static_cast<PackedWeights*>(context)->entries_;
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      if (entries[i].kernel == key->kernel && entries[i].bias == key->bias &&
-          entries[i].seed == key->seed) {
-        return i;
-      }
-    }
-    return SIZE_MAX;
+  provider_.look_up = [](void* context, const xnn_weights_cache_look_up_key* key) {
+    return static_cast<const PackedWeights*>(context)->find(*key);
   };
   provider_.reserve_space = [](void* context, std::size_t size) -> void* {
     auto* self = static_cast<PackedWeights*>(context);
@@ -54,6 +47,8 @@ PackedWeights::PackedWeights() {
   provider_.look_up_or_insert = [](void* context, const xnn_weights_cache_look_up_key* key,
                                    void* bytes, std::size_t size) -> std::size_t {
     auto* self = static_cast<PackedWeights*>(context);
+    // Convolution asks here even when it has found them.
+    if (const std::size_t known = self->find(*key); known != SIZE_MAX) return known;
     if (bytes != self->reserved_.bytes().data()) return SIZE_MAX;
     self->entries_.push_back({key->kernel, key->bias, key->seed, std::move(self->reserved_)});
     self->reserved_ = Tensor();
@@ -66,6 +61,14 @@ PackedWeights::PackedWeights() {
     return const_cast<std::byte*>(entry.bytes.bytes().data());
   };
   provider_.delete_cache = [](void*) { return xnn_status_success; };
+}
+
+std::size_t PackedWeights::find(const xnn_weights_cache_look_up_key& key) const {
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.kernel == key.kernel && entry.bias == key.bias && entry.seed == key.seed) return i;
+  }
+  return SIZE_MAX;
 }
 
 }  // namespace weft::runtime::xnn

@@ -43,6 +43,8 @@ class PackedWeights {
     std::uint32_t seed;
     Tensor bytes;
   };
+  std::size_t find(const xnn_weights_cache_look_up_key& key) const;
+
   xnn_weights_cache_provider provider_{};
   std::vector<Entry> entries_;
   Tensor reserved_;

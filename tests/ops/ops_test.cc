@@ -1,0 +1,212 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "ops/builder.h"
+#include "ops/cast.h"
+#include "ops/families.h"
+
+namespace weft {
+namespace {
+
+// Runs one operator on tensors.
+std::vector<Tensor> run(std::string_view op, const std::vector<Tensor>& inputs, Attributes attributes = {}, std::size_t outputs = 1) {
+  Graph graph;
+  std::vector<ValueId> ids;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    ids.push_back(graph.add_input(fmt::format("i{}", i), {inputs[i].dtype(), to_shape(inputs[i].shape())}));
+  }
+  Builder builder(graph);
+  const auto results = builder.make_many(op, ids, outputs, std::move(attributes));
+  for (std::size_t i = 0; i < results.size(); ++i) graph.add_output(fmt::format("o{}", i), results[i]);
+  verify(graph);
+  return evaluate_graph(graph, inputs);
+}
+
+std::vector<float> floats(const Tensor& tensor) { return {tensor.data<float>().begin(), tensor.data<float>().end()}; }
+std::vector<std::int64_t> ints(const Tensor& tensor) { return tensor.to_ints(); }
+
+TEST(OpTable, EveryOperatorHasExactlyOneMeaning) {
+  for (const OpDef* def : all_ops()) {
+    EXPECT_NE(def->infer, nullptr) << def->name;
+    EXPECT_NE(def->reference == nullptr, def->decompose == nullptr) << def->name;
+    EXPECT_EQ(find_op(def->name), def);
+  }
+  EXPECT_THROW(get_op("NoSuchOperator"), Error);
+}
+
+TEST(Binary, BroadcastsAndHandlesEmptyTensors) {
+  const Tensor a = Tensor::of<float>({2, 1}, {1, 2});
+  const Tensor b = Tensor::of<float>({3}, {10, 20, 30});
+  EXPECT_EQ(floats(run("Add", {a, b})[0]), (std::vector<float>{11, 21, 31, 12, 22, 32}));
+  EXPECT_EQ(run("Mul", {Tensor::zeros(DType::kF32, {0, 3}), b})[0].shape(), (Extents{0, 3}));
+  EXPECT_THROW(run("Add", {Tensor::zeros(DType::kF32, {2}), b}), Error);
+}
+
+TEST(Binary, IntegersNeverTrap) {
+  const auto low = std::numeric_limits<std::int64_t>::min();
+  const Tensor a = Tensor::of<std::int64_t>({3}, {7, low, -7});
+  const Tensor b = Tensor::of<std::int64_t>({3}, {0, -1, 2});
+  EXPECT_EQ(ints(run("Div", {a, b})[0]), (std::vector<std::int64_t>{0, low, -3}));
+  EXPECT_EQ(ints(run("Mod", {a, b})[0]), (std::vector<std::int64_t>{0, 0, 1}));
+}
+
+TEST(Binary, MaximumKeepsNan) {
+  const Tensor a = Tensor::of<float>({2}, {NAN, 1});
+  const Tensor b = Tensor::of<float>({2}, {1, NAN});
+  for (const float x : floats(run("Max", {a, b})[0])) EXPECT_TRUE(std::isnan(x));
+}
+
+TEST(Cast, SaturatesWrapsAndReadsText) {
+  const Tensor x = Tensor::of<float>({4}, {1e20f, -1.7f, NAN, 300});
+  EXPECT_EQ(ints(cast(x, DType::kI32)), (std::vector<std::int64_t>{2147483647, -1, 0, 300}));
+  EXPECT_EQ(ints(cast(Tensor::of<std::int64_t>({1}, {300}), DType::kU8)), (std::vector<std::int64_t>{44}));
+  EXPECT_EQ(floats(cast(Tensor::of<std::string>({1}, {"1.5"}), DType::kF32)), (std::vector<float>{1.5}));
+  EXPECT_THROW(cast(Tensor::of<std::string>({1}, {"x"}), DType::kF32), Error);
+}
+
+TEST(Softmax, RowsOfMinusInfinityAreNan) {
+  const Tensor y = run("Softmax", {Tensor::of<float>({2, 2}, {-INFINITY, -INFINITY, 0, 0})})[0];
+  EXPECT_TRUE(std::isnan(floats(y)[0]));
+  EXPECT_EQ(floats(y)[2], 0.5f);
+}
+
+TEST(Reduce, EmptyAxesAndEmptyTensors) {
+  const Tensor x = Tensor::of<float>({2, 2}, {1, 2, 3, 4});
+  EXPECT_EQ(run("ReduceSum", {x}, {{"keepdims", std::int64_t{0}}})[0].item(), 10);
+  EXPECT_EQ(floats(run("ReduceSum", {x}, {{"noop_with_empty_axes", std::int64_t{1}}})[0]), floats(x));
+  const Tensor none = Tensor::zeros(DType::kF32, {2, 0});
+  const Tensor axes = Tensor::of<std::int64_t>({1}, {1});
+  EXPECT_EQ(floats(run("ReduceSum", {none, axes})[0]), (std::vector<float>{0, 0}));
+  EXPECT_TRUE(std::isinf(floats(run("ReduceMax", {none, axes})[0])[0]));
+}
+
+TEST(Slice, ClampsAndWalksBackwards) {
+  const Tensor x = Tensor::of<std::int64_t>({5}, {0, 1, 2, 3, 4});
+  const auto slice = [&](std::int64_t start, std::int64_t end, std::int64_t step) {
+    const auto one = [](std::int64_t v) { return Tensor::of<std::int64_t>({1}, {v}); };
+    return ints(run("Slice", {x, one(start), one(end), one(0), one(step)})[0]);
+  };
+  EXPECT_EQ(slice(1, INT64_MAX, 2), (std::vector<std::int64_t>{1, 3}));
+  EXPECT_EQ(slice(-1, INT64_MIN, -2), (std::vector<std::int64_t>{4, 2, 0}));
+  EXPECT_EQ(slice(3, 1, 1), (std::vector<std::int64_t>{}));
+  EXPECT_EQ(slice(-100, 2, 1), (std::vector<std::int64_t>{0, 1}));
+}
+
+TEST(Reshape, CopiesInfersAndRefuses) {
+  const Tensor x = Tensor::zeros(DType::kF32, {2, 3, 4});
+  const auto reshape = [&](std::initializer_list<std::int64_t> shape) {
+    return run("Reshape", {x, Tensor::of<std::int64_t>({static_cast<std::int64_t>(shape.size())}, shape)})[0].shape();
+  };
+  EXPECT_EQ(reshape({0, -1}), (Extents{2, 12}));
+  EXPECT_THROW(reshape({5, -1}), Error);
+  EXPECT_THROW(reshape({-1, -1}), Error);
+  EXPECT_THROW(reshape({0, 0, 0, 0}), Error);
+}
+
+TEST(Gather, RefusesIndicesOutOfRange) {
+  const Tensor x = Tensor::of<float>({3}, {1, 2, 3});
+  EXPECT_EQ(floats(run("Gather", {x, Tensor::of<std::int64_t>({2}, {-1, 0})})[0]), (std::vector<float>{3, 1}));
+  EXPECT_THROW(run("Gather", {x, Tensor::of<std::int64_t>({1}, {3})}), Error);
+}
+
+TEST(Attention, GroupedHeadsReadTheirKeys) {
+  // One query head per value of v: the output of head h is v of key head h / 2.
+  const Tensor q = Tensor::zeros(DType::kF32, {1, 4, 1, 2});
+  const Tensor k = Tensor::zeros(DType::kF32, {1, 2, 3, 2});
+  Tensor v = Tensor::zeros(DType::kF32, {1, 2, 3, 2});
+  for (std::size_t i = 6; i < 12; ++i) v.mutable_data<float>()[i] = 1;
+  EXPECT_EQ(floats(run("Attention", {q, k, v})[0]), (std::vector<float>{0, 0, 0, 0, 1, 1, 1, 1}));
+}
+
+TEST(Attention, MaskedRowsAreNanOrZero) {
+  const Tensor x = Tensor::full(DType::kF32, {1, 1, 2, 2}, 1.0);
+  const Tensor mask = Tensor::of<bool>({2, 2}, {true, false, false, false});
+  const Tensor nan = run("Attention", {x, x, x, mask})[0];
+  EXPECT_EQ(floats(nan)[0], 1.0f);
+  EXPECT_TRUE(std::isnan(floats(nan)[2]));
+  const Tensor zero = run("Attention", {x, x, x, mask}, {{"zero_masked_rows", std::int64_t{1}}})[0];
+  EXPECT_EQ(floats(zero)[2], 0.0f);
+}
+
+TEST(Attention, CausalExcludesLaterKeys) {
+  Tensor v = Tensor::of<float>({1, 1, 3, 1}, {1, 3, 8});
+  const Tensor x = Tensor::zeros(DType::kF32, {1, 1, 3, 1});
+  EXPECT_EQ(floats(run("Attention", {x, x, v}, {{"is_causal", std::int64_t{1}}})[0]), (std::vector<float>{1, 2, 4}));
+}
+
+TEST(Loop, CarriesAndStacks) {
+  Graph graph;
+  const ValueId limit = graph.add_input("n", {DType::kI64, Shape{}});
+  const ValueId start = graph.add_input("x", {DType::kI64, Shape{}});
+  auto body = std::make_unique<Graph>("body");
+  const ValueId i = body->add_input("i", {DType::kI64, Shape{}});
+  const ValueId go = body->add_input("go", {DType::kBool, Shape{}});
+  const ValueId x = body->add_input("x", {DType::kI64, Shape{}});
+  Builder inner(*body);
+  const Expr next = inner.wrap(x) + inner.wrap(i);
+  body->add_output("go", go);
+  body->add_output("x", next);
+  body->add_output("scan", next);
+  Builder outer(graph);
+  std::vector<Subgraph> subgraphs;
+  subgraphs.push_back({"body", std::move(body)});
+  const ValueId inputs[] = {limit, ValueId(), start};
+  const auto results = outer.make_many("Loop", inputs, 2, {{"num_carried", std::int64_t{1}}}, std::move(subgraphs));
+  graph.add_output("x", results[0]);
+  graph.add_output("all", results[1]);
+  const auto out = evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(4), Tensor::scalar<std::int64_t>(10)});
+  EXPECT_EQ(out[0].item(), 16);
+  EXPECT_EQ(ints(out[1]), (std::vector<std::int64_t>{10, 11, 13, 16}));
+  const auto none = evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(0), Tensor::scalar<std::int64_t>(10)});
+  EXPECT_EQ(none[1].shape(), (Extents{0}));
+}
+
+// The idioms that exports build shapes with vanish in inference.
+TEST(Inference, FollowsShapesThroughIntegerArithmetic) {
+  Graph graph;
+  const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(32)}});
+  Builder b(graph);
+  const Expr shape = b.shape_of(b.wrap(x));
+  const ValueId target[] = {b.extent_of(b.wrap(x), 0).id(), b.extent_of(b.wrap(x), 1).id(), b.ints({4, 8}).id()};
+  const Expr split = b.reshape(b.wrap(x), b.concat(target, 0));
+  EXPECT_EQ(b.shape(split), (Shape{B, S, Dim(4), Dim(8)}));
+  EXPECT_EQ(b.shape(b.reshape(split, std::vector<std::int64_t>{0, -1, 32})), (Shape{B, S, Dim(32)}));
+  // Expand of the spelling with -1: Where(Equal(shape, -1), 1, shape).
+  const Expr ones = b.make("ConstantOfShape", {b.ints({3}).id()}, {{"value", Tensor::of<std::int64_t>({1}, {1})}});
+  const Expr negative = ones * b.constant(Tensor::scalar<std::int64_t>(-1));
+  const Expr chosen = b.where(b.make("Equal", {shape.id(), negative.id()}), ones, shape);
+  EXPECT_EQ(b.shape(b.make("Expand", {b.unsqueeze(b.constant(Tensor::zeros(DType::kF32, {1, 32})), {0}).id(), chosen.id()})), (Shape{B, S, Dim(32)}));
+  const Expr range = b.make("Range", {b.constant(Tensor::scalar<std::int64_t>(0)).id(), b.squeeze(b.extent_of(b.wrap(x), 1), {0}).id(),
+                                      b.constant(Tensor::scalar<std::int64_t>(1)).id()});
+  EXPECT_EQ(b.shape(range), (Shape{S}));
+}
+
+// For random shapes: what inference says symbolically is what the kernel gives.
+TEST(Inference, AgreesWithKernelsOnRandomShapes) {
+  std::mt19937 random(3);
+  for (int round = 0; round < 60; ++round) {
+    const std::int64_t batch = random() % 3, length = random() % 5 + 1;
+    Graph graph;
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{Dim::symbol("B"), Dim::symbol("S"), Dim(6)}});
+    Builder b(graph);
+    const Expr value = b.wrap(x);
+    std::vector<Expr> made = {
+        b.transpose(value, {1, 0, 2}), b.slice(value, 1, 0, 3), b.slice(value, 1, -2, INT64_MAX), b.mean(value, {1}, false),
+        b.unsqueeze(value, {0, -1}), b.reshape(value, std::vector<std::int64_t>{-1, 3}), b.make("Flatten", {x}, {{"axis", std::int64_t{2}}}),
+        b.make("Pad", {x, b.ints({0, 1, 0, 0, 2, 0}).id()}), b.make("Tile", {x, b.ints({2, 1, 3}).id()}),
+        b.make("ArgMax", {x}, {{"axis", std::int64_t{-1}}})};
+    for (std::size_t i = 0; i < made.size(); ++i) graph.add_output(fmt::format("o{}", i), made[i]);
+    const auto results = evaluate_graph(graph, std::vector{Tensor::zeros(DType::kF32, {batch, length, 6})});
+    const Bindings bindings = {{"B", batch}, {"S", length}};
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      EXPECT_EQ(evaluate(b.shape(made[i]), bindings), results[i].shape()) << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft
