@@ -124,11 +124,12 @@ class Exporter {
   }
 
  private:
-  std::string take(const std::string& wanted) {
+  static std::string take(const std::string& wanted, std::set<std::string>& taken) {
     std::string name = wanted;
-    for (int i = 1; !taken_.insert(name).second; ++i) name = fmt::format("{}_{}", wanted, i);
+    for (int i = 1; !taken.insert(name).second; ++i) name = fmt::format("{}_{}", wanted, i);
     return name;
   }
+  std::string take(const std::string& wanted) { return take(wanted, taken_); }
 
   // names: those of the graph's inputs that outer values stand for. declared: inputs that are the message's own.
   Writer graph_message(const Graph& graph, Names& names, std::span<const ValueId> declared, bool top) {
@@ -201,7 +202,7 @@ class Exporter {
       message.text(1, node.inputs[i].valid() ? names.at(node.inputs[i]) : std::string());
     }
     for (const ValueId id : node.outputs) message.text(2, id.valid() ? names.at(id) : std::string());
-    if (!node.origin.nodes.empty()) message.text(3, node.origin.nodes.front());
+    if (!node.origin.nodes.empty()) message.text(3, take(node.origin.nodes.front(), node_names_));
     const bool function = is_function(node.op);
     message.text(4, function ? function_name(graph, node) : node.op);
     for (const auto& [name, attribute] : node.attributes) {
@@ -290,7 +291,8 @@ class Exporter {
   std::ofstream* data_;
   std::string data_name_;
   std::size_t data_size_ = 0;
-  std::set<std::string> taken_;
+  std::set<std::string> taken_;       // of values
+  std::set<std::string> node_names_;  // which some runtimes want unique too
   std::map<std::string, std::string> functions_;
   std::vector<Writer> function_messages_;
 };

@@ -114,6 +114,7 @@ class Decoder {
       pasts_[name] = value;
       length_ = value.extent(value.rank() - 2);
     } else {
+      pasts_.erase(name);
       fixed_[name] = value;
     }
   }
