@@ -168,7 +168,9 @@ void decompose_rotary(Expansion& e) {
   } else {
     const Expr shape = e.shape_of(x);
     const std::int64_t rank = e.rank(x);
-    const ValueId paired[] = {e.slice(shape, 0, 0, rank - 1).id(), e.ints({-1, 2}).id()};
+    const Dim& size = e.shape(x).back();
+    const ValueId paired[] = {e.slice(shape, 0, 0, rank - 1).id(),
+                              e.ints({size.is_constant() ? size.value() / 2 : -1, 2}).id()};
     const std::vector<Expr> parts = pieces(e.reshape(x, e.concat(paired, 0)), -1);
     const ValueId swapped[] = {(-parts[1]).id(), parts[0].id()};
     rotated = e.reshape(e.concat(swapped, -1), shape);

@@ -87,10 +87,15 @@ void infer_reshape(InferContext& context) {
     }
   }
   if (inferred) {
-    // Extents copied from the same place cancel, also when they may be 0.
+    // Extents that are copied cancel, also when they are 0.
     Dim total(1), known(1);
-    for (const Dim& dim : context.shape(0)) total = total * dim;
-    for (const Dim& dim : result) known = known * dim;
+    const Shape& x = context.shape(0);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (!(i < target->size() && (*target)[i].is(0) && copy_zero)) total = total * x[i];
+    }
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      if (!((*target)[i].is(0) && copy_zero)) known = known * result[i];
+    }
     if (known.is(0)) fail(ErrorCode::kInvalidModel, "Reshape cannot infer -1 beside an extent of 0");
     const auto exact = Dim::exact_div(total, known);
     result[*inferred] = exact ? *exact : Dim::floor_div(total, known);
@@ -119,9 +124,16 @@ void reshape_kernel(KernelContext& context) {
     shape.push_back(extent);
   }
   if (inferred) {
-    known = element_count(shape);
-    if (known != 0 && x.size() % known == 0) shape[*inferred] = x.size() / known;
-    else if (known == 0) fail(ErrorCode::kInvalidModel, "Reshape cannot infer -1 beside an extent of 0");
+    // Extents that are copied cancel, also when they are 0.
+    std::int64_t total = 1;
+    for (std::size_t i = 0; i < x.shape().size(); ++i) {
+      if (!(i < target.size() && target[i] == 0 && copy_zero)) total *= x.shape()[i];
+    }
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (!(target[i] == 0 && copy_zero)) known *= shape[i];
+    }
+    if (known == 0) fail(ErrorCode::kInvalidModel, "Reshape cannot infer -1 beside an extent of 0");
+    if (total % known == 0) shape[*inferred] = total / known;
   }
   if (element_count(shape) != x.size()) {
     fail(ErrorCode::kInvalidModel, "Reshape of {} to {}", to_string(x.shape()), to_string(target));

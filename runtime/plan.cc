@@ -200,6 +200,7 @@ class Planner {
       for (const ValueId id : node.outputs) {
         if (!id.valid() || plan_->values.at(id).place != Place::kArena) continue;
         if (step.compiled->kind == StepKind::kView) {  // lives where its input lives
+          plan_->values.at(id).place = Place::kView;
           const auto source = request_of.find(node.inputs[0]);
           if (source != request_of.end()) request_of[id] = source->second;
           continue;
@@ -228,18 +229,9 @@ class Planner {
     plan_->arena_bytes = plan_memory(requests);
     for (const auto& [id, request] : request_of) plan_->values.at(id).offset = requests[request].offset;
     for (const Output& output : graph_.outputs()) {
-      const Value& value = graph_.value(output.value);
       ValuePlan& plan = plan_->values.at(output.value);
-      if (plan.place != Place::kArena || value.kind != ValueKind::kResult) continue;
-      if (!is_view_result(value)) plan.place = Place::kOutput;
+      if (plan.place == Place::kArena) plan.place = Place::kOutput;
     }
-  }
-
-  bool is_view_result(const Value& value) const {
-    for (const CompiledNode& compiled : model_.nodes) {
-      if (compiled.node == value.producer) return compiled.kind == StepKind::kView;
-    }
-    return false;
   }
 
   // The request of an input that dies at this step and whose memory output `id` may take over.

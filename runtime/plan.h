@@ -14,6 +14,7 @@ struct ValuePlan {
     kNone,      // nobody computes it (known at bind time and not needed)
     kGiven,     // an input of the run, a constant, or known since binding
     kArena,     // at `offset` of the session's arena
+    kView,      // another value's bytes under another shape
     kOutput,    // a fresh tensor for the caller
     kDynamic,   // its shape comes out of the run
     kCache,     // the contents of a state

@@ -1,0 +1,298 @@
+#include "runtime/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <thread>
+
+#include "graph/text.h"
+#include "ops/builder.h"
+#include "runtime/cache.h"
+#include "runtime/memory_plan.h"
+
+namespace weft::runtime {
+namespace {
+
+using ::testing::HasSubstr;
+using TensorMap = std::map<std::string, Tensor, std::less<>>;
+
+Tensor random_tensor(Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P"), T = Dim::symbol("T");
+
+double difference(const Tensor& a, const Tensor& b) {
+  EXPECT_EQ(a.shape(), b.shape());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.data<float>().size(); ++i) {
+    const double x = a.data<float>()[i], y = b.data<float>()[i];
+    if (std::isnan(x) && std::isnan(y)) continue;
+    worst = std::max(worst, std::isnan(x) != std::isnan(y) ? INFINITY : std::abs(x - y));
+  }
+  return worst;
+}
+
+// Runs one graph with its kernels and with reference kernels only.
+void expect_same_as_reference(const Graph& graph, const TensorMap& inputs, double tolerance = 2e-5) {
+  CompileOptions plain;
+  plain.passes = {};
+  Session fast(Model::compile(graph.clone(), plain), std::make_shared<ThreadPool>(2));
+  std::vector<Tensor> given;
+  for (const ValueId id : graph.inputs()) given.push_back(inputs.at(graph.value(id).name));
+  const std::vector<Tensor> expected = evaluate_graph(graph, given);
+  const std::vector<Tensor> actual = fast.run(inputs);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LE(difference(actual[i], expected[i]), tolerance);
+}
+
+struct AttentionCase {
+  std::int64_t batch, heads, key_heads, queries, keys, size, value_size;
+};
+
+class AttentionKernel : public ::testing::TestWithParam<AttentionCase> {};
+
+// The kernel against its definition: head counts, lengths 0 and 1, more keys than a block, each kind of mask.
+TEST_P(AttentionKernel, AgreesWithItsDefinition) {
+  const AttentionCase c = GetParam();
+  for (const bool packed : {false, true}) {
+    for (int mask_kind = 0; mask_kind < 5; ++mask_kind) {
+      Graph graph;
+      const auto shape = [&](std::int64_t heads, std::int64_t length, std::int64_t size) {
+        return packed ? Extents{c.batch, length, heads * size} : Extents{c.batch, heads, length, size};
+      };
+      TensorMap inputs = {{"q", random_tensor(shape(c.heads, c.queries, c.size), 1)},
+                          {"k", random_tensor(shape(c.key_heads, c.keys, c.size), 2)},
+                          {"v", random_tensor(shape(c.key_heads, c.keys, c.value_size), 3)}};
+      std::vector<ValueId> ids;
+      for (const char* name : {"q", "k", "v"}) ids.push_back(graph.add_input(name, {DType::kF32, to_shape(inputs.at(name).shape())}));
+      Attributes attributes = {{"scale", 0.7}};
+      if (packed) attributes.insert({{"q_num_heads", c.heads}, {"kv_num_heads", c.key_heads}});
+      if (mask_kind == 1) inputs["mask"] = random_tensor({c.queries, c.keys}, 4);
+      if (mask_kind == 2) inputs["mask"] = random_tensor({c.batch, 1, 1, c.keys}, 5);
+      if (mask_kind == 3) {
+        Tensor bits = Tensor::uninitialized(DType::kBool, {c.batch, 1, c.queries, c.keys});
+        std::mt19937 random(6);
+        for (bool& bit : bits.mutable_data<bool>()) bit = random() % 4 == 0;  // some rows have no key at all
+        inputs["mask"] = bits;
+        attributes["zero_masked_rows"] = std::int64_t{packed};
+      }
+      if (mask_kind == 4) attributes["is_causal"] = std::int64_t{1};
+      if (inputs.contains("mask")) ids.push_back(graph.add_input("mask", {inputs["mask"].dtype(), to_shape(inputs["mask"].shape())}));
+      Builder builder(graph);
+      graph.add_output("y", builder.make("Attention", ids, std::move(attributes)));
+      SCOPED_TRACE(fmt::format("packed {}, mask {}", packed, mask_kind));
+      expect_same_as_reference(graph, inputs);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionKernel,
+                         ::testing::Values(AttentionCase{1, 1, 1, 1, 1, 1, 1}, AttentionCase{7, 4, 2, 5, 9, 8, 8}, AttentionCase{2, 3, 3, 17, 130, 16, 5},
+                                           AttentionCase{1, 8, 1, 1, 200, 33, 33}, AttentionCase{2, 2, 2, 0, 4, 8, 8}, AttentionCase{1, 2, 2, 20, 64, 4, 64}));
+
+TEST(Attention, NanScoresStayNan) {
+  Graph graph;
+  const ValueId q = graph.add_input("q", {DType::kF32, Shape{Dim(1), Dim(1), Dim(2), Dim(4)}});
+  Builder builder(graph);
+  graph.add_output("y", builder.make("Attention", {q, q, q}));
+  Tensor x = random_tensor({1, 1, 2, 4}, 1);
+  x.mutable_data<float>()[0] = NAN;
+  expect_same_as_reference(graph, {{"q", x}});
+}
+
+TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
+  for (const std::int64_t width : {1, 3, 16, 33, 768}) {
+    Graph graph;
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, Dim(width)}});
+    Builder b(graph);
+    const Expr scale = b.constant(random_tensor({width}, 2)), bias = b.constant(random_tensor({width}, 3));
+    std::vector<Expr> made = {b.make("LayerNormalization", {x, scale.id(), bias.id()}), b.make("LayerNormalization", {x, scale.id()}),
+                              b.make("RMSNormalization", {x, scale.id()}), b.make("Gelu", {x}), b.make("Gelu", {x}, {{"approximate", std::string("tanh")}}),
+                              b.make("Swish", {x}, {{"alpha", 1.702}}), b.make("Relu", {x}), b.make("Tanh", {x}), b.make("Sigmoid", {x})};
+    if (width % 2 == 0) {
+      made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}));
+      made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}, {{"interleaved", std::int64_t{1}}}));
+    }
+    for (std::size_t i = 0; i < made.size(); ++i) graph.add_output(fmt::format("y{}", i), made[i]);
+    for (const std::int64_t rows : {0, 1, 7}) {
+      Tensor input = random_tensor({rows, width}, 4);
+      for (float& value : input.mutable_data<float>()) value *= 6;
+      if (rows == 7 && width > 1) input.mutable_data<float>()[1] = NAN;
+      SCOPED_TRACE(fmt::format("width {}, rows {}", width, rows));
+      expect_same_as_reference(graph, {{"x", input}}, 1e-4);
+    }
+  }
+}
+
+TEST(Kernels, LinearOfEveryShapeAndActivation) {
+  for (const auto& [inputs, outputs] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {5, 3}, {64, 200}, {300, 1000}}) {
+    Graph graph;
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(inputs)}});
+    Builder b(graph);
+    const Expr weight = b.constant(random_tensor({inputs, outputs}, 1)), bias = b.constant(random_tensor({outputs}, 2));
+    int number = 0;
+    for (const char* activation : {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"}) {
+      graph.add_output(fmt::format("y{}", number++), b.make("Linear", {x, weight.id(), bias.id()}, {{"activation", std::string(activation)}}));
+    }
+    graph.add_output("z", b.make("Linear", {x, weight.id()}));
+    for (const std::int64_t rows : {0, 1, 9}) expect_same_as_reference(graph, {{"x", random_tensor({2, rows, inputs}, 3)}}, 2e-4);
+  }
+}
+
+TEST(Session, ExplainsWrongInputs) {
+  Graph graph;
+  const ValueId ids = graph.add_input("input_ids", {DType::kF32, Shape{B, S}});
+  const ValueId mask = graph.add_input("mask", {DType::kF32, Shape{B, S}});
+  Builder b(graph);
+  graph.add_output("y", b.wrap(ids) + b.wrap(mask));
+  Session session(Model::compile(std::move(graph)), std::make_shared<ThreadPool>(1));
+  const auto error_of = [&](const TensorMap& inputs) -> std::string {
+    try {
+      session.run(inputs);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const Tensor x = Tensor::zeros(DType::kF32, {2, 3});
+  EXPECT_EQ(error_of({{"input_ids", x}, {"mask", x}}), "");
+  EXPECT_THAT(error_of({{"input_ids", x}}), HasSubstr("\"mask\" (f32[B, S]) is missing"));
+  EXPECT_THAT(error_of({{"input_idx", x}, {"mask", x}}), HasSubstr("did you mean \"input_ids\""));
+  EXPECT_THAT(error_of({{"input_ids", x}, {"mask", Tensor::zeros(DType::kF32, {2, 4})}}), HasSubstr("S = 4"));
+  EXPECT_THAT(error_of({{"input_ids", x}, {"mask", Tensor::zeros(DType::kI64, {2, 3})}}), HasSubstr("i64 is given"));
+}
+
+// A block as decoders have it, its caches as states.
+Graph decoder_block() {
+  Graph graph;
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(8)}});
+  const ValueId past_k = graph.add_input("past.key", {DType::kF32, Shape{B, Dim(2), P, Dim(4)}});
+  const ValueId past_v = graph.add_input("past.value", {DType::kF32, Shape{B, Dim(2), P, Dim(4)}});
+  Builder b(graph);
+  const auto project = [&](std::uint32_t seed) {
+    const Expr y = b.make("MatMul", {x, b.constant(random_tensor({8, 8}, seed)).id()});
+    return b.transpose(b.reshape(y, std::vector<std::int64_t>{0, 0, 2, 4}), {0, 2, 1, 3});
+  };
+  const ValueId ks[] = {past_k, project(1).id()};
+  const ValueId vs[] = {past_v, project(2).id()};
+  const Expr k = b.concat(ks, 2), v = b.concat(vs, 2);
+  const Expr scores = b.matmul(project(3), b.transpose(k, {0, 1, 3, 2})) * 0.5;
+  graph.add_output("y", b.matmul(b.softmax(scores, -1), v));
+  graph.add_output("present.key", k);
+  graph.add_output("present.value", v);
+  return graph;
+}
+
+TEST(Session, StatesGiveWhatPastInputsGive) {
+  CompileOptions options;
+  options.states = {{"past.key", "present.key"}, {"past.value", "present.value"}};
+  Session cached(Model::compile(decoder_block(), options), std::make_shared<ThreadPool>(1));
+  ASSERT_EQ(cached.model().graph().states().size(), 2u);
+  Session plain(Model::compile(decoder_block()), std::make_shared<ThreadPool>(1));
+  cached.reset_states(2);
+  Tensor k = Tensor::zeros(DType::kF32, {2, 2, 0, 4}), v = k;
+  const std::int64_t lengths[] = {3, 1, 1, 40, 1};
+  for (int step = 0; step < 5; ++step) {
+    const Tensor x = random_tensor({2, lengths[step], 8}, 10 + static_cast<std::uint32_t>(step));
+    const std::vector<Tensor> expected = plain.run({{"x", x}, {"past.key", k}, {"past.value", v}});
+    EXPECT_LE(difference(cached.run({{"x", x}})[0], expected[0]), 1e-6);
+    k = expected[1];
+    v = expected[2];
+  }
+  EXPECT_TRUE(cached.state("past.key").identical(k));
+}
+
+TEST(Cache, RowsAreSharedUntilWritten) {
+  CacheState cache(1, 2);
+  cache.reset(1);
+  cache.append(Tensor::of<float>({1, 1, 1, 2}, {1, 2}));
+  cache.reorder(std::vector<std::int64_t>{0, 0, 0});
+  EXPECT_EQ(cache.head(0, 0), cache.head(2, 0));
+  cache.append(Tensor::of<float>({3, 1, 1, 2}, {3, 4, 5, 6, 7, 8}));
+  EXPECT_NE(cache.head(0, 0), cache.head(2, 0));
+  const Tensor all = cache.to_tensor();
+  EXPECT_EQ(std::vector<float>(all.data<float>().begin(), all.data<float>().end()), (std::vector<float>{1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 8}));
+  EXPECT_THROW(cache.reorder(std::vector<std::int64_t>{3}), Error);
+}
+
+TEST(Session, BatchMatesAndThreadsDoNotChangeBytes) {
+  const auto model = Model::compile(decoder_block());
+  const auto run = [&](const Tensor& x, int threads) {
+    Session session(model, std::make_shared<ThreadPool>(threads));
+    const Tensor past = Tensor::zeros(DType::kF32, {x.extent(0), 2, 0, 4});
+    return session.run({{"x", x}, {"past.key", past}, {"past.value", past}})[0];
+  };
+  const Tensor seven = random_tensor({7, 5, 8}, 1);
+  const Tensor reference = run(seven, 1);
+  EXPECT_TRUE(run(seven, 2).identical(reference));
+  EXPECT_TRUE(run(seven, 4).identical(reference));
+  Tensor first = Tensor::uninitialized(DType::kF32, {1, 5, 8});
+  std::copy_n(seven.data<float>().begin(), 40, first.mutable_data<float>().begin());
+  const Tensor alone = run(first, 1);
+  EXPECT_TRUE(std::equal(alone.data<float>().begin(), alone.data<float>().end(), reference.data<float>().begin()));
+}
+
+TEST(SessionConcurrently, FourSessionsShareOneModel) {
+  const auto model = Model::load(WEFT_SOURCE_DIR "/tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx");
+  const auto run = [&] {
+    Session session(model, std::make_shared<ThreadPool>(2));
+    Tensor ids = Tensor::zeros(DType::kI64, {3, 6}), ones = Tensor::full(DType::kI64, {3, 6}, 1);
+    for (std::size_t i = 0; i < 18; ++i) ids.mutable_data<std::int64_t>()[i] = static_cast<std::int64_t>(i * 7 % 99);
+    Tensor result;
+    for (int i = 0; i < 5; ++i) result = session.run({{"input_ids", ids}, {"attention_mask", ones}, {"token_type_ids", Tensor::zeros(DType::kI64, {3, 6})}})[0];
+    return result;
+  };
+  std::vector<Tensor> results(4);
+  std::vector<std::thread> threads;
+  for (Tensor& result : results) threads.emplace_back([&] { result = run(); });
+  for (std::thread& thread : threads) thread.join();
+  for (const Tensor& result : results) EXPECT_TRUE(result.identical(results[0]));
+}
+
+TEST(ThreadPoolConcurrently, RethrowsTheFirstError) {
+  ThreadPool pool(4);
+  std::vector<int> done(100, 0);
+  pool.parallel_for(100, [&](std::size_t i) { done[i] = 1; });
+  EXPECT_EQ(std::count(done.begin(), done.end(), 1), 100);
+  try {
+    pool.parallel_for(100, [&](std::size_t i) {
+      if (i % 10 == 7) fail(ErrorCode::kInternal, "at {}", i);
+    });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "at 7");
+  }
+}
+
+TEST(MemoryPlan, NeverOverlapsWhatIsAlive) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<MemoryRequest> requests(random() % 40);
+    std::size_t sum = 0;
+    for (MemoryRequest& request : requests) {
+      request.bytes = random() % 500;
+      request.first = random() % 30;
+      request.last = request.first + random() % 6;
+      sum += request.bytes + 128;
+    }
+    const std::size_t total = plan_memory(requests);
+    EXPECT_LE(total, sum);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_LE(requests[i].offset + requests[i].bytes, total);
+      EXPECT_EQ(requests[i].offset % 64, 0u);
+      for (std::size_t j = 0; j < i; ++j) {
+        const bool together = requests[i].first <= requests[j].last && requests[j].first <= requests[i].last;
+        const bool apart = requests[i].offset + requests[i].bytes <= requests[j].offset || requests[j].offset + requests[j].bytes <= requests[i].offset;
+        EXPECT_TRUE(!together || apart);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::runtime
