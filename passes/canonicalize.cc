@@ -9,12 +9,6 @@
 namespace weft {
 namespace {
 
-bool same_type(const Graph& graph, ValueId a, ValueId b) {
-  const TensorType& x = graph.value(a).type;
-  const TensorType& y = graph.value(b).type;
-  return x.shape && y.shape && x == y;
-}
-
 // The input that the node's output equals, whatever the numbers; invalid if it does something.
 ValueId unchanged(const Graph& graph, const Node& node) {
   const ValueId x = node.inputs.empty() ? ValueId() : node.inputs[0];

@@ -21,7 +21,8 @@ std::optional<std::vector<std::int64_t>> known_integers(const Graph& graph, Valu
 
 std::optional<double> known_number(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
-  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 || value.type.dtype == DType::kString) {
+  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 ||
+      value.type.dtype == DType::kString) {
     return std::nullopt;
   }
   return value.tensor->aligned().item();
@@ -36,7 +37,8 @@ const Node* producer(const Graph& graph, ValueId id, std::string_view op) {
 
 const std::vector<std::int64_t>* permutation_of(const Node& transpose) {
   const auto found = transpose.attributes.find("perm");
-  return found == transpose.attributes.end() ? nullptr : &std::get<std::vector<std::int64_t>>(found->second);
+  if (found == transpose.attributes.end()) return nullptr;
+  return &std::get<std::vector<std::int64_t>>(found->second);
 }
 
 bool is_permutation(const Node* node, std::initializer_list<std::int64_t> perm) {
@@ -55,13 +57,58 @@ std::int64_t rank_of(const Graph& graph, ValueId id) {
   return shape == nullptr ? -1 : static_cast<std::int64_t>(shape->size());
 }
 
+std::int64_t absolute_axis(const Graph& graph, ValueId id, std::int64_t axis) {
+  const std::int64_t rank = rank_of(graph, id);
+  if (rank < 0 || axis < -rank || axis >= rank) return -1;
+  return axis < 0 ? axis + rank : axis;
+}
+
+bool same_type(const Graph& graph, ValueId a, ValueId b) {
+  return graph.value(a).type.shape && graph.value(a).type == graph.value(b).type;
+}
+
+bool broadcasts_to(const Shape& from, const Shape& result) {
+  if (from.size() > result.size()) return false;
+  const std::size_t skip = result.size() - from.size();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (!from[i].is(1) && !(from[i] == result[skip + i])) return false;
+  }
+  return true;
+}
+
+int erase_if_dead(Graph& graph, NodeId first) {
+  int erased = 0;
+  std::vector<NodeId> pending = {first};
+  while (!pending.empty()) {
+    const NodeId id = pending.back();
+    pending.pop_back();
+    if (!graph.contains(id)) continue;
+    const Node& node = graph.node(id);
+    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId output) {
+      return output.valid() && graph.use_count(output) > 0;
+    });
+    if (used) continue;
+    const std::vector<ValueId> inputs = node.inputs;
+    graph.erase_node(id);
+    ++erased;
+    for (const ValueId input : inputs) {
+      if (!input.valid() || !graph.contains(input) || graph.use_count(input) > 0) continue;
+      const Value& value = graph.value(input);
+      if (value.kind == ValueKind::kResult) pending.push_back(value.producer);
+      if (value.kind == ValueKind::kConstant) graph.erase_value(input);
+    }
+  }
+  return erased;
+}
+
 int erase_dead(Graph& graph) {
   int erased = 0;
   std::vector<NodeId> nodes = graph.nodes();
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const Node& node = graph.node(*it);
-    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(),
-                                  [&](ValueId id) { return id.valid() && graph.use_count(id) > 0; });
+    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+      return id.valid() && graph.use_count(id) > 0;
+    });
     if (used) continue;
     graph.erase_node(*it);
     ++erased;
@@ -72,6 +119,8 @@ int erase_dead(Graph& graph) {
   return erased;
 }
 
-std::string report_name(const Node& node) { return node.origin.nodes.empty() ? node.op : node.origin.nodes.front(); }
+std::string report_name(const Node& node) {
+  return node.origin.nodes.empty() ? node.op : node.origin.nodes.front();
+}
 
 }  // namespace weft

@@ -6,7 +6,8 @@
 //   const Pattern norm = d / sqrt(mean_last(d * d) + eps);
 //
 // A handle that occurs twice stands for the same value both times. Operands of commutative operators
-// match in either order; the matcher backtracks. Handles are cheap to copy; a copy is the same handle.
+// match in either order, chains of associative ones ((a * b) * c) in any bracketing; the matcher
+// backtracks over all of it. Handles are cheap to copy; a copy is the same handle.
 #pragma once
 
 #include <functional>
@@ -31,6 +32,8 @@ class Pattern {
 
   const PatternNode* node() const { return node_.get(); }
   explicit operator bool() const { return node_ != nullptr; }
+  // No other handle refers to this node: nothing can ask what it stands for.
+  bool is_only_handle() const { return node_.use_count() == 1; }
 
   // The value may have other users or be exported: it then stays. For operations cheap to repeat.
   Pattern shareable() const;

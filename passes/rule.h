@@ -2,65 +2,40 @@
 #pragma once
 
 #include <functional>
-#include <map>
-#include <set>
 #include <string>
+#include <vector>
 
 #include "ops/builder.h"
-#include "passes/pattern.h"
+#include "passes/matcher.h"
 #include "passes/pipeline.h"
 
 namespace weft {
-
-// What a pattern's handles stand for.
-class Match {
- public:
-  explicit Match(const Graph& graph) : graph_(&graph) {}
-
-  const Graph& graph() const { return *graph_; }
-  bool has(const Pattern& handle) const { return values_.contains(handle.node()); }
-  // Error kInternal when the handle took no part.
-  ValueId operator[](const Pattern& handle) const;
-  // Invalid when it took no part.
-  ValueId maybe(const Pattern& handle) const;
-  // The number of a scalar; 1 of a `scaled` factor that took no part.
-  double number(const Scalar& handle) const;
-  const Shape& shape(const Pattern& handle) const;  // Error kInternal when the rank is unknown
-  std::int64_t rank(const Pattern& handle) const;   // -1: unknown
-  DType dtype(const Pattern& handle) const { return graph_->value((*this)[handle]).type.dtype; }
-
-  // For conditions: says why not, and is false.
-  bool refuse(std::string reason) {
-    reason_ = std::move(reason);
-    return false;
-  }
-
- private:
-  friend class Matcher;
-  friend class RuleDriver;
-  const Graph* graph_;
-  std::map<const PatternNode*, ValueId> values_;
-  std::map<const PatternNode*, double> numbers_;
-  std::set<NodeId> nodes_;      // of the match, the root included
-  std::set<NodeId> shareable_;  // those that may stay for other users
-  std::string reason_;
-};
 
 struct Rule {
   std::string name;
   Pattern root;
   // Checks beyond structure; refuse() names the reason. May be empty.
   std::function<bool(Match&)> where;
-  // The replacement of the root's value; the Builder inserts before the root and carries merged origins.
+  // The replacement of the root's value. The Builder inserts before the root; what it makes carries
+  // the merged origins of the match.
   std::function<Expr(Builder&, const Match&)> build;
 };
 
-// Applies the rule wherever it matches, again and again until it matches no more, and adds to the report.
-// A match is refused when a value inside it is read elsewhere or exported (unless shareable), and when
-// the replacement would have another type. Returns how often it was applied.
+// Applies the rule wherever it matches, in execution order, until it matches no more, and adds to
+// the report: how often, and the deepest reasons why not elsewhere. Guaranteed whatever the rule:
+//  - a match with a value inside that is read elsewhere or exported is refused (unless shareable);
+//  - the replacement has the dtype, rank and known extents of what it replaces (else kInternal);
+//  - it takes the name of what it replaces, so outputs keep theirs;
+//  - nodes that nothing reads any more are gone.
+// Returns how often it was applied. Error kInternal when it does not come to an end.
 int apply_rule(Graph& graph, const Rule& rule, RuleReport& report, bool verify_rewrites);
 
-// For rewrites that are no patterns: records that something fitted up to `depth` and failed for `reason`.
+// For rewrites that are no patterns.
+//
+// Replaces all uses of `from` by `to` under the guarantees about types and names above, and erases
+// what dies.
+void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule);
+// Records that something fitted up to `depth` nodes and failed for `reason`.
 void record_near_miss(RuleReport& report, const Node& node, int depth, std::string reason);
 
 }  // namespace weft
