@@ -20,15 +20,6 @@ from model import END, HEADS, LAYERS, PAD, START, UNKNOWN, VOCABULARY, WIDTH, Da
 HERE = pathlib.Path(__file__).parent
 
 
-class Encoder(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask):
-        return self.model.transformer.encoder(self.model.embed(input_ids), src_key_padding_mask=attention_mask == 0)
-
-
 def split_heads(x):
     return x.reshape(x.shape[0], x.shape[1], HEADS, WIDTH // HEADS).transpose(1, 2)
 
@@ -42,6 +33,23 @@ def project(attention, part, x):
     """One of the three projections that nn.MultiheadAttention keeps in one matrix."""
     rows = slice(part * WIDTH, (part + 1) * WIDTH)
     return torch.nn.functional.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+
+
+class Encoder(torch.nn.Module):
+    """nn.TransformerEncoder layer by layer (tracing torch.nn.MultiheadAttention would fix the sequence length)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        padding = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
+        x = self.model.embed(input_ids)
+        for layer in self.model.transformer.encoder.layers:
+            q, k, v = (split_heads(project(layer.self_attn, part, x)) for part in range(3))
+            x = layer.norm1(x + layer.self_attn.out_proj(attend(q, k, v, padding)))
+            x = layer.norm2(x + layer.linear2(torch.relu(layer.linear1(x))))
+        return self.model.transformer.encoder.norm(x)
 
 
 class Decoder(torch.nn.Module):

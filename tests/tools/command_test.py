@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What users of the command meet: exit codes, messages, files. Usage: command_test.py WEFT REPOSITORY"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+WEFT, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
+BERT = ROOT / "tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx"
+SIZES = "batch=2,sequence=5"
+
+
+def weft(*arguments):
+    run = subprocess.run([WEFT, *map(str, arguments)], capture_output=True, text=True)
+    return run.returncode, run.stdout, run.stderr
+
+
+class Command(unittest.TestCase):
+    def test_help_is_everywhere(self):
+        for command in ([], ["run"], ["test"], ["dump"], ["explain"], ["optimize"], ["generate"], ["bench"]):
+            code, out, _ = weft(*command, "--help")
+            self.assertEqual(code, 0)
+            self.assertIn("--help", out)
+
+    def test_usage_errors_are_2_and_others_1(self):
+        self.assertEqual(weft()[0], 2)
+        self.assertEqual(weft("run")[0], 2)
+        self.assertEqual(weft("run", BERT, "--no-such-option")[0], 2)
+        code, out, error = weft("run", "missing.onnx")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("missing.onnx", error)
+
+    def test_run_writes_what_it_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            first, second = pathlib.Path(folder) / "a.npz", pathlib.Path(folder) / "b.npz"
+            code, out, error = weft("run", BERT, "--random", SIZES, "--seed", 3, "--output", first)
+            self.assertEqual(code, 0, error)
+            self.assertIn("last_hidden_state: f32[2, 5, 32]", out)
+            again = weft("run", BERT, "--random", SIZES, "--seed", 3, "--output", second, "--threads", 1)
+            self.assertEqual(again[1], out)
+            self.assertEqual(first.read_bytes()[100:4000], second.read_bytes()[100:4000])
+            code, _, error = weft("run", BERT, "--inputs", first)
+            self.assertEqual(code, 1)
+            self.assertIn("no input \"last_hidden_state\"", error)
+
+    def test_random_names_what_is_missing(self):
+        code, _, error = weft("run", BERT, "--random", "batch=2")
+        self.assertEqual(code, 1)
+        self.assertIn("sequence", error)
+
+    def test_dump_has_stages(self):
+        imported = weft("dump", BERT, "--stage", "imported")[1]
+        optimized = weft("dump", BERT)[1]
+        self.assertIn("Softmax(", imported)
+        self.assertNotIn("Softmax(", optimized)
+        self.assertIn("Attention(", optimized)
+        self.assertEqual(weft("dump", BERT, "--stage", "wrong")[0], 1)
+
+    def test_explain_counts_and_gives_reasons(self):
+        report = json.loads(weft("explain", BERT, "--json")[1])
+        self.assertEqual(report["attention"], {"cores": 2, "fused": 2})
+        self.assertEqual(report["softmax_left"], 0)
+        self.assertGreater(report["ops_before"], report["ops_after"])
+        names = [rule["name"] for rule in report["rules"]]
+        self.assertIn("fuse-attention", names)
+        plain = json.loads(weft("explain", BERT, "--json", "--passes", "none")[1])
+        self.assertEqual(plain["attention"], {"cores": 2, "fused": 0})
+
+    def test_pass_names_are_suggested(self):
+        code, _, error = weft("explain", BERT, "--passes", "fuse-attentoin")
+        self.assertEqual(code, 1)
+        self.assertIn("did you mean \"fuse-attention\"", error)
+
+    def test_optimize_explains_the_same(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = pathlib.Path(folder) / "optimized.onnx"
+            self.assertEqual(weft("optimize", BERT, "-o", target)[0], 0)
+            keys = ("attention", "norms", "qkv", "softmax_left", "ops_after")
+            before, after = (json.loads(weft("explain", path, "--json")[1]) for path in (BERT, target))
+            self.assertEqual([before[k] for k in keys], [after[k] for k in keys])
+
+    def test_generate_answers_the_misspelled(self):
+        dates = ROOT / "models/dates"
+        code, out, _ = weft("generate", dates, "--text", "the 3rd of March, 2024", "--num-beams", 4)
+        self.assertEqual((code, out.strip()), (0, "2024-03-03"))
+        code, _, error = weft("generate", dates, "--text", "x", "--num-beam", 4)
+        self.assertEqual(code, 1)
+        self.assertIn("did you mean \"num_beams\"", error)
+        line = json.loads(weft("generate", dates, "--text", "1.2.2003", "--json", "--num-beams=2")[1])
+        self.assertEqual(line["texts"], ["2003-02-01"])
+        self.assertEqual(len(line["scores"]), 1)
+
+    def test_bench_reports(self):
+        report = json.loads(weft("bench", BERT, "--random", SIZES, "--repeat", 3, "--threads", 1, "--json")[1])
+        self.assertEqual(report["threads"], 1)
+        self.assertLessEqual(report["min_ms"], report["median_ms"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
