@@ -19,6 +19,7 @@ Error::Error(ErrorCode code, std::string message) : code_(code), message_(std::m
 }
 
 void Error::add_frame(std::string frame) {
+  if (!frames_.empty() && frames_.back() == frame) return;
   frames_.push_back(std::move(frame));
   render();
 }

@@ -21,7 +21,7 @@ Rule gelu() {
   return {"fuse-gelu", half_of(x, erf(scaled(x, factor))),
           [=](Match& m) {
             return is_close(m.number(factor), std::sqrt(0.5)) ||
-                   m.refuse(fmt::format("erf of {} x, not of x / sqrt(2)", m.number(factor)));
+                   m.refuse(fmt::format("erf of {:.6g} x, not of x / sqrt(2)", m.number(factor)));
           },
           [=](Builder& b, const Match& m) { return b.make("Gelu", {m[x]}); }};
 }
@@ -34,7 +34,7 @@ Rule gelu_tanh() {
   return {"fuse-gelu-tanh", half_of(x, tanh(scaled(polynomial, factor))),
           [=](Match& m) {
             return is_close(m.number(factor), std::sqrt(2 / M_PI)) ||
-                   m.refuse(fmt::format("tanh of {} times the polynomial, not of sqrt(2 / pi)", m.number(factor)));
+                   m.refuse(fmt::format("tanh of {:.6g} times the polynomial, not of sqrt(2 / pi)", m.number(factor)));
           },
           [=](Builder& b, const Match& m) { return b.make("Gelu", {m[x]}, {{"approximate", std::string("tanh")}}); }};
 }

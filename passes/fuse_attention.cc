@@ -45,7 +45,7 @@ bool check_mask(Match& m, const Handles& h) {
   if (m.has(h.dropped) && !fits(h.dropped)) return m.refuse("the condition has more axes than the scores");
   for (const Scalar& fill : {h.kept_fill, h.dropped_fill}) {
     if (m.has(fill) && !is_excluding(m.number(fill))) {
-      return m.refuse(fmt::format("a fill of {} lowers scores but does not exclude them", m.number(fill)));
+      return m.refuse(fmt::format("a fill of {:.6g} lowers scores but does not exclude them", m.number(fill)));
     }
   }
   return true;

@@ -118,8 +118,8 @@ class Matcher {
   Match& result() { return match_; }
 
  private:
-  bool miss(ValueId value, std::string reason) {
-    const int depth = static_cast<int>(match_.nodes_.size());
+  bool miss(ValueId value, std::string reason, int more = 0) {
+    const int depth = static_cast<int>(match_.nodes_.size()) + more;
     if (depth > deepest_.depth) {
       const Value& at = graph_.value(value);
       const bool made = at.kind == ValueKind::kResult;
@@ -195,7 +195,7 @@ bool Matcher::match_scalar(const PatternNode& node, ValueId value, const Next& n
                                    describe_value(graph_, value)));
   }
   if (node.number && !is_number(*found, *node.number, graph_.value(value).type.dtype)) {
-    return miss(value, fmt::format("{} wanted, {} found", *node.number, *found));
+    return miss(value, fmt::format("{:.6g} wanted, {:.6g} found", *node.number, *found));
   }
   match_.numbers_[&node] = *found;
   if (bind(&node, value, next)) return true;
@@ -251,7 +251,7 @@ bool Matcher::match_op(const PatternNode& node, ValueId value, const Next& next)
                                    wanted));
   }
   for (const PatternNode::Test& test : node.tests) {
-    if (!test.test(graph_, found)) return miss(value, test.reason);
+    if (!test.test(graph_, found)) return miss(value, test.reason, 1);  // the operator itself fits
   }
   const OpDef& def = get_op(node.op);
   return with_node(result.producer, node.is_shareable, [&] {

@@ -34,12 +34,26 @@ namespace {
 
 bool is_mask(std::string_view name) { return name.find("mask") != std::string_view::npos; }
 
-Tensor random_tensor(const Value& value, Extents shape, std::mt19937_64& random) {
+// Integers below this can index what the input indexes.
+double index_bound(const Graph& graph, const Value& value) {
+  double bound = 10;
+  for (const Use& use : value.uses) {
+    const Node& node = graph.node(use.node);
+    const auto& table = node.op == "Gather" && use.input == 1 ? graph.value(node.inputs[0]).type.shape : std::nullopt;
+    const auto axis = node.attributes.find("axis");
+    const bool rows = axis == node.attributes.end() || std::get<std::int64_t>(axis->second) == 0;
+    if (table && rows && (*table)[0].is_constant()) bound = std::min(bound, static_cast<double>((*table)[0].value()));
+  }
+  return bound;
+}
+
+Tensor random_tensor(const Graph& graph, const Value& value, Extents shape, std::mt19937_64& random) {
+  const double bound = index_bound(graph, value);
   Tensor numbers = Tensor::uninitialized(DType::kF64, std::move(shape));
   for (double& x : numbers.mutable_data<double>()) {
     const double unit = static_cast<double>(random() >> 11) * 0x1p-53;
     if (is_float(value.type.dtype)) x = 2 * unit - 1;
-    else x = is_mask(value.name) || value.type.dtype == DType::kBool ? 1 : std::floor(10 * unit);
+    else x = is_mask(value.name) || value.type.dtype == DType::kBool ? 1 : std::floor(bound * unit);
   }
   return cast(numbers, value.type.dtype);
 }
@@ -60,7 +74,7 @@ runtime::TensorMap random_inputs(const Graph& graph, const Bindings& bindings, s
       }
     }
     if (!missing.empty()) continue;
-    inputs[value.name] = random_tensor(value, *evaluate(*value.type.shape, bindings), random);
+    inputs[value.name] = random_tensor(graph, value, *evaluate(*value.type.shape, bindings), random);
   }
   if (!missing.empty()) {
     fail(ErrorCode::kInvalidArgument, "--random leaves dimensions without a value: {}", fmt::join(missing, ", "));
