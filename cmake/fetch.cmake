@@ -1,43 +1,14 @@
 # weft_fetch(<name>): sets <name>_SOURCE_DIR to a folder with the sources pinned in pins.cmake, from the first of
 #   1. -DWEFT_<NAME>_DIR=<folder>, taken as it is;
 #   2. what an earlier build left in ${WEFT_CACHE_DIR}/sources, or an archive put into ${WEFT_CACHE_DIR}/downloads by hand;
-#   3. upstream: the pinned commit over Git;
-#   4. the pinned source package from the Debian mirror of this machine.
-function(weft_git_fetch url commit folder out)
-  set(${out} FALSE PARENT_SCOPE)
-  get_property(offline GLOBAL PROPERTY WEFT_UPSTREAM_UNREACHABLE)
-  find_program(WEFT_GIT git)
-  if(offline OR NOT WEFT_GIT)
-    return()
-  endif()
-  file(REMOVE_RECURSE "${folder}.part")
-  set(ENV{GIT_TERMINAL_PROMPT} 0)
-  foreach(step "init;--quiet;${folder}.part"
-               "-C;${folder}.part;-c;http.lowSpeedLimit=1000;-c;http.lowSpeedTime=10;fetch;--quiet;--depth;1;${url};${commit}"
-               "-C;${folder}.part;-c;advice.detachedHead=false;checkout;--quiet;FETCH_HEAD")
-    execute_process(COMMAND ${WEFT_GIT} ${step} RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET TIMEOUT 120)
-    if(NOT status EQUAL 0)
-      file(REMOVE_RECURSE "${folder}.part")
-      set_property(GLOBAL PROPERTY WEFT_UPSTREAM_UNREACHABLE TRUE) # one host serves them all: do not wait for it again
-      return()
-    endif()
-  endforeach()
-  file(RENAME "${folder}.part" "${folder}")
-  set(${out} TRUE PARENT_SCOPE)
-endfunction()
+#   3. upstream: the pinned commit or archive;
+#   4. the pinned source archive from the Debian mirrors of this machine.
+# Found nowhere, the name joins those that weft_report_missing() ends the configuration with.
+set(WEFT_NETWORK_TIMEOUT 8 CACHE STRING "Seconds after which an upstream host counts as unreachable")
 
-function(weft_debian_mirror out)
-  set(mirror "")
-  if(EXISTS /usr/lib/apt/apt-helper)
-    execute_process(COMMAND apt-get indextargets --format "$(REPO_URI)" "Created-By: Packages"
-                    OUTPUT_VARIABLE uris OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    string(REPLACE "\n" ";" uris "${uris}")
-    list(FILTER uris EXCLUDE REGEX "security")
-    if(uris)
-      list(GET uris 0 mirror)
-    endif()
-  endif()
-  set(${out} "${mirror}" PARENT_SCOPE)
+# The folder <cache>/sources/<name>-<version>; one that exists is complete.
+function(weft_source_folder name out)
+  set(${out} "${WEFT_CACHE_DIR}/sources/${name}-${pin_${name}_VERSION}" PARENT_SCOPE)
 endfunction()
 
 function(weft_archive_is_good file hash out)
@@ -50,6 +21,111 @@ function(weft_archive_is_good file hash out)
   endif()
 endfunction()
 
+function(weft_unpack archive folder)
+  file(REMOVE_RECURSE "${folder}.part")
+  file(ARCHIVE_EXTRACT INPUT "${archive}" DESTINATION "${folder}.part")
+  file(GLOB top LIST_DIRECTORIES true "${folder}.part/*")
+  list(LENGTH top count)
+  if(count EQUAL 1) # most archives have one top folder, XNNPACK's has none
+    file(RENAME "${top}" "${folder}")
+    file(REMOVE_RECURSE "${folder}.part")
+  else()
+    file(RENAME "${folder}.part" "${folder}")
+  endif()
+endfunction()
+
+# FALSE in <out> once any upstream host has not answered: the next one would most likely make us wait as well.
+function(weft_upstream_answers out)
+  get_property(unreachable GLOBAL PROPERTY WEFT_UPSTREAM_UNREACHABLE)
+  if(unreachable)
+    set(${out} FALSE PARENT_SCOPE)
+  else()
+    set(${out} TRUE PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(weft_upstream_is_down name)
+  message(STATUS "${name}: upstream does not answer and is not asked again")
+  set_property(GLOBAL PROPERTY WEFT_UPSTREAM_UNREACHABLE TRUE)
+endfunction()
+
+function(weft_fetch_commit name folder)
+  find_program(WEFT_GIT git)
+  weft_upstream_answers(answers)
+  if(NOT answers OR NOT WEFT_GIT)
+    return()
+  endif()
+  set(url "${pin_${name}_GIT}")
+  message(STATUS "${name}: trying ${url}")
+  set(git ${CMAKE_COMMAND} -E env GIT_TERMINAL_PROMPT=0 ${WEFT_GIT})
+  execute_process(COMMAND ${git} ls-remote --quiet ${url} HEAD RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET
+                  TIMEOUT ${WEFT_NETWORK_TIMEOUT})
+  if(NOT status EQUAL 0)
+    weft_upstream_is_down(${name})
+    return()
+  endif()
+  file(REMOVE_RECURSE "${folder}.part")
+  foreach(step "init;--quiet;${folder}.part" "-C;${folder}.part;fetch;--quiet;--depth;1;${url};${pin_${name}_COMMIT}"
+               "-C;${folder}.part;-c;advice.detachedHead=false;checkout;--quiet;FETCH_HEAD")
+    execute_process(COMMAND ${git} ${step} RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET TIMEOUT 300)
+    if(NOT status EQUAL 0)
+      file(REMOVE_RECURSE "${folder}.part")
+      return()
+    endif()
+  endforeach()
+  file(RENAME "${folder}.part" "${folder}")
+endfunction()
+
+function(weft_fetch_url name folder)
+  weft_upstream_answers(answers)
+  if(NOT answers)
+    return()
+  endif()
+  set(url "${pin_${name}_URL}")
+  cmake_path(GET url FILENAME file)
+  set(archive "${WEFT_CACHE_DIR}/downloads/${name}-${file}")
+  message(STATUS "${name}: trying ${url}")
+  file(DOWNLOAD "${url}" "${archive}.part" INACTIVITY_TIMEOUT ${WEFT_NETWORK_TIMEOUT} TIMEOUT 300 STATUS status)
+  weft_archive_is_good("${archive}.part" ${pin_${name}_URL_SHA256} good)
+  if(good)
+    weft_unpack("${archive}.part" "${folder}")
+  elseif(NOT status MATCHES "^0;")
+    weft_upstream_is_down(${name})
+  endif()
+  file(REMOVE "${archive}.part")
+endfunction()
+
+# Asks apt for its mirrors, Debian's own archive first: its configuration has two formats, many places, and proxies.
+function(weft_debian_mirrors out)
+  set(mirrors "")
+  if(EXISTS /usr/lib/apt/apt-helper)
+    foreach(filter "Origin: Debian" "Created-By: Packages") # before the first apt-get update no origin is known
+      execute_process(COMMAND apt-get indextargets --format "$(REPO_URI)" "Created-By: Packages" "${filter}"
+                      OUTPUT_VARIABLE uris OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+      string(REPLACE "\n" ";" uris "${uris}")
+      list(FILTER uris EXCLUDE REGEX "security")
+      list(APPEND mirrors ${uris})
+    endforeach()
+    list(REMOVE_DUPLICATES mirrors)
+  endif()
+  set(${out} "${mirrors}" PARENT_SCOPE)
+endfunction()
+
+function(weft_fetch_debian name archive)
+  weft_debian_mirrors(mirrors)
+  foreach(mirror IN LISTS mirrors)
+    message(STATUS "${name}: trying ${mirror}${pin_${name}_DEBIAN}")
+    execute_process(COMMAND /usr/lib/apt/apt-helper -o Acquire::http::Timeout=20 download-file
+                            "${mirror}${pin_${name}_DEBIAN}" "${archive}" "SHA256:${pin_${name}_SHA256}"
+                    TIMEOUT 300 OUTPUT_QUIET ERROR_QUIET)
+    weft_archive_is_good("${archive}" ${pin_${name}_SHA256} good)
+    if(good)
+      return()
+    endif()
+    file(REMOVE "${archive}" "${archive}.FAILED")
+  endforeach()
+endfunction()
+
 function(weft_fetch name)
   string(TOUPPER ${name} upper)
   set(WEFT_${upper}_DIR "" CACHE PATH "Sources of ${name} to build instead of the pinned ones")
@@ -58,41 +134,50 @@ function(weft_fetch name)
     set(${name}_SOURCE_DIR "${WEFT_${upper}_DIR}" PARENT_SCOPE)
     return()
   endif()
-  string(SUBSTRING ${pin_${name}_COMMIT} 0 12 short)
-  set(folder "${WEFT_CACHE_DIR}/sources/${name}-${short}")
+  weft_source_folder(${name} folder)
   cmake_path(GET pin_${name}_DEBIAN FILENAME file)
   set(archive "${WEFT_CACHE_DIR}/downloads/${file}")
   if(NOT EXISTS "${folder}")
+    file(MAKE_DIRECTORY "${WEFT_CACHE_DIR}/downloads" "${WEFT_CACHE_DIR}/sources")
     weft_archive_is_good("${archive}" ${pin_${name}_SHA256} found)
     if(NOT found)
-      message(STATUS "${name}: fetching ${pin_${name}_GIT} at ${short}")
-      weft_git_fetch(${pin_${name}_GIT} ${pin_${name}_COMMIT} "${folder}" fetched)
-      weft_debian_mirror(mirror)
-      if(NOT fetched AND mirror)
-        message(STATUS "${name}: upstream not reachable, fetching ${file} from ${mirror}")
-        file(MAKE_DIRECTORY "${WEFT_CACHE_DIR}/downloads")
-        execute_process(COMMAND /usr/lib/apt/apt-helper download-file "${mirror}${pin_${name}_DEBIAN}" "${archive}"
-                                "SHA256:${pin_${name}_SHA256}" OUTPUT_QUIET ERROR_QUIET)
+      if(pin_${name}_GIT)
+        weft_fetch_commit(${name} "${folder}")
+      else()
+        weft_fetch_url(${name} "${folder}")
+      endif()
+      if(NOT EXISTS "${folder}")
+        weft_fetch_debian(${name} "${archive}")
         weft_archive_is_good("${archive}" ${pin_${name}_SHA256} found)
       endif()
     endif()
     if(found)
-      file(REMOVE_RECURSE "${folder}.part")
-      file(ARCHIVE_EXTRACT INPUT "${archive}" DESTINATION "${folder}.part")
-      file(RENAME "${folder}.part" "${folder}") # a folder that exists is complete
+      weft_unpack("${archive}" "${folder}")
     endif()
   endif()
-  if(NOT EXISTS "${folder}")
-    message(FATAL_ERROR
-      "weft needs the sources of ${name} and cannot get them. Give them in one of three ways:\n"
-      "  1. -DWEFT_${upper}_DIR=<folder with the sources of ${name}>\n"
-      "  2. put ${file} (SHA-256 ${pin_${name}_SHA256}) into ${WEFT_CACHE_DIR}/downloads\n"
-      "  3. a network on which ${pin_${name}_GIT} or a Debian mirror (apt) can be reached")
+  if(EXISTS "${folder}")
+    set(${name}_SOURCE_DIR "${folder}" PARENT_SCOPE)
+  else()
+    set_property(GLOBAL APPEND PROPERTY WEFT_MISSING ${name})
   endif()
-  file(GLOB top LIST_DIRECTORIES true "${folder}/*")
-  list(LENGTH top count)
-  if(count EQUAL 1) # some archives have a top folder, some have none
-    set(folder "${top}")
+endfunction()
+
+function(weft_report_missing)
+  get_property(missing GLOBAL PROPERTY WEFT_MISSING)
+  if(NOT missing)
+    return()
   endif()
-  set(${name}_SOURCE_DIR "${folder}" PARENT_SCOPE)
+  set(list "")
+  foreach(name IN LISTS missing)
+    string(TOUPPER ${name} upper)
+    cmake_path(GET pin_${name}_DEBIAN FILENAME file)
+    string(APPEND list "  ${name} ${pin_${name}_VERSION}: option WEFT_${upper}_DIR, archive ${file}, "
+                       "upstream ${pin_${name}_GIT}${pin_${name}_URL} ${pin_${name}_COMMIT}\n")
+  endforeach()
+  message(FATAL_ERROR
+    "weft needs the sources below and cannot get them:\n${list}"
+    "Give each in one of three ways:\n"
+    "  1. name a folder with its sources: -D<option>=<folder>\n"
+    "  2. put the archive into ${WEFT_CACHE_DIR}/downloads\n"
+    "  3. configure again where upstream or a Debian mirror (through apt) can be reached\n")
 endfunction()

@@ -9,6 +9,9 @@ target_compile_options(weft_options INTERFACE
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -ffunction-sections -fdata-sections
   -ffp-contract=off) # so that a value does not depend on which kernel the compiler fused a multiply-add in
 target_link_options(weft_options INTERFACE -Wl,--gc-sections)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(weft_options INTERFACE -Wno-maybe-uninitialized) # g++ 12 sees it in std::optional and std::variant
+endif()
 if(WEFT_LINKER)
   target_link_options(weft_options INTERFACE -fuse-ld=${WEFT_LINKER})
 endif()
@@ -22,6 +25,6 @@ function(weft_library name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   add_library(weft_${name} STATIC ${sources})
   add_library(weft::${name} ALIAS weft_${name})
-  target_include_directories(weft_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_include_directories(weft_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_link_libraries(weft_${name} PUBLIC ${arg_LINKS} PRIVATE ${arg_PRIVATE_LINKS} $<BUILD_INTERFACE:weft_options>)
 endfunction()

@@ -98,7 +98,9 @@ TEST(Dim, RandomExpressionsEvaluateAndRoundTrip) {
     const auto [dim, value] = random.make(3);
     ASSERT_EQ(dim.evaluate(bindings), value) << dim.to_string();
     ASSERT_EQ(Dim::parse(dim.to_string()), dim) << dim.to_string();
-    if (dim.never_negative()) ASSERT_GE(value, 0) << dim.to_string();
+    if (dim.never_negative()) {
+      ASSERT_GE(value, 0) << dim.to_string();
+    }
   }
 }
 
