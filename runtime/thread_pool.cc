@@ -77,6 +77,7 @@ void ThreadPool::parallel_for(std::size_t count, const std::function<void(std::s
     for (std::size_t i = 0; i < count; ++i) body(i);
     return;
   }
+  awake_ = true;
   Region region{&body, {}, SIZE_MAX, nullptr};
   pthreadpool_parallelize_1d(
       pool_,
@@ -86,7 +87,8 @@ void ThreadPool::parallel_for(std::size_t count, const std::function<void(std::s
 }
 
 void ThreadPool::rest() {
-  if (pool_ == nullptr) return;
+  if (pool_ == nullptr || !awake_) return;
+  awake_ = false;
   pthreadpool_parallelize_1d(
       pool_, [](void*, std::size_t) {}, nullptr, static_cast<std::size_t>(threads_),
       PTHREADPOOL_FLAG_YIELD_WORKERS);

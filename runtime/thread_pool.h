@@ -26,13 +26,17 @@ class ThreadPool {
   // An exception of a body is rethrown here (of the lowest i that threw).
   void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
   // Null for one thread; for XNNPACK.
-  pthreadpool* native() const { return pool_; }
-  // Lets the threads sleep: between regions they spin for a moment, waiting for the next one.
+  pthreadpool* native() {
+    awake_ = true;
+    return pool_;
+  }
+  // Lets the threads sleep: after a region they spin for a moment, waiting for the next one.
   void rest();
 
  private:
   int threads_;
   pthreadpool* pool_ = nullptr;
+  bool awake_ = false;  // a region may have run since the last rest
 };
 
 }  // namespace weft::runtime

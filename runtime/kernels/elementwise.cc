@@ -53,19 +53,20 @@ class BoundBinary final : public BoundKernel {
     operator_.reset(op);
     const std::vector<std::size_t> a(context.inputs[0].begin(), context.inputs[0].end());
     const std::vector<std::size_t> b(context.inputs[1].begin(), context.inputs[1].end());
-    xnn::check(xnn_reshape_binary_elementwise_nd(op, a.size(), a.data(), b.size(), b.data(),
-                                                 context.pool->native()),
+    work_ = static_cast<double>(element_count(context.outputs[0]));
+    xnn::check(xnn_reshape_binary_elementwise_nd(op, a.size(), a.data(), b.size(), b.data(), pool_for(*context.pool, work_)),
                "xnn_reshape_binary_elementwise_nd");
   }
   void run(const RunContext& context) override {
     xnn::check(xnn_setup_binary_elementwise_nd(operator_.get(), context.in<float>(0),
                                                context.in<float>(1), context.out<float>(0)),
                "xnn_setup_binary_elementwise_nd");
-    xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
+    xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
 
  private:
   xnn::Operator operator_;
+  double work_ = 0;
 };
 
 class BoundUnary final : public BoundKernel {
@@ -77,18 +78,20 @@ class BoundUnary final : public BoundKernel {
                "xnn_create_unary_elementwise_nc");
     operator_.reset(op);
     const auto count = static_cast<std::size_t>(element_count(context.outputs[0]));
-    xnn::check(xnn_reshape_unary_elementwise_nc(op, 1, count, count, count, context.pool->native()),
+    work_ = static_cast<double>(count);
+    xnn::check(xnn_reshape_unary_elementwise_nc(op, 1, count, count, count, pool_for(*context.pool, work_)),
                "xnn_reshape_unary_elementwise_nc");
   }
   void run(const RunContext& context) override {
     xnn::check(xnn_setup_unary_elementwise_nc(operator_.get(), context.in<float>(0),
                                               context.out<float>(0)),
                "xnn_setup_unary_elementwise_nc");
-    xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
+    xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
 
  private:
   xnn::Operator operator_;
+  double work_ = 0;
 };
 
 class BinaryKernel final : public Kernel {

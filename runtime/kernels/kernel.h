@@ -83,6 +83,11 @@ std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node);
 const Tensor* constant_input(const Graph& graph, const Node& node, std::size_t index);
 // True when the input is given and of this dtype.
 bool input_is(const Graph& graph, const Node& node, std::size_t index, DType dtype);
+// The pool for XNNPACK, or null for work (elements touched, or multiplications) too small to share.
+inline pthreadpool* pool_for(ThreadPool& pool, double work) {
+  constexpr double kSerialWork = 64 * 1024;
+  return work < kSerialWork ? nullptr : pool.native();
+}
 inline bool has_input(const Node& node, std::size_t index) {
   return index < node.inputs.size() && node.inputs[index].valid();
 }

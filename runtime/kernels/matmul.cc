@@ -29,12 +29,13 @@ class BoundMatMul final : public BoundKernel {
     operator_.reset(op);
     std::size_t bytes = 0;
     std::size_t alignment = 0;
+    work_ = static_cast<double>(element_count(context.outputs[0])) * static_cast<double>(a.back());
     xnn::check(xnn_reshape_batch_matrix_multiply_nc_f32(
                    op, batch, dims_a.data(), dims_b.data(),
                    static_cast<std::size_t>(a[a.size() - 2]),
                    static_cast<std::size_t>(a[a.size() - 1]),
                    static_cast<std::size_t>(b[b.size() - 1]), &bytes, &alignment,
-                   context.pool->native()),
+                   pool_for(*context.pool, work_)),
                "xnn_reshape_batch_matrix_multiply_nc_f32");
     workspace_ = Tensor::uninitialized(DType::kU8, {static_cast<std::int64_t>(bytes + alignment)});
     if (alignment > 64) fail(ErrorCode::kBackend, "XNNPACK wants an alignment of {}", alignment);
@@ -45,11 +46,12 @@ class BoundMatMul final : public BoundKernel {
                    operator_.get(), workspace_.mutable_bytes().data(), context.in<float>(0),
                    context.in<float>(1), context.out<float>(0)),
                "xnn_setup_batch_matrix_multiply_nc_f32");
-    xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
+    xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
 
  private:
   xnn::Operator operator_;
+  double work_ = 0;
   Tensor workspace_;
 };
 

@@ -13,19 +13,20 @@ class BoundSoftmax final : public BoundKernel {
     xnn_operator_t op = nullptr;
     xnn::check(xnn_create_softmax_nc_f32(0, &op), "xnn_create_softmax_nc_f32");
     operator_.reset(op);
-    xnn::check(xnn_reshape_softmax_nc_f32(op, channels, channels, channels, rows,
-                                          context.pool->native()),
+    work_ = static_cast<double>(rows * channels);
+    xnn::check(xnn_reshape_softmax_nc_f32(op, channels, channels, channels, rows, pool_for(*context.pool, work_)),
                "xnn_reshape_softmax_nc_f32");
   }
   void run(const RunContext& context) override {
     xnn::check(xnn_setup_softmax_nc_f32(operator_.get(), context.in<float>(0),
                                         context.out<float>(0)),
                "xnn_setup_softmax_nc_f32");
-    xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
+    xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
 
  private:
   xnn::Operator operator_;
+  double work_ = 0;
 };
 
 class BoundNothing final : public BoundKernel {
