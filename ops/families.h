@@ -21,6 +21,7 @@ std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> fused_ops();
 std::span<const OpDef> shape_ops();
 std::span<const OpDef> movement_ops();
+std::span<const OpDef> padding_ops();
 std::span<const OpDef> gather_ops();
 std::span<const OpDef> generate_ops();
 std::span<const OpDef> control_ops();

@@ -4,6 +4,7 @@
 
 #include "importers/onnx/lower.h"
 #include "importers/onnx/onnx.h"
+#include "importers/onnx/structure.h"
 #include "ops/builder.h"
 
 namespace weft::onnx {
@@ -12,9 +13,6 @@ namespace {
 constexpr std::int64_t kMinIrVersion = 3, kMaxIrVersion = 13;
 constexpr std::int64_t kMinOpset = 7;
 constexpr int kMaxInlineDepth = 64;
-constexpr std::string_view kOwnDomain = "weft";
-
-using FunctionKey = std::array<std::string_view, 3>;  // domain, name, overload
 
 // Names of values in reach of a node, in one graph or function body.
 using Scope = std::map<std::string, ValueId, std::less<>>;
@@ -29,98 +27,13 @@ struct Body {
   int depth = 0;
 };
 
-std::string node_label(const NodeProto& node) {
-  if (!node.name.empty()) return std::string(node.name);
-  return node.outputs.empty() ? std::string(node.op_type) : std::string(node.outputs[0]);
-}
-
-// "modeling_bert.py:312 in forward" of the innermost frame of a Python stack trace.
-std::string source_line(std::string_view trace) {
-  const std::size_t at = trace.rfind("File \"");
-  if (at == std::string_view::npos) return {};
-  std::string_view rest = trace.substr(at + 6);
-  const std::size_t quote = rest.find('"');
-  if (quote == std::string_view::npos) return {};
-  std::string_view file = rest.substr(0, quote);
-  file = file.substr(file.find_last_of('/') + 1);
-  rest = rest.substr(quote);
-  const std::size_t line_at = rest.find("line ");
-  if (line_at == std::string_view::npos) return std::string(file);
-  const std::string_view after = rest.substr(line_at + 5);
-  const std::string_view line = after.substr(0, after.find_first_not_of("0123456789"));
-  std::string result = fmt::format("{}:{}", file, line);
-  if (const std::size_t in = after.find("in "); in != std::string_view::npos) {
-    const std::string_view function = after.substr(in + 3);
-    result += fmt::format(" in {}", function.substr(0, function.find_first_of("\n\r ")));
-  }
-  return result;
-}
-
-std::vector<std::string> lines_of(std::string_view text) {
-  std::vector<std::string> lines;
-  for (std::size_t start = 0; start <= text.size();) {
-    const std::size_t end = std::min(text.find('\n', start), text.size());
-    lines.emplace_back(text.substr(start, end - start));
-    start = end + 1;
-  }
-  return lines;
-}
-
-Origin origin_of(const NodeProto& node, const std::string& prefix) {
-  Origin origin;
-  // Written by our own exporter: the node stands for several.
-  if (const auto own = node.metadata.find("weft.nodes"); own != node.metadata.end()) {
-    origin.nodes = lines_of(own->second);
-    const auto sources = node.metadata.find("weft.sources");
-    if (sources != node.metadata.end()) origin.sources = lines_of(sources->second);
-    return origin;
-  }
-  origin.nodes.push_back(prefix + node_label(node));
-  const auto trace = node.metadata.find("pkg.torch.onnx.stack_trace");
-  if (trace != node.metadata.end()) {
-    std::string source = source_line(trace->second);
-    if (!source.empty()) origin.sources.push_back(std::move(source));
-  }
-  return origin;
-}
-
-// Names a graph reads without defining them, in order of appearance.
-void collect_free_names(const GraphProto& graph, std::vector<std::string_view>& free) {
-  std::set<std::string_view> defined;
-  for (const ValueInfoProto& input : graph.inputs) defined.insert(input.name);
-  for (const TensorProto& tensor : graph.initializers) defined.insert(tensor.name);
-  for (const SparseTensorProto& tensor : graph.sparse_initializers) defined.insert(tensor.values.name);
-  for (const NodeProto& node : graph.nodes) defined.insert(node.outputs.begin(), node.outputs.end());
-  const auto note = [&](std::string_view name) {
-    if (name.empty() || defined.contains(name)) return;
-    if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
-  };
-  for (const NodeProto& node : graph.nodes) {
-    for (const std::string_view input : node.inputs) note(input);
-    for (const AttributeProto& attribute : node.attributes) {
-      if (!attribute.graph) continue;
-      std::vector<std::string_view> inner;
-      collect_free_names(*attribute.graph, inner);
-      for (const std::string_view name : inner) note(name);
-    }
-  }
-  for (const ValueInfoProto& output : graph.outputs) note(output.name);
-}
-
 class Importer {
  public:
   Importer(const ModelProto& model, TensorLoader& tensors, const ImportOptions& options)
-      : model_(model), tensors_(tensors), options_(options) {
-    for (const FunctionProto& function : model.functions) {
-      if (!functions_.emplace(FunctionKey{function.domain, function.name, function.overload}, &function)
-               .second) {
-        fail(ErrorCode::kInvalidModel, "function \"{}\" is defined twice", function.name);
-      }
-    }
-  }
+      : model_(model), tensors_(tensors), options_(options), functions_(model) {}
 
   Graph run() {
-    report_unsupported();
+    functions_.check_supported(*model_.graph);
     Graph graph(model_.graph->name.empty() ? "main" : std::string(model_.graph->name));
     Body body{&graph, {}, &model_.opsets, nullptr, "", 0};
     add_inputs(*model_.graph, body);
@@ -137,72 +50,6 @@ class Importer {
   }
 
  private:
-  // --- What is supported -----------------------------------------------------------------------------
-
-  struct Unsupported {
-    int count = 0;
-    std::string first;
-  };
-
-  void report_unsupported() {
-    std::map<std::string, Unsupported> missing;
-    scan(model_.graph->nodes, missing, {});
-    if (missing.empty()) return;
-    std::string text;
-    for (const auto& [op, entry] : missing) {
-      text += fmt::format("{}{} ({} node{}, the first is \"{}\")", text.empty() ? "" : ", ", op, entry.count,
-                          entry.count == 1 ? "" : "s", entry.first);
-    }
-    fail(ErrorCode::kUnsupported, "the model has operators that weft does not have: {}", text);
-  }
-
-  void scan(const std::vector<NodeProto>& nodes, std::map<std::string, Unsupported>& missing,
-            std::set<const FunctionProto*> inside) {
-    for (const NodeProto& node : nodes) {
-      for (const AttributeProto& attribute : node.attributes) {
-        if (attribute.graph) scan(attribute.graph->nodes, missing, inside);
-      }
-      if (is_own(node)) continue;
-      if (const FunctionProto* function = find_function(node)) {
-        if (!inside.insert(function).second) {
-          fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", function->name);
-        }
-        if (scanned_.insert(function).second) scan(function->nodes, missing, inside);
-        else check_recursion(*function, inside);
-        inside.erase(function);
-        continue;
-      }
-      if (node.domain.empty() && (find_op(node.op_type) != nullptr || find_lowering(node.op_type) != nullptr)) {
-        continue;
-      }
-      const std::string name =
-          node.domain.empty() ? std::string(node.op_type) : fmt::format("{}.{}", node.domain, node.op_type);
-      Unsupported& entry = missing[name];
-      if (entry.count++ == 0) entry.first = node_label(node);
-    }
-  }
-
-  void check_recursion(const FunctionProto& function, const std::set<const FunctionProto*>& inside) {
-    for (const NodeProto& node : function.nodes) {
-      const FunctionProto* callee = find_function(node);
-      if (callee != nullptr && inside.contains(callee)) {
-        fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", callee->name);
-      }
-    }
-  }
-
-  const FunctionProto* find_function(const NodeProto& node) const {
-    const auto found = functions_.find(FunctionKey{node.domain, node.op_type, node.overload});
-    return found == functions_.end() ? nullptr : found->second;
-  }
-
-  // A function of our own exporter: read back as the operator it defines. Its name may carry a variant
-  // after a "#" or "__".
-  static std::string_view own_op(std::string_view name) { return name.substr(0, name.find("__")); }
-  static bool is_own(const NodeProto& node) {
-    return node.domain == kOwnDomain && find_op(own_op(node.op_type)) != nullptr;
-  }
-
   // --- Inputs and constants ----------------------------------------------------------------------------
 
   Dim dim_of(const DimProto& dim, Graph& graph) {
@@ -292,53 +139,12 @@ class Importer {
     }
   }
 
-  static std::vector<std::size_t> execution_order(const std::vector<NodeProto>& nodes) {
-    std::map<std::string_view, std::size_t> producer;
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      for (const std::string_view output : nodes[i].outputs) {
-        if (!output.empty() && !producer.emplace(output, i).second) {
-          fail(ErrorCode::kInvalidModel, "value \"{}\" is defined twice", output);
-        }
-      }
-    }
-    std::vector<std::size_t> waiting(nodes.size(), 0);
-    std::vector<std::vector<std::size_t>> followers(nodes.size());
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      std::vector<std::string_view> read(nodes[i].inputs.begin(), nodes[i].inputs.end());
-      for (const AttributeProto& attribute : nodes[i].attributes) {
-        if (attribute.graph) collect_free_names(*attribute.graph, read);
-      }
-      std::set<std::size_t> before;
-      for (const std::string_view name : read) {
-        const auto found = producer.find(name);
-        if (found != producer.end()) before.insert(found->second);
-      }
-      waiting[i] = before.size();
-      for (const std::size_t k : before) followers[k].push_back(i);
-    }
-    std::set<std::size_t> ready;
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      if (waiting[i] == 0) ready.insert(i);
-    }
-    std::vector<std::size_t> order;
-    while (!ready.empty()) {
-      const std::size_t i = *ready.begin();
-      ready.erase(ready.begin());
-      order.push_back(i);
-      for (const std::size_t k : followers[i]) {
-        if (--waiting[k] == 0) ready.insert(k);
-      }
-    }
-    if (order.size() != nodes.size()) fail(ErrorCode::kInvalidModel, "the nodes form a cycle");
-    return order;
-  }
-
   void import_node(const NodeProto& node, Body& body) {
     std::vector<ValueId> inputs;
     for (const std::string_view name : node.inputs) inputs.push_back(resolve(body, name));
-    const FunctionProto* function = find_function(node);
-    if (function != nullptr && !is_own(node)) return inline_function(node, *function, inputs, body);
-    const std::int64_t opset = is_own(node) ? 1 : opset_of(node, body);
+    const FunctionProto* function = functions_.find(node);
+    if (function != nullptr && !is_own_function(node)) return inline_function(node, *function, inputs, body);
+    const std::int64_t opset = is_own_function(node) ? 1 : opset_of(node, body);
     Builder builder(*body.graph, {}, origin_of(node, body.prefix));
     Lowering lowering(node, opset, arguments_of(node, body), std::move(inputs), builder, tensors_);
     const std::vector<ValueId> values = lower(lowering, body);
@@ -359,8 +165,8 @@ class Importer {
 
   std::vector<ValueId> lower(Lowering& lowering, Body& body) {
     const NodeProto& node = lowering.node();
-    if (is_own(node)) {
-      return lowering.pass(own_op(node.op_type), lowering.inputs());
+    if (is_own_function(node)) {
+      return lowering.pass(own_operator(node.op_type), lowering.inputs());
     }
     if (node.op_type == "If" || node.op_type == "Loop" || node.op_type == "Scan") {
       return lower_control(lowering, body);
@@ -513,8 +319,7 @@ class Importer {
   const ModelProto& model_;
   TensorLoader& tensors_;
   const ImportOptions& options_;
-  std::map<FunctionKey, const FunctionProto*> functions_;
-  std::set<const FunctionProto*> scanned_;
+  FunctionTable functions_;
 };
 
 Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const ImportOptions& options) {
