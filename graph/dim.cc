@@ -1,9 +1,9 @@
 #include "graph/dim.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
-
-#include <fmt/ranges.h>
 
 namespace weft {
 namespace {
@@ -56,9 +56,7 @@ using Monomial = std::vector<AtomPtr>;  // sorted; a repeated atom is a power
 namespace {
 
 struct AtomLess {
-  bool operator()(const AtomPtr& a, const AtomPtr& b) const {
-    return a != b && Atom::compare(*a, *b) < 0;
-  }
+  bool operator()(const AtomPtr& a, const AtomPtr& b) const { return a != b && Atom::compare(*a, *b) < 0; }
 };
 
 std::strong_ordering compare_monomials(const Monomial& a, const Monomial& b) {
@@ -70,9 +68,7 @@ std::strong_ordering compare_monomials(const Monomial& a, const Monomial& b) {
 }
 
 struct MonomialLess {
-  bool operator()(const Monomial& a, const Monomial& b) const {
-    return compare_monomials(a, b) < 0;
-  }
+  bool operator()(const Monomial& a, const Monomial& b) const { return compare_monomials(a, b) < 0; }
 };
 
 using Terms = std::map<Monomial, std::int64_t, MonomialLess>;
@@ -134,9 +130,7 @@ struct Dim::Poly {
 
 Dim::Dim(std::shared_ptr<const Poly> poly) : poly_(std::move(poly)) {}
 
-Dim Dim::symbol(std::string_view name) {
-  return Poly::of_atom({AtomKind::kSymbol, std::string(name), {}, {}});
-}
+Dim Dim::symbol(std::string_view name) { return Poly::of_atom({AtomKind::kSymbol, std::string(name), {}, {}}); }
 
 std::int64_t Dim::value() const {
   if (poly_) fail(ErrorCode::kInternal, "dimension {} is not a constant", to_string());
@@ -203,8 +197,8 @@ std::optional<Dim> Dim::exact_div(const Dim& a, const Dim& b) {
       return std::nullopt;
     }
     Monomial factor;
-    std::set_difference(monomial.begin(), monomial.end(), lead.begin(), lead.end(),
-                        std::back_inserter(factor), AtomLess{});
+    std::set_difference(monomial.begin(), monomial.end(), lead.begin(), lead.end(), std::back_inserter(factor),
+                        AtomLess{});
     const std::int64_t scale = coefficient / lead_coefficient;
     add_term(quotient, factor, scale);
     for (const auto& [other, other_coefficient] : divisor) {
@@ -233,8 +227,7 @@ Dim Dim::floor_div(const Dim& a, const Dim& b) {
   const Dim quotient = Poly::make(std::move(whole));
   if (remainder.is_constant()) return quotient;
   if (const Atom* inner = Poly::single_atom(remainder);
-      inner != nullptr && inner->kind == AtomKind::kFloorDiv && inner->b.is_constant() &&
-      inner->b.constant_ > 0) {
+      inner != nullptr && inner->kind == AtomKind::kFloorDiv && inner->b.is_constant() && inner->b.constant_ > 0) {
     return quotient + floor_div(inner->a, inner->b * b);
   }
   return quotient + Poly::of_atom({AtomKind::kFloorDiv, "", remainder, b});

@@ -19,8 +19,8 @@ namespace weft {
 using Bindings = std::map<std::string, std::int64_t, std::less<>>;
 
 // An integer polynomial in canonical form over symbols ("B", "S") and over atoms floordiv(a, b),
-// min(a, b), max(a, b) of other polynomials; mod(a, b) is a - b * floordiv(a, b). Equal polynomials compare equal; unequal ones
-// may still have equal values. A value type: cheap to copy, immutable, safe to share between threads.
+// min(a, b), max(a, b) of other polynomials; mod(a, b) is a - b * floordiv(a, b). Equal polynomials compare equal;
+// unequal ones may still have equal values. A value type: cheap to copy, immutable, safe to share between threads.
 // Constant arithmetic that would overflow 64 bits throws Error kInvalidModel. Coefficients and terms
 // are bounded (64 terms); an expression that grows past it throws kUnsupported.
 class Dim {

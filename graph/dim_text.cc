@@ -26,8 +26,7 @@ class Parser {
   static constexpr int kMaxDepth = 100;
 
   [[noreturn]] void error(std::string_view wanted) const {
-    fail(ErrorCode::kInvalidArgument, "dimension \"{}\": {} wanted at position {}", text_, wanted,
-         at_);
+    fail(ErrorCode::kInvalidArgument, "dimension \"{}\": {} wanted at position {}", text_, wanted, at_);
   }
   void skip_spaces() {
     while (at_ < text_.size() && text_[at_] == ' ') ++at_;

@@ -6,9 +6,8 @@
 namespace weft {
 namespace {
 
-constexpr std::array<std::string_view, 16> kNames = {
-    "f32", "f16", "bf16", "f64", "i8",   "i16",    "i32", "i64",
-    "u8",  "u16", "u32",  "u64", "bool", "string", "i4",  "u4"};
+constexpr std::array<std::string_view, 16> kNames = {"f32", "f16", "bf16", "f64", "i8",   "i16",    "i32", "i64",
+                                                     "u8",  "u16", "u32",  "u64", "bool", "string", "i4",  "u4"};
 
 }  // namespace
 
@@ -60,9 +59,7 @@ BFloat16::BFloat16(float value) {
   bits = static_cast<std::uint16_t>((x + 0x7fffu + ((x >> 16) & 1u)) >> 16);
 }
 
-BFloat16::operator float() const {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
+BFloat16::operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
 BFloat16 BFloat16::from_bits(std::uint16_t bits) {
   BFloat16 result;

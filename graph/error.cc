@@ -14,9 +14,7 @@ std::string_view to_string(ErrorCode code) {
   return "unknown";
 }
 
-Error::Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {
-  render();
-}
+Error::Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) { render(); }
 
 void Error::add_frame(std::string frame) {
   if (!frames_.empty() && frames_.back() == frame) return;

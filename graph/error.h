@@ -1,13 +1,13 @@
 // The one exception type of weft.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 namespace weft {
 

@@ -65,8 +65,7 @@ Graph Graph::clone() const {
     to.node.attributes = from.node.attributes;
     to.node.origin = from.node.origin;
     for (const Subgraph& subgraph : from.node.subgraphs) {
-      to.node.subgraphs.push_back(
-          {subgraph.name, std::make_unique<Graph>(subgraph.graph->clone())});
+      to.node.subgraphs.push_back({subgraph.name, std::make_unique<Graph>(subgraph.graph->clone())});
     }
   }
   return copy;
@@ -92,8 +91,7 @@ ValueId Graph::new_value(Value value) {
 
 ValueId Graph::add_input(std::string name, TensorType type) {
   if (name.empty() || names_.contains(name)) {
-    fail(ErrorCode::kInvalidModel, "graph input \"{}\": the name is {}", name,
-         name.empty() ? "empty" : "taken");
+    fail(ErrorCode::kInvalidModel, "graph input \"{}\": the name is {}", name, name.empty() ? "empty" : "taken");
   }
   Value value;
   value.name = std::move(name);
@@ -142,8 +140,7 @@ NodeId Graph::add_node(NodeSpec spec, std::span<const OutputSpec> outputs, NodeI
       continue;
     }
     Value value;
-    value.name =
-        unique_name(outputs[i].name.empty() ? nodes_[id.index].node.op : outputs[i].name);
+    value.name = unique_name(outputs[i].name.empty() ? nodes_[id.index].node.op : outputs[i].name);
     value.type = outputs[i].type;
     value.producer = id;
     value.output_index = static_cast<std::uint32_t>(i);
@@ -192,24 +189,18 @@ void Graph::make_state(std::string name, ValueId current, std::size_t output_ind
 // --- Reading ---------------------------------------------------------------------------------------
 
 bool Graph::contains(NodeId id) const { return id.index < nodes_.size() && nodes_[id.index].live; }
-bool Graph::contains(ValueId id) const {
-  return id.index < values_.size() && values_[id.index].live;
-}
+bool Graph::contains(ValueId id) const { return id.index < values_.size() && values_[id.index].live; }
 
 const Value& Graph::value(ValueId id) const {
   if (!contains(id)) fail(ErrorCode::kInternal, "no value with index {}", id.index);
   return values_[id.index].value;
 }
-Value& Graph::value(ValueId id) {
-  return const_cast<Value&>(static_cast<const Graph*>(this)->value(id));
-}
+Value& Graph::value(ValueId id) { return const_cast<Value&>(static_cast<const Graph*>(this)->value(id)); }
 const Node& Graph::node(NodeId id) const {
   if (!contains(id)) fail(ErrorCode::kInternal, "no node with index {}", id.index);
   return nodes_[id.index].node;
 }
-Node& Graph::node(NodeId id) {
-  return const_cast<Node&>(static_cast<const Graph*>(this)->node(id));
-}
+Node& Graph::node(NodeId id) { return const_cast<Node&>(static_cast<const Graph*>(this)->node(id)); }
 
 std::vector<NodeId> Graph::nodes() const {
   std::vector<NodeId> result;
@@ -233,10 +224,8 @@ std::optional<ValueId> Graph::find_value(std::string_view name) const {
 }
 
 bool Graph::is_output(ValueId id) const {
-  return std::any_of(outputs_.begin(), outputs_.end(),
-                     [&](const Output& output) { return output.value == id; }) ||
-         std::any_of(states_.begin(), states_.end(),
-                     [&](const State& state) { return state.next == id; });
+  return std::any_of(outputs_.begin(), outputs_.end(), [&](const Output& output) { return output.value == id; }) ||
+         std::any_of(states_.begin(), states_.end(), [&](const State& state) { return state.next == id; });
 }
 
 std::size_t Graph::use_count(ValueId id) const {
@@ -314,8 +303,7 @@ void Graph::erase_node(NodeId id) {
   Node& target = node(id);
   for (const ValueId output : target.outputs) {
     if (output.valid() && use_count(output) != 0) {
-      fail(ErrorCode::kInternal, "erasing node {} while {} is used", target.op,
-           value(output).name);
+      fail(ErrorCode::kInternal, "erasing node {} while {} is used", target.op, value(output).name);
     }
   }
   for (std::size_t i = 0; i < target.inputs.size(); ++i) {
@@ -350,9 +338,7 @@ void Graph::remove_input(std::size_t index) {
   values_[id.index] = {};
 }
 
-void Graph::remove_output(std::size_t index) {
-  outputs_.erase(outputs_.begin() + static_cast<std::ptrdiff_t>(index));
-}
+void Graph::remove_output(std::size_t index) { outputs_.erase(outputs_.begin() + static_cast<std::ptrdiff_t>(index)); }
 
 void Graph::move_before(NodeId id, NodeId before) {
   node(id);

@@ -42,8 +42,8 @@ std::string to_string(const TensorType& type);
 
 class Graph;
 
-using Attribute = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>,
-                               std::vector<double>, std::vector<std::string>, Tensor, DType>;
+using Attribute = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
+                               std::vector<std::string>, Tensor, DType>;
 bool operator_equal(const Attribute& a, const Attribute& b);  // tensors by bits, doubles by bits
 using Attributes = std::map<std::string, Attribute, std::less<>>;
 
@@ -187,7 +187,7 @@ class Graph {
   void erase_node(NodeId id);
   // A constant or unused input value without uses.
   void erase_value(ValueId id);
-  void remove_input(std::size_t index);   // the input must be unused
+  void remove_input(std::size_t index);  // the input must be unused
   void remove_output(std::size_t index);
   void move_before(NodeId node, NodeId before);
   void rename_value(ValueId id, std::string_view name_hint);

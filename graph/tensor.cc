@@ -1,6 +1,7 @@
 #include "graph/tensor.h"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,8 +10,6 @@
 #include <cstring>
 #include <new>
 #include <system_error>
-
-#include <fmt/ranges.h>
 
 namespace weft {
 namespace {
@@ -26,8 +25,7 @@ std::shared_ptr<std::byte> allocate_strings(std::size_t count) {
 
 std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
   const std::size_t total = (count + kPadding + kAlignment - 1) / kAlignment * kAlignment;
-  auto* memory = static_cast<std::byte*>(
-      ::operator new(total, std::align_val_t{kAlignment}, std::nothrow));
+  auto* memory = static_cast<std::byte*>(::operator new(total, std::align_val_t{kAlignment}, std::nothrow));
   if (memory == nullptr) fail(ErrorCode::kInvalidArgument, "cannot allocate {} bytes", total);
   std::memset(memory + count, 0, total - count);
   return {memory, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); }};
@@ -71,9 +69,7 @@ Extents row_major_strides(std::span<const std::int64_t> shape) {
   return strides;
 }
 
-std::string to_string(std::span<const std::int64_t> shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
+std::string to_string(std::span<const std::int64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 Tensor Tensor::uninitialized(DType dtype, Extents shape) {
   Tensor result;
@@ -92,16 +88,13 @@ Tensor Tensor::zeros(DType dtype, Extents shape) {
   return result;
 }
 
-Tensor Tensor::share(DType dtype, Extents shape, std::shared_ptr<const std::byte> bytes,
-                     std::size_t byte_count) {
-  Tensor result =
-      wrap(dtype, std::move(shape), std::const_pointer_cast<std::byte>(std::move(bytes)), byte_count);
+Tensor Tensor::share(DType dtype, Extents shape, std::shared_ptr<const std::byte> bytes, std::size_t byte_count) {
+  Tensor result = wrap(dtype, std::move(shape), std::const_pointer_cast<std::byte>(std::move(bytes)), byte_count);
   result.writable_ = false;
   return result;
 }
 
-Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes,
-                    std::size_t byte_count) {
+Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes, std::size_t byte_count) {
   if (dtype == DType::kString) fail(ErrorCode::kInternal, "string tensors cannot share raw bytes");
   Tensor result;
   result.dtype_ = dtype;
@@ -110,8 +103,7 @@ Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes
   result.writable_ = true;
   result.bytes_ = std::move(bytes);
   if (bytes_needed(dtype, result.size_) > byte_count) {
-    fail(ErrorCode::kInvalidModel, "{} bytes do not hold {}{}", byte_count, to_string(dtype),
-         to_string(result.shape_));
+    fail(ErrorCode::kInvalidModel, "{} bytes do not hold {}{}", byte_count, to_string(dtype), to_string(result.shape_));
   }
   return result;
 }
@@ -153,8 +145,7 @@ void Tensor::check_access(DType wanted, bool write) const {
     fail(ErrorCode::kInternal, "a tensor of {} read as {}", to_string(dtype_), to_string(wanted));
   }
   if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
-  if (dtype_ != DType::kString &&
-      reinterpret_cast<std::uintptr_t>(bytes_.get()) % element_size(dtype_) != 0) {
+  if (dtype_ != DType::kString && reinterpret_cast<std::uintptr_t>(bytes_.get()) % element_size(dtype_) != 0) {
     fail(ErrorCode::kInternal, "misaligned tensor of {}", to_string(dtype_));
   }
 }
@@ -193,8 +184,7 @@ std::vector<std::int64_t> Tensor::to_ints() const {
 
 Tensor Tensor::reshaped(Extents shape) const {
   if (element_count(shape) != size_) {
-    fail(ErrorCode::kInvalidArgument, "shape {} cannot become {}", to_string(shape_),
-         to_string(shape));
+    fail(ErrorCode::kInvalidArgument, "shape {} cannot become {}", to_string(shape_), to_string(shape));
   }
   Tensor result = *this;
   result.shape_ = std::move(shape);
@@ -241,7 +231,7 @@ MappedFile map_file(const std::string& path) {
     int descriptor;
     ~Closer() { ::close(descriptor); }
   } closer{descriptor};
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor, &status) != 0) {
     fail(ErrorCode::kIo, "cannot read {}: {}", path, system_message(errno));
   }
@@ -253,8 +243,8 @@ MappedFile map_file(const std::string& path) {
     fail(ErrorCode::kIo, "cannot map {}: {}", path, system_message(errno));
   }
   auto* bytes = static_cast<std::byte*>(memory);
-  return {std::shared_ptr<const std::byte>(
-              bytes, [size](const std::byte* p) { ::munmap(const_cast<std::byte*>(p), size); }),
+  return {std::shared_ptr<const std::byte>(bytes,
+                                           [size](const std::byte* p) { ::munmap(const_cast<std::byte*>(p), size); }),
           size};
 }
 

@@ -37,11 +37,9 @@ class Tensor {
   // Read-only bytes somebody else holds; `bytes` (which may alias an owner: a mapping, an arena)
   // lives as long as the tensor. byte_count must be at least what dtype and shape need. Not for
   // strings. Any alignment; data<T>() of misaligned bytes throws, see aligned().
-  static Tensor share(DType dtype, Extents shape, std::shared_ptr<const std::byte> bytes,
-                      std::size_t byte_count);
+  static Tensor share(DType dtype, Extents shape, std::shared_ptr<const std::byte> bytes, std::size_t byte_count);
   // The same over memory that may be written.
-  static Tensor wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes,
-                     std::size_t byte_count);
+  static Tensor wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes, std::size_t byte_count);
   template <class T>
   static Tensor of(Extents shape, std::span<const T> values);
   template <class T>
@@ -108,8 +106,7 @@ template <class T>
 Tensor Tensor::of(Extents shape, std::span<const T> values) {
   Tensor result = uninitialized(dtype_of<T>, std::move(shape));
   if (static_cast<std::size_t>(result.size()) != values.size()) {
-    fail(ErrorCode::kInvalidArgument, "{} values for shape {}", values.size(),
-         to_string(result.shape()));
+    fail(ErrorCode::kInvalidArgument, "{} values for shape {}", values.size(), to_string(result.shape()));
   }
   std::span<T> out = result.mutable_data<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];

@@ -39,7 +39,8 @@ class Parser {
   }
 
   void skip() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r'))
+      ++at_;
   }
   bool peek(std::string_view token) {
     skip();
@@ -88,7 +89,8 @@ class Parser {
       }
       unsigned value = 0;
       const char* first = text_.data() + at_ + 1;
-      if (at_ + 2 >= text_.size() || std::from_chars(first, first + 2, value, 16).ptr != first + 2) error("two hexadecimal digits");
+      if (at_ + 2 >= text_.size() || std::from_chars(first, first + 2, value, 16).ptr != first + 2)
+        error("two hexadecimal digits");
       result += static_cast<char>(value);
       at_ += 2;
     }
@@ -129,8 +131,10 @@ class Parser {
     for (bool quote = false; at_ < text_.size(); ++at_) {
       const char c = text_[at_];
       if (quote) {
-        if (c == '\\') ++at_;
-        else if (c == '"') quote = false;
+        if (c == '\\')
+          ++at_;
+        else if (c == '"')
+          quote = false;
         continue;
       }
       if (c == '"') quote = true;
@@ -146,7 +150,9 @@ class Parser {
   std::string_view number_text() {
     skip();
     const std::size_t start = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-' || text_[at_] == '+' || text_[at_] == '.')) ++at_;
+    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '-' ||
+                                  text_[at_] == '+' || text_[at_] == '.'))
+      ++at_;
     if (at_ == start) error("a number");
     return text_.substr(start, at_ - start);
   }
@@ -184,10 +190,14 @@ class Parser {
       for (T& x : result.mutable_data<T>()) {
         if (!first) expect(",");
         first = false;
-        if constexpr (std::is_same_v<T, std::string>) x = quoted();
-        else if constexpr (std::is_same_v<T, bool>) x = boolean();
-        else if constexpr (std::is_arithmetic_v<T>) x = number<T>();
-        else x = T(number<float>());
+        if constexpr (std::is_same_v<T, std::string>)
+          x = quoted();
+        else if constexpr (std::is_same_v<T, bool>)
+          x = boolean();
+        else if constexpr (std::is_arithmetic_v<T>)
+          x = number<T>();
+        else
+          x = T(number<float>());
       }
     });
     expect("]");
@@ -213,7 +223,8 @@ class Parser {
       if (bits >= 8) bytes += static_cast<char>(block >> (bits -= 8) & 0xff);
     }
     if (dtype == DType::kString || dtype == DType::kI4 || dtype == DType::kU4 ||
-        static_cast<std::uint64_t>(element_count(shape)) != bytes.size() / element_size(dtype) || bytes.size() % element_size(dtype) != 0) {
+        static_cast<std::uint64_t>(element_count(shape)) != bytes.size() / element_size(dtype) ||
+        bytes.size() % element_size(dtype) != 0) {
       error("as many bytes as the type needs");
     }
     Tensor result = Tensor::uninitialized(dtype, shape);

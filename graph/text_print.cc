@@ -1,7 +1,7 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
-
-#include <fmt/ranges.h>
 
 #include "graph/text.h"
 #include "graph/text_common.h"
@@ -15,9 +15,12 @@ std::string quoted(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') result += fmt::format("\\{}", c);
-    else if (byte < 0x20 || byte == 0x7f) result += fmt::format("\\x{:02x}", byte);
-    else result += c;
+    if (c == '"' || c == '\\')
+      result += fmt::format("\\{}", c);
+    else if (byte < 0x20 || byte == 0x7f)
+      result += fmt::format("\\x{:02x}", byte);
+    else
+      result += c;
   }
   return result + "\"";
 }
@@ -69,11 +72,16 @@ std::string elements_text(const Tensor& tensor) {
   visit_dtype(tensor.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (const T& x : tensor.data<T>()) {
-      if constexpr (std::is_same_v<T, std::string>) parts.push_back(quoted(x));
-      else if constexpr (std::is_same_v<T, bool>) parts.push_back(x ? "true" : "false");
-      else if constexpr (std::is_integral_v<T>) parts.push_back(std::to_string(x));
-      else if constexpr (std::is_floating_point_v<T>) parts.push_back(float_text(x));
-      else parts.push_back(float_text(static_cast<float>(x)));
+      if constexpr (std::is_same_v<T, std::string>)
+        parts.push_back(quoted(x));
+      else if constexpr (std::is_same_v<T, bool>)
+        parts.push_back(x ? "true" : "false");
+      else if constexpr (std::is_integral_v<T>)
+        parts.push_back(std::to_string(x));
+      else if constexpr (std::is_floating_point_v<T>)
+        parts.push_back(float_text(x));
+      else
+        parts.push_back(float_text(static_cast<float>(x)));
     }
   });
   return fmt::format("[{}]", fmt::join(parts, ", "));
@@ -89,7 +97,8 @@ std::string tensor_text(const Tensor& given, std::int64_t elide_above) {
 
 class Printer {
  public:
-  Printer(const TextOptions& options, int depth) : options_(options), indent_(static_cast<std::size_t>(depth) * 2, ' ') {}
+  Printer(const TextOptions& options, int depth)
+      : options_(options), indent_(static_cast<std::size_t>(depth) * 2, ' ') {}
 
   std::string run(const Graph& graph) {
     std::vector<std::string> inputs, outputs;
@@ -102,10 +111,12 @@ class Printer {
     for (const Output& output : graph.outputs()) {
       outputs.push_back(quoted(output.name) + " = " + name_text(graph.value(output.value).name));
     }
-    std::string text = fmt::format("graph {}({}) -> ({}) {{\n", quoted(graph.name()), fmt::join(inputs, ", "), fmt::join(outputs, ", "));
+    std::string text = fmt::format("graph {}({}) -> ({}) {{\n", quoted(graph.name()), fmt::join(inputs, ", "),
+                                   fmt::join(outputs, ", "));
     for (const auto& [key, value] : graph.metadata) line(text, fmt::format("meta {} = {}", quoted(key), quoted(value)));
     for (const State& state : graph.states()) {
-      line(text, fmt::format("state {}: {} -> {}", quoted(state.name), typed(graph.value(state.current)), name_text(graph.value(state.next).name)));
+      line(text, fmt::format("state {}: {} -> {}", quoted(state.name), typed(graph.value(state.current)),
+                             name_text(graph.value(state.next).name)));
     }
     for (const ValueId id : graph.values()) {
       const Value& value = graph.value(id);
@@ -128,7 +139,8 @@ class Printer {
     std::string text = fmt::format("{} = {}({})", fmt::join(outputs, ", "), node.op, fmt::join(inputs, ", "));
     if (!node.attributes.empty()) {
       std::vector<std::string> attributes;
-      for (const auto& [name, attribute] : node.attributes) attributes.push_back(name + " = " + attribute_text(attribute));
+      for (const auto& [name, attribute] : node.attributes)
+        attributes.push_back(name + " = " + attribute_text(attribute));
       text += fmt::format(" {{{}}}", fmt::join(attributes, ", "));
     }
     for (const Subgraph& subgraph : node.subgraphs) {

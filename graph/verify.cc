@@ -83,8 +83,7 @@ class Verifier {
     }
     for (const Subgraph& subgraph : node.subgraphs) {
       if (!subgraph.graph) broken("{}: subgraph \"{}\" is missing", label, subgraph.name);
-      with_frame([&] { return "in subgraph \"" + subgraph.name + "\" of " + label; },
-                 [&] { verify(*subgraph.graph); });
+      with_frame([&] { return "in subgraph \"" + subgraph.name + "\" of " + label; }, [&] { verify(*subgraph.graph); });
     }
   }
 
@@ -160,14 +159,14 @@ class Comparison {
     }
     if (a.origin.nodes != b.origin.nodes || a.origin.sources != b.origin.sources) differ("the origin of " + label);
     for (auto i = a.attributes.begin(), j = b.attributes.begin(); i != a.attributes.end(); ++i, ++j) {
-      if (i->first != j->first || !operator_equal(i->second, j->second)) differ("attribute " + i->first + " of " + label);
+      if (i->first != j->first || !operator_equal(i->second, j->second))
+        differ("attribute " + i->first + " of " + label);
     }
     for (std::size_t i = 0; i < a.inputs.size(); ++i) same(a.inputs[i], b.inputs[i]);
     for (std::size_t i = 0; i < a.outputs.size(); ++i) same(a.outputs[i], b.outputs[i]);
     for (std::size_t i = 0; i < a.subgraphs.size(); ++i) {
       std::string inner;
-      if (a.subgraphs[i].name != b.subgraphs[i].name ||
-          !equal(*a.subgraphs[i].graph, *b.subgraphs[i].graph, &inner)) {
+      if (a.subgraphs[i].name != b.subgraphs[i].name || !equal(*a.subgraphs[i].graph, *b.subgraphs[i].graph, &inner)) {
         differ("subgraph of " + label + ": " + inner);
       }
     }

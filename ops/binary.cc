@@ -14,8 +14,7 @@ void apply(const Tensor& a, const Tensor& b, Tensor& out, const F& f) {
   const T* y = b.data<T>().data();
   T* z = out.mutable_data<T>().data();
   const Extents& shape = out.shape();
-  const std::array<Extents, 3> strides = {broadcast_strides(a.shape(), shape),
-                                          broadcast_strides(b.shape(), shape),
+  const std::array<Extents, 3> strides = {broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape),
                                           row_major_strides(shape)};
   const std::int64_t length = shape.empty() ? 1 : shape.back();
   const std::int64_t step_x = shape.empty() ? 0 : strides[0].back();
@@ -33,9 +32,8 @@ void numeric_kernel(const Tensor& a, const Tensor& b, Tensor& out, std::string_v
   visit_dtype(a.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
-      apply<T>(a, b, out, [](T x, T y) {
-        return T(static_cast<float>(F()(static_cast<float>(x), static_cast<float>(y))));
-      });
+      apply<T>(a, b, out,
+               [](T x, T y) { return T(static_cast<float>(F()(static_cast<float>(x), static_cast<float>(y)))); });
     } else if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
       apply<T>(a, b, out, [](T x, T y) { return static_cast<T>(F()(x, y)); });
     } else {
@@ -46,8 +44,7 @@ void numeric_kernel(const Tensor& a, const Tensor& b, Tensor& out, std::string_v
 
 void check_same_dtype(const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype()) {
-    fail(ErrorCode::kInvalidModel, "dtypes {} and {} differ", to_string(a.dtype()),
-         to_string(b.dtype()));
+    fail(ErrorCode::kInvalidModel, "dtypes {} and {} differ", to_string(a.dtype()), to_string(b.dtype()));
   }
 }
 
@@ -173,8 +170,10 @@ void pow_kernel(KernelContext& context) {
   const Extents shape = broadcast_extents(base.shape(), exponent.shape());
   Tensor& out = context.output(0, base.dtype(), shape);
   const auto to_double = [](auto x) {
-    if constexpr (std::is_arithmetic_v<decltype(x)>) return static_cast<double>(x);
-    else return static_cast<double>(static_cast<float>(x));
+    if constexpr (std::is_arithmetic_v<decltype(x)>)
+      return static_cast<double>(x);
+    else
+      return static_cast<double>(static_cast<float>(x));
   };
   Tensor powers = Tensor::uninitialized(DType::kF64, exponent.shape());
   visit_dtype(exponent.dtype(), [&](auto tag) {
@@ -198,8 +197,10 @@ void pow_kernel(KernelContext& context) {
           const double b = to_double(x[at[0] + (shape.empty() ? 0 : i * strides[0].back())]);
           const double e = y[at[1] + (shape.empty() ? 0 : i * strides[1].back())];
           const double value = e == 2.0 ? b * b : std::pow(b, e);
-          if constexpr (std::is_arithmetic_v<T>) *z++ = static_cast<T>(value);
-          else *z++ = T(static_cast<float>(value));
+          if constexpr (std::is_arithmetic_v<T>)
+            *z++ = static_cast<T>(value);
+          else
+            *z++ = T(static_cast<float>(value));
         }
       });
     }
@@ -213,8 +214,7 @@ void variadic_kernel(KernelContext& context) {
 
 void mean_kernel(KernelContext& context) {
   const Tensor total = fold<AddOf>(context);
-  const Tensor count =
-      Tensor::full(total.dtype(), {}, static_cast<double>(context.input_count()));
+  const Tensor count = Tensor::full(total.dtype(), {}, static_cast<double>(context.input_count()));
   Tensor& out = context.output(0, total.dtype(), total.shape());
   numeric_kernel<DivOf>(total, count, out, "Mean");
 }
@@ -263,8 +263,7 @@ void infer_extreme(InferContext& context) {
   }
 }
 
-OpDef binary(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&),
-             bool commutative) {
+OpDef binary(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&), bool commutative) {
   return {.name = name,
           .inputs = {{"A"}, {"B"}},
           .outputs = {{"C"}},
@@ -274,8 +273,7 @@ OpDef binary(std::string_view name, void (*infer)(InferContext&), void (*referen
           .associative = commutative};
 }
 
-OpDef variadic(std::string_view name, void (*infer)(InferContext&),
-               void (*reference)(KernelContext&)) {
+OpDef variadic(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&)) {
   return {.name = name,
           .inputs = {{"data_0"}, {"data", Arity::kVariadic}},
           .outputs = {{"result"}},

@@ -24,10 +24,9 @@ Expr operator-(Expr a) { return a.builder().unary("Neg", a); }
 Builder::Builder(Graph& graph, NodeId before, Origin origin)
     : graph_(&graph), before_(before), origin_(std::move(origin)) {}
 
-Expr Builder::make(std::string_view op, std::initializer_list<ValueId> inputs,
-                   Attributes attributes, std::string_view name_hint) {
-  return make(op, std::span<const ValueId>(inputs.begin(), inputs.size()), std::move(attributes),
-              name_hint);
+Expr Builder::make(std::string_view op, std::initializer_list<ValueId> inputs, Attributes attributes,
+                   std::string_view name_hint) {
+  return make(op, std::span<const ValueId>(inputs.begin(), inputs.size()), std::move(attributes), name_hint);
 }
 
 Expr Builder::make(std::string_view op, std::span<const ValueId> inputs, Attributes attributes,
@@ -37,9 +36,8 @@ Expr Builder::make(std::string_view op, std::span<const ValueId> inputs, Attribu
   return result;
 }
 
-std::vector<Expr> Builder::make_many(std::string_view op, std::span<const ValueId> inputs,
-                                     std::size_t output_count, Attributes attributes,
-                                     std::vector<Subgraph> subgraphs) {
+std::vector<Expr> Builder::make_many(std::string_view op, std::span<const ValueId> inputs, std::size_t output_count,
+                                     Attributes attributes, std::vector<Subgraph> subgraphs) {
   NodeSpec spec;
   spec.op = op;
   spec.inputs.assign(inputs.begin(), inputs.end());
@@ -60,9 +58,7 @@ Expr Builder::constant(Tensor tensor, std::string_view name_hint) {
   return wrap(graph_->add_constant(std::move(tensor), std::string(name_hint)));
 }
 
-Expr Builder::ints(std::vector<std::int64_t> values) {
-  return constant(Tensor::vector<std::int64_t>(values));
-}
+Expr Builder::ints(std::vector<std::int64_t> values) { return constant(Tensor::vector<std::int64_t>(values)); }
 
 Expr Builder::scalar(DType dtype, double value) { return constant(Tensor::full(dtype, {}, value)); }
 
@@ -75,13 +71,11 @@ const Shape& Builder::shape(ValueId id) const {
 }
 
 Expr Builder::mean(Expr x, std::vector<std::int64_t> axes, bool keepdims) {
-  return make("ReduceMean", {x.id(), ints(std::move(axes)).id()},
-              {{"keepdims", std::int64_t{keepdims}}});
+  return make("ReduceMean", {x.id(), ints(std::move(axes)).id()}, {{"keepdims", std::int64_t{keepdims}}});
 }
 
 Expr Builder::sum(Expr x, std::vector<std::int64_t> axes, bool keepdims) {
-  return make("ReduceSum", {x.id(), ints(std::move(axes)).id()},
-              {{"keepdims", std::int64_t{keepdims}}});
+  return make("ReduceSum", {x.id(), ints(std::move(axes)).id()}, {{"keepdims", std::int64_t{keepdims}}});
 }
 
 Expr Builder::transpose(Expr x, std::vector<std::int64_t> perm) {
@@ -100,9 +94,7 @@ Expr Builder::squeeze(Expr x, std::vector<std::int64_t> axes) {
   return make("Squeeze", {x.id(), ints(std::move(axes)).id()});
 }
 
-Expr Builder::concat(std::span<const ValueId> xs, std::int64_t axis) {
-  return make("Concat", xs, {{"axis", axis}});
-}
+Expr Builder::concat(std::span<const ValueId> xs, std::int64_t axis) { return make("Concat", xs, {{"axis", axis}}); }
 
 Expr Builder::slice(Expr x, std::int64_t axis, std::int64_t start, std::int64_t end) {
   return make("Slice", {x.id(), ints({start}).id(), ints({end}).id(), ints({axis}).id()});
@@ -113,9 +105,7 @@ Expr Builder::cast(Expr x, DType to) {
   return make("Cast", {x.id()}, {{"to", to}});
 }
 
-Expr Builder::softmax(Expr x, std::int64_t axis) {
-  return make("Softmax", {x.id()}, {{"axis", axis}});
-}
+Expr Builder::softmax(Expr x, std::int64_t axis) { return make("Softmax", {x.id()}, {{"axis", axis}}); }
 
 Expr Builder::extent_of(Expr x, std::int64_t axis) {
   const Expr shape = shape_of(x);
@@ -124,8 +114,7 @@ Expr Builder::extent_of(Expr x, std::int64_t axis) {
 
 // --- Decompositions --------------------------------------------------------------------------------
 
-Expansion::Expansion(Graph& graph, const OpDef& def, const Node& node,
-                     std::span<const ValueId> inputs, NodeId before)
+Expansion::Expansion(Graph& graph, const OpDef& def, const Node& node, std::span<const ValueId> inputs, NodeId before)
     : Builder(graph, before, node.origin),
       attributes_(def, node.attributes),
       inputs_(inputs.begin(), inputs.end()),
@@ -153,8 +142,7 @@ bool expand_node(Graph& graph, NodeId id) {
   copy.attributes = node.attributes;
   copy.origin = node.origin;
   Expansion expansion(graph, def, copy, copy.inputs, id);
-  with_frame([&] { return "in the decomposition of " + describe(copy); },
-             [&] { def.decompose(expansion); });
+  with_frame([&] { return "in the decomposition of " + describe(copy); }, [&] { def.decompose(expansion); });
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i].valid()) graph.replace_uses(outputs[i], expansion.results()[i]);
   }
@@ -181,12 +169,10 @@ Graph decomposition_graph(const Node& node, std::span<const TensorType> input_ty
   }
   Expansion expansion(graph, def, node, inputs, {});
   expansion.set_origin({});
-  with_frame([&] { return "in the decomposition of " + describe(node); },
-             [&] { def.decompose(expansion); });
+  with_frame([&] { return "in the decomposition of " + describe(node); }, [&] { def.decompose(expansion); });
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
     if (!node.outputs[i].valid()) continue;
-    graph.add_output(std::string(def.outputs[std::min(i, def.outputs.size() - 1)].name),
-                     expansion.results()[i]);
+    graph.add_output(std::string(def.outputs[std::min(i, def.outputs.size() - 1)].name), expansion.results()[i]);
   }
   return graph;
 }

@@ -58,9 +58,8 @@ class Builder {
   Expr make(std::string_view op, std::span<const ValueId> inputs, Attributes attributes = {},
             std::string_view name_hint = {});
   // The same with any number of outputs (and subgraphs); absent outputs are not supported here.
-  std::vector<Expr> make_many(std::string_view op, std::span<const ValueId> inputs,
-                              std::size_t output_count, Attributes attributes = {},
-                              std::vector<Subgraph> subgraphs = {});
+  std::vector<Expr> make_many(std::string_view op, std::span<const ValueId> inputs, std::size_t output_count,
+                              Attributes attributes = {}, std::vector<Subgraph> subgraphs = {});
 
   Expr wrap(ValueId id) { return {*this, id}; }
   Expr constant(Tensor tensor, std::string_view name_hint = {});
@@ -84,7 +83,7 @@ class Builder {
   Expr sum(Expr x, std::vector<std::int64_t> axes, bool keepdims = true);
   Expr matmul(Expr a, Expr b) { return make("MatMul", {a.id(), b.id()}); }
   Expr transpose(Expr x, std::vector<std::int64_t> perm);
-  Expr reshape(Expr x, std::vector<std::int64_t> shape);   // ONNX rules: 0 copies, -1 infers
+  Expr reshape(Expr x, std::vector<std::int64_t> shape);  // ONNX rules: 0 copies, -1 infers
   Expr reshape(Expr x, Expr shape) { return make("Reshape", {x.id(), shape.id()}); }
   Expr unsqueeze(Expr x, std::vector<std::int64_t> axes);
   Expr squeeze(Expr x, std::vector<std::int64_t> axes);
@@ -92,9 +91,7 @@ class Builder {
   Expr slice(Expr x, std::int64_t axis, std::int64_t start, std::int64_t end);
   Expr cast(Expr x, DType to);  // x itself when it has that dtype
   Expr softmax(Expr x, std::int64_t axis);
-  Expr where(Expr condition, Expr a, Expr b) {
-    return make("Where", {condition.id(), a.id(), b.id()});
-  }
+  Expr where(Expr condition, Expr a, Expr b) { return make("Where", {condition.id(), a.id(), b.id()}); }
   // i64[rank] and i64[1]
   Expr shape_of(Expr x) { return make("Shape", {x.id()}); }
   Expr extent_of(Expr x, std::int64_t axis);
@@ -108,8 +105,7 @@ class Builder {
 // What a decomposition sees: the inputs and attributes of the node, and a Builder.
 class Expansion : public Builder {
  public:
-  Expansion(Graph& graph, const OpDef& def, const Node& node, std::span<const ValueId> inputs,
-            NodeId before);
+  Expansion(Graph& graph, const OpDef& def, const Node& node, std::span<const ValueId> inputs, NodeId before);
 
   bool has(std::size_t index) const { return index < inputs_.size() && inputs_[index].valid(); }
   Expr input(std::size_t index);  // Error kInvalidModel when absent

@@ -44,8 +44,10 @@ std::string to_text(From x) {
     return std::to_string(x);
   } else {
     const auto value = [&] {
-      if constexpr (kHalf<From>) return static_cast<float>(x);
-      else return x;
+      if constexpr (kHalf<From>)
+        return static_cast<float>(x);
+      else
+        return x;
     }();
     if (std::isnan(value)) return "NaN";
     if (std::isinf(value)) return value > 0 ? "INF" : "-INF";

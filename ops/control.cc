@@ -10,8 +10,7 @@ namespace {
 using Result = InferContext::Result;
 using Input = InferContext::Input;
 
-std::vector<Input> inputs_from(const InferContext& context, std::size_t first,
-                               std::vector<TensorType>& storage) {
+std::vector<Input> inputs_from(const InferContext& context, std::size_t first, std::vector<TensorType>& storage) {
   std::vector<Input> inputs;
   storage.reserve(context.input_count());
   for (std::size_t i = first; i < context.input_count(); ++i) {

@@ -56,7 +56,8 @@ void conv_kernel(KernelContext& context) {
   Extents shape = {x.extent(0), outputs};
   shape.insert(shape.end(), out_spatial.begin(), out_spatial.end());
   Tensor y = Tensor::zeros(DType::kF64, shape);
-  const std::int64_t pixels = element_count(input), out_pixels = element_count(out_spatial), taps = element_count(window.kernel);
+  const std::int64_t pixels = element_count(input), out_pixels = element_count(out_spatial),
+                     taps = element_count(window.kernel);
   const double* from = x.data<double>().data();
   const double* weight = w.data<double>().data();
   double* to = y.mutable_data<double>().data();
@@ -74,7 +75,8 @@ void conv_kernel(KernelContext& context) {
   });
   if (context.has(2)) {
     const Tensor bias = cast(context.input(2), DType::kF64);
-    for (std::int64_t i = 0; i < y.size(); ++i) to[i] += bias.data<double>()[static_cast<std::size_t>(i / out_pixels % outputs)];
+    for (std::int64_t i = 0; i < y.size(); ++i)
+      to[i] += bias.data<double>()[static_cast<std::size_t>(i / out_pixels % outputs)];
   }
   context.set_output(0, cast(y, dtype));
 }
@@ -83,7 +85,8 @@ void infer_conv(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   const Shape& x = context.shape(0);
   const Shape& w = context.shape(1);
-  if (x.size() < 3 || w.size() != x.size()) fail(ErrorCode::kInvalidModel, "Conv of {} by {}", to_string(x), to_string(w));
+  if (x.size() < 3 || w.size() != x.size())
+    fail(ErrorCode::kInvalidModel, "Conv of {} by {}", to_string(x), to_string(w));
   std::vector<std::int64_t> kernel;
   for (std::size_t i = 2; i < w.size(); ++i) {
     if (!w[i].is_constant()) return;
@@ -115,7 +118,8 @@ Transposed transposed_extents(const AttributeReader& attributes, const std::vect
     std::int64_t begin = pads.at(i), end = pads.at(i + rank);
     const bool same = mode == "SAME_UPPER" || mode == "SAME_LOWER";
     if (attributes.has("output_shape") || same) {
-      const std::int64_t wanted = attributes.has("output_shape") ? attributes.integers("output_shape").at(i) : input[i] * strides[i];
+      const std::int64_t wanted =
+          attributes.has("output_shape") ? attributes.integers("output_shape").at(i) : input[i] * strides[i];
       const std::int64_t total = full - wanted;
       begin = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
       end = total - begin;
@@ -135,7 +139,8 @@ void conv_transpose_kernel(KernelContext& context) {
   Window window(context.attributes(), kernel, input);
   window.pads_begin = t.pads_begin;
   const std::int64_t group_outputs = w.extent(1), group_inputs = x.extent(1) / groups;
-  if (w.extent(0) != x.extent(1)) fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x.shape()), to_string(w.shape()));
+  if (w.extent(0) != x.extent(1))
+    fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x.shape()), to_string(w.shape()));
   Extents shape = {x.extent(0), group_outputs * groups};
   shape.insert(shape.end(), t.output.begin(), t.output.end());
   Tensor y = Tensor::zeros(DType::kF64, shape);
@@ -148,14 +153,16 @@ void conv_transpose_kernel(KernelContext& context) {
         const double value = x.data<double>()[static_cast<std::size_t>((n * x.extent(1) + c) * pixels + i)];
         for (std::int64_t m = 0; m < group_outputs; ++m) {
           const std::int64_t channel = c / group_inputs * group_outputs + m;
-          to[(n * shape[1] + channel) * out_pixels + offset] += value * w.data<double>()[static_cast<std::size_t>((c * group_outputs + m) * taps + k)];
+          to[(n * shape[1] + channel) * out_pixels + offset] +=
+              value * w.data<double>()[static_cast<std::size_t>((c * group_outputs + m) * taps + k)];
         }
       }
     }
   });
   if (context.has(2)) {
     const Tensor bias = cast(context.input(2), DType::kF64);
-    for (std::int64_t i = 0; i < y.size(); ++i) to[i] += bias.data<double>()[static_cast<std::size_t>(i / out_pixels % shape[1])];
+    for (std::int64_t i = 0; i < y.size(); ++i)
+      to[i] += bias.data<double>()[static_cast<std::size_t>(i / out_pixels % shape[1])];
   }
   context.set_output(0, cast(y, context.input(0).dtype()));
 }
@@ -164,7 +171,8 @@ void infer_conv_transpose(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   const Shape& x = context.shape(0);
   const Shape& w = context.shape(1);
-  if (x.size() < 3 || w.size() != x.size()) fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x), to_string(w));
+  if (x.size() < 3 || w.size() != x.size())
+    fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x), to_string(w));
   Shape result = {x[0], w[1] * Dim(context.integer("group"))};
   for (std::size_t i = 2; i < x.size(); ++i) {
     if (!x[i].is_constant() || !w[i].is_constant()) {
@@ -194,7 +202,8 @@ std::span<const OpDef> convolution_ops() {
       {.name = "ConvTranspose",
        .inputs = {{"X"}, {"W"}, {"B", Arity::kOptional}},
        .outputs = {{"Y"}},
-       .attributes = window_attributes({group(), {"output_padding", AttributeKind::kInts}, {"output_shape", AttributeKind::kInts}}),
+       .attributes = window_attributes(
+           {group(), {"output_padding", AttributeKind::kInts}, {"output_shape", AttributeKind::kInts}}),
        .infer = infer_conv_transpose,
        .reference = conv_transpose_kernel},
   };

@@ -27,18 +27,17 @@ std::vector<Tensor> run_decomposition(const Node& node, std::span<const Tensor* 
 
 std::vector<Tensor> evaluate_node(const Node& node, std::span<const Tensor* const> inputs,
                                   const KernelContext::Allocate& allocate) {
-  return with_frame(
-      [&] { return "in " + describe(node); },
-      [&] {
-        const OpDef& def = get_op(node.op);
-        if (def.reference == nullptr) return run_decomposition(node, inputs);
-        KernelContext context(def, node, inputs, node.outputs.size(), allocate,
-                              [&](std::size_t index, std::span<const Tensor> given) {
-                                return evaluate_graph(*node.subgraphs.at(index).graph, given);
-                              });
-        def.reference(context);
-        return context.take_outputs();
-      });
+  return with_frame([&] { return "in " + describe(node); },
+                    [&] {
+                      const OpDef& def = get_op(node.op);
+                      if (def.reference == nullptr) return run_decomposition(node, inputs);
+                      KernelContext context(def, node, inputs, node.outputs.size(), allocate,
+                                            [&](std::size_t index, std::span<const Tensor> given) {
+                                              return evaluate_graph(*node.subgraphs.at(index).graph, given);
+                                            });
+                      def.reference(context);
+                      return context.take_outputs();
+                    });
 }
 
 std::vector<Tensor> evaluate_graph(const Graph& graph, std::span<const Tensor> inputs) {

@@ -72,8 +72,8 @@ Expr repeat_heads(Expansion& e, Expr x, std::int64_t group) {
   const auto extent = [&](std::int64_t axis) { return e.slice(shape, 0, axis, axis + 1).id(); };
   const ValueId wide[] = {extent(0), extent(1), e.ints({group}).id(), extent(2), extent(3)};
   const Expr expanded = e.make("Expand", {e.unsqueeze(x, {2}).id(), e.concat(wide, 0).id()});
-  const ValueId merged[] = {extent(0), (e.slice(shape, 0, 1, 2) * static_cast<double>(group)).id(),
-                            extent(2), extent(3)};
+  const ValueId merged[] = {extent(0), (e.slice(shape, 0, 1, 2) * static_cast<double>(group)).id(), extent(2),
+                            extent(3)};
   return e.reshape(expanded, e.concat(merged, 0));
 }
 
@@ -186,8 +186,7 @@ void decompose_cache_append(Expansion& e) {
 void infer_cache_append(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   Shape shape = context.shape(0);
-  const auto axis =
-      static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
+  const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
   shape[axis] = shape[axis] + context.shape(1)[axis];
   context.set_shape(0, std::move(shape));
 }

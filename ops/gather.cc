@@ -39,8 +39,8 @@ void infer_gather(InferContext& context) {
   if (elements == nullptr || x.size() != 1 || !at) return;
   std::vector<Dim> picked;
   for (const std::int64_t index : *at) {
-    picked.push_back((*elements)[static_cast<std::size_t>(
-        checked_index(index, static_cast<std::int64_t>(elements->size())))]);
+    picked.push_back(
+        (*elements)[static_cast<std::size_t>(checked_index(index, static_cast<std::int64_t>(elements->size())))]);
   }
   context.set_elements(0, std::move(picked));
 }
@@ -69,16 +69,15 @@ void gather_kernel(KernelContext& context) {
   });
 }
 
-void infer_gather_elements(InferContext& context) {
-  context.set(0, context.dtype(0), context.shape(1));
-}
+void infer_gather_elements(InferContext& context) { context.set(0, context.dtype(0), context.shape(1)); }
 
 // Calls body(offset into data, flat position among the indices) for each index along `axis`.
 template <class Body>
 void for_each_element_index(const Extents& data, const Tensor& indices, std::size_t axis, const Body& body) {
   const std::vector<std::int64_t> values = indices.to_ints();
   const Extents& shape = indices.shape();
-  if (shape.size() != data.size()) fail(ErrorCode::kInvalidModel, "indices of rank {} for data of rank {}", shape.size(), data.size());
+  if (shape.size() != data.size())
+    fail(ErrorCode::kInvalidModel, "indices of rank {} for data of rank {}", shape.size(), data.size());
   const Extents strides = row_major_strides(data);
   Extents position(shape.size(), 0);
   for (std::size_t n = 0; n < values.size(); ++n) {
@@ -126,15 +125,16 @@ void gather_nd_kernel(KernelContext& context) {
   const auto batch = static_cast<std::size_t>(context.integer("batch_dims"));
   const std::vector<std::int64_t> values = indices.to_ints();
   const auto width = static_cast<std::size_t>(indices.extent(indices.rank() - 1));
-  if (batch + width > x.shape().size()) fail(ErrorCode::kInvalidModel, "GatherND with {} indices for rank {}", width, x.rank());
+  if (batch + width > x.shape().size())
+    fail(ErrorCode::kInvalidModel, "GatherND with {} indices for rank {}", width, x.rank());
   Extents shape(indices.shape().begin(), indices.shape().end() - 1);
   shape.insert(shape.end(), x.shape().begin() + static_cast<std::ptrdiff_t>(batch + width), x.shape().end());
   Tensor& out = context.output(0, x.dtype(), std::move(shape));
   const Extents strides = row_major_strides(x.shape());
   const std::int64_t inner = product(x.shape(), batch + width, x.shape().size());
   const std::int64_t batches = product(x.shape(), 0, batch);
-  const std::int64_t tuples = width == 0 ? out.size() / std::max<std::int64_t>(inner, 1)
-                                         : static_cast<std::int64_t>(values.size() / width);
+  const std::int64_t tuples =
+      width == 0 ? out.size() / std::max<std::int64_t>(inner, 1) : static_cast<std::int64_t>(values.size() / width);
   const std::int64_t per_batch = batches == 0 ? 0 : tuples / batches;
   const std::int64_t batch_stride = batch == 0 ? 0 : strides[batch - 1];
   visit_dtype(x.dtype(), [&](auto tag) {
@@ -143,7 +143,8 @@ void gather_nd_kernel(KernelContext& context) {
     for (std::int64_t n = 0; n < tuples; ++n) {
       std::int64_t offset = n / per_batch * batch_stride;
       for (std::size_t k = 0; k < width; ++k) {
-        offset += checked_index(values[static_cast<std::size_t>(n) * width + k], x.shape()[batch + k]) * strides[batch + k];
+        offset +=
+            checked_index(values[static_cast<std::size_t>(n) * width + k], x.shape()[batch + k]) * strides[batch + k];
       }
       const T* row = x.data<T>().data() + offset;
       to = std::copy(row, row + inner, to);
@@ -160,16 +161,23 @@ void combine(T& data, const T& update, const std::string& reduction) {
     fail(ErrorCode::kInvalidModel, "scattering strings with reduction {}", reduction);
   } else {
     const auto widen = [](const T& x) {
-      if constexpr (std::is_arithmetic_v<T>) return x;
-      else return static_cast<float>(x);
+      if constexpr (std::is_arithmetic_v<T>)
+        return x;
+      else
+        return static_cast<float>(x);
     };
     const auto a = widen(data);
     const auto b = widen(update);
-    if (reduction == "add") data = static_cast<T>(a + b);
-    else if (reduction == "mul") data = static_cast<T>(a * b);
-    else if (reduction == "max") data = a > b || a != a ? data : update;
-    else if (reduction == "min") data = a < b || a != a ? data : update;
-    else fail(ErrorCode::kInvalidModel, "scattering with reduction \"{}\"", reduction);
+    if (reduction == "add")
+      data = static_cast<T>(a + b);
+    else if (reduction == "mul")
+      data = static_cast<T>(a * b);
+    else if (reduction == "max")
+      data = a > b || a != a ? data : update;
+    else if (reduction == "min")
+      data = a < b || a != a ? data : update;
+    else
+      fail(ErrorCode::kInvalidModel, "scattering with reduction \"{}\"", reduction);
   }
 }
 
@@ -179,15 +187,15 @@ void scatter_elements_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), x.rank()));
   const std::string& reduction = context.attributes().text("reduction");
-  if (context.input(2).shape() != context.input(1).shape()) fail(ErrorCode::kInvalidModel, "indices and updates differ in shape");
+  if (context.input(2).shape() != context.input(1).shape())
+    fail(ErrorCode::kInvalidModel, "indices and updates differ in shape");
   Tensor out = x.clone();
   visit_dtype(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = out.mutable_data<T>().data();
     const T* updates = context.input(2).data<T>().data();
-    for_each_element_index(x.shape(), context.input(1), axis, [&](std::int64_t offset, std::int64_t n) {
-      combine(to[offset], updates[n], reduction);
-    });
+    for_each_element_index(x.shape(), context.input(1), axis,
+                           [&](std::int64_t offset, std::int64_t n) { combine(to[offset], updates[n], reduction); });
   });
   context.set_output(0, std::move(out));
 }
@@ -198,11 +206,13 @@ void scatter_nd_kernel(KernelContext& context) {
   const std::string& reduction = context.attributes().text("reduction");
   const std::vector<std::int64_t> values = indices.to_ints();
   const auto width = static_cast<std::size_t>(indices.extent(indices.rank() - 1));
-  if (width > x.shape().size()) fail(ErrorCode::kInvalidModel, "ScatterND with {} indices for rank {}", width, x.rank());
+  if (width > x.shape().size())
+    fail(ErrorCode::kInvalidModel, "ScatterND with {} indices for rank {}", width, x.rank());
   const Extents strides = row_major_strides(x.shape());
   const std::int64_t inner = product(x.shape(), width, x.shape().size());
   const std::int64_t tuples = product(indices.shape(), 0, indices.shape().size() - 1);
-  if (context.input(2).size() != tuples * inner) fail(ErrorCode::kInvalidModel, "ScatterND with updates of {}", to_string(context.input(2).shape()));
+  if (context.input(2).size() != tuples * inner)
+    fail(ErrorCode::kInvalidModel, "ScatterND with updates of {}", to_string(context.input(2).shape()));
   Tensor out = x.clone();
   visit_dtype(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -275,17 +285,14 @@ void non_zero_kernel(KernelContext& context) {
   for (std::int64_t axis = 0; axis < flags.rank(); ++axis) {
     for (std::int64_t n = 0; n < count; ++n) {
       out.mutable_data<std::int64_t>()[static_cast<std::size_t>(axis * count + n)] =
-          found[static_cast<std::size_t>(n)] / strides[static_cast<std::size_t>(axis)] % shape[static_cast<std::size_t>(axis)];
+          found[static_cast<std::size_t>(n)] / strides[static_cast<std::size_t>(axis)] %
+          shape[static_cast<std::size_t>(axis)];
     }
   }
 }
 
-AttributeDef reduction() {
-  return {"reduction", AttributeKind::kString, false, Attribute(std::string("none"))};
-}
-AttributeDef axis(std::int64_t fallback) {
-  return {"axis", AttributeKind::kInt, false, Attribute(fallback)};
-}
+AttributeDef reduction() { return {"reduction", AttributeKind::kString, false, Attribute(std::string("none"))}; }
+AttributeDef axis(std::int64_t fallback) { return {"axis", AttributeKind::kInt, false, Attribute(fallback)}; }
 
 }  // namespace
 

@@ -131,8 +131,7 @@ std::span<const OpDef> generate_ops() {
       {.name = "EyeLike",
        .inputs = {{"input"}},
        .outputs = {{"output"}},
-       .attributes = {{"dtype", AttributeKind::kType},
-                      {"k", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
+       .attributes = {{"dtype", AttributeKind::kType}, {"k", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
        .infer = infer_eye_like,
        .reference = eye_like_kernel},
   };

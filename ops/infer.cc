@@ -38,8 +38,8 @@ void collect_symbols(std::span<const Input> inputs, std::set<std::string>& symbo
 // dims that contain one become new symbols of the outer graph.
 std::vector<Result> infer_inside(Graph& outer, Graph& inner, std::span<const Input> inputs) {
   if (inputs.size() != inner.inputs().size()) {
-    fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} given", inner.name(),
-         inner.inputs().size(), inputs.size());
+    fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} given", inner.name(), inner.inputs().size(),
+         inputs.size());
   }
   std::set<std::string> known;
   collect_symbols(inputs, known);
@@ -58,8 +58,7 @@ std::vector<Result> infer_inside(Graph& outer, Graph& inner, std::span<const Inp
   infer_graph(inner);
   const auto foreign = [&](const Dim& dim) {
     const std::vector<std::string> names = dim.symbols();
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return !known.contains(name); });
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return !known.contains(name); });
   };
   std::vector<Result> results;
   for (const Output& output : inner.outputs()) {
@@ -98,38 +97,39 @@ void refine(Result& result, const TensorType& before, const std::set<std::string
 
 void infer_node(Graph& graph, NodeId id) {
   Node& node = graph.node(id);
-  with_frame([&] { return "in " + describe(node); }, [&] {
-    const OpDef& def = get_op(node.op);
-    const std::vector<Input> inputs = inputs_of(graph, node);
-    std::set<std::string> fresh;
-    InferContext context(
-        def, node.attributes, inputs, node.outputs.size(),
-        [&] {
-          Dim symbol = graph.fresh_symbol();
-          fresh.insert(*symbol.symbol_name());
-          return symbol;
-        },
-        [&](std::size_t index, std::span<const Input> given) {
-          return infer_inside(graph, *node.subgraphs.at(index).graph, given);
-        });
-    try {
-      def.infer(context);
-    } catch (const UnknownRank&) {
-    }
-    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-      if (!node.outputs[i].valid()) continue;
-      Result& result = context.results()[i];
-      Value& value = graph.value(node.outputs[i]);
-      if (!result.has_dtype) fail(ErrorCode::kInternal, "{} infers no dtype for output {}", def.name, i);
-      refine(result, value.type, fresh);
-      value.type = std::move(result.type);
-      value.elements = std::move(result.elements);
-      // A dtype without integer contents, or a shape that disagrees, cannot have elements.
-      if (value.elements && !is_integer(value.type.dtype) && value.type.dtype != DType::kBool) {
-        value.elements.reset();
-      }
-    }
-  });
+  with_frame([&] { return "in " + describe(node); },
+             [&] {
+               const OpDef& def = get_op(node.op);
+               const std::vector<Input> inputs = inputs_of(graph, node);
+               std::set<std::string> fresh;
+               InferContext context(
+                   def, node.attributes, inputs, node.outputs.size(),
+                   [&] {
+                     Dim symbol = graph.fresh_symbol();
+                     fresh.insert(*symbol.symbol_name());
+                     return symbol;
+                   },
+                   [&](std::size_t index, std::span<const Input> given) {
+                     return infer_inside(graph, *node.subgraphs.at(index).graph, given);
+                   });
+               try {
+                 def.infer(context);
+               } catch (const UnknownRank&) {
+               }
+               for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+                 if (!node.outputs[i].valid()) continue;
+                 Result& result = context.results()[i];
+                 Value& value = graph.value(node.outputs[i]);
+                 if (!result.has_dtype) fail(ErrorCode::kInternal, "{} infers no dtype for output {}", def.name, i);
+                 refine(result, value.type, fresh);
+                 value.type = std::move(result.type);
+                 value.elements = std::move(result.elements);
+                 // A dtype without integer contents, or a shape that disagrees, cannot have elements.
+                 if (value.elements && !is_integer(value.type.dtype) && value.type.dtype != DType::kBool) {
+                   value.elements.reset();
+                 }
+               }
+             });
 }
 
 void infer_graph(Graph& graph) {

@@ -10,23 +10,33 @@ namespace {
 
 struct EqualTo {
   template <class T>
-  bool operator()(const T& a, const T& b) const { return a == b; }
+  bool operator()(const T& a, const T& b) const {
+    return a == b;
+  }
 };
 struct GreaterThan {
   template <class T>
-  bool operator()(const T& a, const T& b) const { return a > b; }
+  bool operator()(const T& a, const T& b) const {
+    return a > b;
+  }
 };
 struct GreaterOrEqual {
   template <class T>
-  bool operator()(const T& a, const T& b) const { return a >= b; }
+  bool operator()(const T& a, const T& b) const {
+    return a >= b;
+  }
 };
 struct LessThan {
   template <class T>
-  bool operator()(const T& a, const T& b) const { return a < b; }
+  bool operator()(const T& a, const T& b) const {
+    return a < b;
+  }
 };
 struct LessOrEqual {
   template <class T>
-  bool operator()(const T& a, const T& b) const { return a <= b; }
+  bool operator()(const T& a, const T& b) const {
+    return a <= b;
+  }
 };
 struct LogicalAnd {
   bool operator()(bool a, bool b) const { return a && b; }
@@ -41,8 +51,7 @@ struct LogicalXor {
 template <class T, class Out, class F>
 void apply(const Tensor& a, const Tensor& b, Tensor& out, const F& f) {
   const Extents& shape = out.shape();
-  const std::array<Extents, 3> strides = {broadcast_strides(a.shape(), shape),
-                                          broadcast_strides(b.shape(), shape),
+  const std::array<Extents, 3> strides = {broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape),
                                           row_major_strides(shape)};
   const T* x = a.data<T>().data();
   const T* y = b.data<T>().data();
@@ -85,15 +94,21 @@ void boolean_kernel(KernelContext& context) {
 
 struct BitAnd {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a & b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a & b);
+  }
 };
 struct BitOr {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a | b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a | b);
+  }
 };
 struct BitXor {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a ^ b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a ^ b);
+  }
 };
 
 template <class F>
@@ -103,8 +118,10 @@ void bitwise_kernel(KernelContext& context) {
   Tensor& out = context.output(0, a.dtype(), broadcast_extents(a.shape(), b.shape()));
   visit_dtype(a.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (std::is_integral_v<T>) apply<T, T>(a, b, out, F());
-    else fail(ErrorCode::kInvalidModel, "{} of {}", context.node().op, to_string(a.dtype()));
+    if constexpr (std::is_integral_v<T>)
+      apply<T, T>(a, b, out, F());
+    else
+      fail(ErrorCode::kInvalidModel, "{} of {}", context.node().op, to_string(a.dtype()));
   });
 }
 
@@ -194,8 +211,10 @@ void float_test(KernelContext& context, const F& f) {
     } else {
       const auto in = x.data<T>();
       for (std::size_t i = 0; i < in.size(); ++i) {
-        if constexpr (std::is_floating_point_v<T>) y[i] = f(static_cast<double>(in[i]));
-        else y[i] = f(static_cast<double>(static_cast<float>(in[i])));
+        if constexpr (std::is_floating_point_v<T>)
+          y[i] = f(static_cast<double>(in[i]));
+        else
+          y[i] = f(static_cast<double>(static_cast<float>(in[i])));
       }
     }
   });
@@ -211,8 +230,7 @@ void is_inf_kernel(KernelContext& context) {
 
 void infer_where(InferContext& context) {
   context.set_dtype(0, context.dtype(1));
-  const Shape shape =
-      broadcast_shapes(context.shape(0), broadcast_shapes(context.shape(1), context.shape(2)));
+  const Shape shape = broadcast_shapes(context.shape(0), broadcast_shapes(context.shape(1), context.shape(2)));
   context.set_shape(0, shape);
   const auto* condition = context.elements(0);
   const auto* a = context.elements(1);
@@ -241,9 +259,9 @@ void where_kernel(KernelContext& context) {
   }
   const Extents shape = broadcast_extents(condition.shape(), broadcast_extents(a.shape(), b.shape()));
   Tensor& out = context.output(0, a.dtype(), shape);
-  const std::array<Extents, 4> strides = {
-      broadcast_strides(condition.shape(), shape), broadcast_strides(a.shape(), shape),
-      broadcast_strides(b.shape(), shape), row_major_strides(shape)};
+  const std::array<Extents, 4> strides = {broadcast_strides(condition.shape(), shape),
+                                          broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape),
+                                          row_major_strides(shape)};
   const std::int64_t length = shape.empty() ? 1 : shape.back();
   const auto step = [&](std::size_t k) { return shape.empty() ? 0 : strides[k].back(); };
   const bool* choose = condition.data<bool>().data();
@@ -266,8 +284,7 @@ void infer_test(InferContext& context) {
   context.set_shape(0, context.shape(0));
 }
 
-OpDef pair(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&),
-           bool commutative) {
+OpDef pair(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&), bool commutative) {
   return {.name = name,
           .inputs = {{"A"}, {"B"}},
           .outputs = {{"C"}},
@@ -276,9 +293,7 @@ OpDef pair(std::string_view name, void (*infer)(InferContext&), void (*reference
           .commutative = commutative};
 }
 
-AttributeDef flag(std::string_view name) {
-  return {name, AttributeKind::kInt, false, Attribute(std::int64_t{1})};
-}
+AttributeDef flag(std::string_view name) { return {name, AttributeKind::kInt, false, Attribute(std::int64_t{1})}; }
 
 }  // namespace
 

@@ -57,8 +57,8 @@ void matmul_kernel(KernelContext& context) {
   const Tensor b = half ? cast(context.input(1), DType::kF32) : context.input(1);
   const Operands shapes(a.shape(), b.shape());
   Tensor wide;
-  Tensor& out = half ? wide = Tensor::uninitialized(DType::kF32, shapes.result)
-                     : context.output(0, dtype, shapes.result);
+  Tensor& out =
+      half ? wide = Tensor::uninitialized(DType::kF32, shapes.result) : context.output(0, dtype, shapes.result);
   const std::array<Extents, 2> strides = {
       broadcast_strides(std::span(shapes.a).first(shapes.a.size() - 2), shapes.batch),
       broadcast_strides(std::span(shapes.b).first(shapes.b.size() - 2), shapes.batch)};
@@ -78,8 +78,8 @@ void matmul_kernel(KernelContext& context) {
           at_a += index * strides[0][axis];
           at_b += index * strides[1][axis];
         }
-        multiply<T, Total>(x + at_a * shapes.m * shapes.k, y + at_b * shapes.k * shapes.n,
-                           z + i * shapes.m * shapes.n, shapes.m, shapes.k, shapes.n);
+        multiply<T, Total>(x + at_a * shapes.m * shapes.k, y + at_b * shapes.k * shapes.n, z + i * shapes.m * shapes.n,
+                           shapes.m, shapes.k, shapes.n);
       }
     } else {
       fail(ErrorCode::kInvalidModel, "MatMul of {}", to_string(dtype));

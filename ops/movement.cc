@@ -180,8 +180,7 @@ void split_kernel(KernelContext& context) {
       sizes.push_back(std::max<std::int64_t>(0, std::min(chunk, total - i * chunk)));
     }
   }
-  if (sizes.size() != context.output_count() ||
-      std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total ||
+  if (sizes.size() != context.output_count() || std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total ||
       std::any_of(sizes.begin(), sizes.end(), [](std::int64_t n) { return n < 0; })) {
     fail(ErrorCode::kInvalidModel, "Split of {} into {}", total, to_string(sizes));
   }

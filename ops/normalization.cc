@@ -96,9 +96,7 @@ std::vector<std::int64_t> axes_from(std::int64_t axis, std::int64_t rank) {
 }
 
 // Statistics in f32 at least; f64 stays.
-Expr widened(Expansion& e, Expr x) {
-  return e.dtype(x) == DType::kF64 ? x : e.cast(x, DType::kF32);
-}
+Expr widened(Expansion& e, Expr x) { return e.dtype(x) == DType::kF64 ? x : e.cast(x, DType::kF32); }
 
 // ONNX 17: y = (x - mean) / sqrt(var + epsilon) * scale + bias, over axes [axis, rank).
 void decompose_layer_normalization(Expansion& e) {
@@ -125,8 +123,7 @@ void infer_layer_normalization(InferContext& context) {
   const Shape& x = context.shape(0);
   context.set_shape(0, x);
   Shape reduced = x;
-  for (const std::int64_t axis :
-       axes_from(normalize_axis(context.integer("axis"), context.rank(0)), context.rank(0))) {
+  for (const std::int64_t axis : axes_from(normalize_axis(context.integer("axis"), context.rank(0)), context.rank(0))) {
     reduced[static_cast<std::size_t>(axis)] = Dim(1);
   }
   context.set_shape(1, reduced);
@@ -180,12 +177,8 @@ void decompose_group_normalization(Expansion& e) {
 }
 
 AttributeDef epsilon() { return {"epsilon", AttributeKind::kFloat, false, Attribute(1e-5)}; }
-AttributeDef axis(std::int64_t fallback) {
-  return {"axis", AttributeKind::kInt, false, Attribute(fallback)};
-}
-AttributeDef stash_type() {
-  return {"stash_type", AttributeKind::kInt, false, Attribute(std::int64_t{1})};
-}
+AttributeDef axis(std::int64_t fallback) { return {"axis", AttributeKind::kInt, false, Attribute(fallback)}; }
+AttributeDef stash_type() { return {"stash_type", AttributeKind::kInt, false, Attribute(std::int64_t{1})}; }
 
 }  // namespace
 

@@ -39,15 +39,9 @@ bool AttributeReader::has(std::string_view name) const {
   return definition != nullptr && definition->fallback.has_value();
 }
 
-std::int64_t AttributeReader::integer(std::string_view name) const {
-  return expect<std::int64_t>(find(name), name);
-}
-double AttributeReader::number(std::string_view name) const {
-  return expect<double>(find(name), name);
-}
-const std::string& AttributeReader::text(std::string_view name) const {
-  return expect<std::string>(find(name), name);
-}
+std::int64_t AttributeReader::integer(std::string_view name) const { return expect<std::int64_t>(find(name), name); }
+double AttributeReader::number(std::string_view name) const { return expect<double>(find(name), name); }
+const std::string& AttributeReader::text(std::string_view name) const { return expect<std::string>(find(name), name); }
 const std::vector<std::int64_t>& AttributeReader::integers(std::string_view name) const {
   return expect<std::vector<std::int64_t>>(find(name), name);
 }
@@ -57,16 +51,13 @@ const std::vector<double>& AttributeReader::numbers(std::string_view name) const
 const std::vector<std::string>& AttributeReader::texts(std::string_view name) const {
   return expect<std::vector<std::string>>(find(name), name);
 }
-const Tensor& AttributeReader::tensor(std::string_view name) const {
-  return expect<Tensor>(find(name), name);
-}
+const Tensor& AttributeReader::tensor(std::string_view name) const { return expect<Tensor>(find(name), name); }
 DType AttributeReader::type(std::string_view name) const { return expect<DType>(find(name), name); }
 
 // --- InferContext ----------------------------------------------------------------------------------
 
-InferContext::InferContext(const OpDef& def, const Attributes& attributes,
-                           std::span<const Input> inputs, std::size_t output_count,
-                           std::function<Dim()> fresh_symbol, InferSubgraph infer_subgraph)
+InferContext::InferContext(const OpDef& def, const Attributes& attributes, std::span<const Input> inputs,
+                           std::size_t output_count, std::function<Dim()> fresh_symbol, InferSubgraph infer_subgraph)
     : def_(&def),
       attributes_(def, attributes),
       inputs_(inputs),
@@ -74,18 +65,14 @@ InferContext::InferContext(const OpDef& def, const Attributes& attributes,
       fresh_symbol_(std::move(fresh_symbol)),
       infer_subgraph_(std::move(infer_subgraph)) {}
 
-bool InferContext::has(std::size_t input) const {
-  return input < inputs_.size() && inputs_[input].type != nullptr;
-}
+bool InferContext::has(std::size_t input) const { return input < inputs_.size() && inputs_[input].type != nullptr; }
 
 DType InferContext::dtype(std::size_t input) const {
   if (!has(input)) fail(ErrorCode::kInvalidModel, "input {} is missing", input);
   return inputs_[input].type->dtype;
 }
 
-bool InferContext::has_shape(std::size_t input) const {
-  return has(input) && inputs_[input].type->shape.has_value();
-}
+bool InferContext::has_shape(std::size_t input) const { return has(input) && inputs_[input].type->shape.has_value(); }
 
 const Shape& InferContext::shape(std::size_t input) const {
   if (!has(input)) fail(ErrorCode::kInvalidModel, "input {} is missing", input);
@@ -112,9 +99,7 @@ std::optional<std::vector<std::int64_t>> InferContext::integers(std::size_t inpu
   return contents->to_ints();
 }
 
-const Tensor* InferContext::tensor(std::size_t input) const {
-  return has(input) ? inputs_[input].tensor : nullptr;
-}
+const Tensor* InferContext::tensor(std::size_t input) const { return has(input) ? inputs_[input].tensor : nullptr; }
 
 void InferContext::set_dtype(std::size_t output, DType dtype) {
   if (output >= results_.size()) return;
@@ -141,17 +126,15 @@ void InferContext::set_result(std::size_t output, Result result) {
   if (output < results_.size()) results_[output] = std::move(result);
 }
 
-std::vector<InferContext::Result> InferContext::infer_subgraph(
-    std::size_t index, std::span<const Input> inputs) const {
+std::vector<InferContext::Result> InferContext::infer_subgraph(std::size_t index, std::span<const Input> inputs) const {
   if (!infer_subgraph_) fail(ErrorCode::kInternal, "{} has no subgraphs here", def_->name);
   return infer_subgraph_(index, inputs);
 }
 
 // --- KernelContext ---------------------------------------------------------------------------------
 
-KernelContext::KernelContext(const OpDef& def, const Node& node,
-                             std::span<const Tensor* const> inputs, std::size_t output_count,
-                             Allocate allocate, RunSubgraph run_subgraph)
+KernelContext::KernelContext(const OpDef& def, const Node& node, std::span<const Tensor* const> inputs,
+                             std::size_t output_count, Allocate allocate, RunSubgraph run_subgraph)
     : def_(&def),
       node_(&node),
       attributes_(def, node.attributes),
@@ -172,8 +155,8 @@ bool KernelContext::wants(std::size_t output) const {
 
 Tensor& KernelContext::output(std::size_t index, DType dtype, Extents shape) {
   if (index >= outputs_.size()) fail(ErrorCode::kInternal, "{} has no output {}", def_->name, index);
-  outputs_[index] = allocate_ ? allocate_(index, dtype, std::move(shape))
-                              : Tensor::uninitialized(dtype, std::move(shape));
+  outputs_[index] =
+      allocate_ ? allocate_(index, dtype, std::move(shape)) : Tensor::uninitialized(dtype, std::move(shape));
   set_[index] = true;
   return outputs_[index];
 }
@@ -184,8 +167,7 @@ void KernelContext::set_output(std::size_t index, Tensor tensor) {
   set_[index] = true;
 }
 
-std::vector<Tensor> KernelContext::run_subgraph(std::size_t index,
-                                                std::span<const Tensor> inputs) const {
+std::vector<Tensor> KernelContext::run_subgraph(std::size_t index, std::span<const Tensor> inputs) const {
   if (!run_subgraph_) fail(ErrorCode::kInternal, "{} has no subgraphs here", def_->name);
   return run_subgraph_(index, inputs);
 }
@@ -208,12 +190,10 @@ std::string describe(const Node& node) {
 
 namespace {
 
-void check_arity(std::string_view what, std::span<const Parameter> parameters,
-                 std::span<const ValueId> given) {
+void check_arity(std::string_view what, std::span<const Parameter> parameters, std::span<const ValueId> given) {
   const bool variadic = !parameters.empty() && parameters.back().arity == Arity::kVariadic;
   if (given.size() > parameters.size() && !variadic) {
-    fail(ErrorCode::kInvalidModel, "{} {}s given, at most {} wanted", given.size(), what,
-         parameters.size());
+    fail(ErrorCode::kInvalidModel, "{} {}s given, at most {} wanted", given.size(), what, parameters.size());
   }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     if (parameters[i].arity != Arity::kRequired) continue;
@@ -227,29 +207,30 @@ void check_arity(std::string_view what, std::span<const Parameter> parameters,
 
 void check_schema(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
-  with_frame([&] { return "in " + describe(node); }, [&] {
-    const OpDef& def = get_op(node.op);
-    check_arity("input", def.inputs, node.inputs);
-    check_arity("output", def.outputs, node.outputs);
-    for (const auto& [name, attribute] : node.attributes) {
-      const AttributeDef* definition = find_definition(def, name);
-      if (definition == nullptr) {
-        fail(ErrorCode::kInvalidModel, "operator {} has no attribute \"{}\"", def.name, name);
-      }
-      if (attribute.index() != static_cast<std::size_t>(definition->kind)) {
-        fail(ErrorCode::kInvalidModel, "attribute \"{}\" is of the wrong kind", name);
-      }
-    }
-    for (const AttributeDef& definition : def.attributes) {
-      if (definition.required && !node.attributes.contains(definition.name)) {
-        fail(ErrorCode::kInvalidModel, "attribute \"{}\" is missing", definition.name);
-      }
-    }
-    if (node.subgraphs.size() != def.subgraphs.size()) {
-      fail(ErrorCode::kInvalidModel, "{} subgraphs given, {} wanted", node.subgraphs.size(),
-           def.subgraphs.size());
-    }
-  });
+  with_frame([&] { return "in " + describe(node); },
+             [&] {
+               const OpDef& def = get_op(node.op);
+               check_arity("input", def.inputs, node.inputs);
+               check_arity("output", def.outputs, node.outputs);
+               for (const auto& [name, attribute] : node.attributes) {
+                 const AttributeDef* definition = find_definition(def, name);
+                 if (definition == nullptr) {
+                   fail(ErrorCode::kInvalidModel, "operator {} has no attribute \"{}\"", def.name, name);
+                 }
+                 if (attribute.index() != static_cast<std::size_t>(definition->kind)) {
+                   fail(ErrorCode::kInvalidModel, "attribute \"{}\" is of the wrong kind", name);
+                 }
+               }
+               for (const AttributeDef& definition : def.attributes) {
+                 if (definition.required && !node.attributes.contains(definition.name)) {
+                   fail(ErrorCode::kInvalidModel, "attribute \"{}\" is missing", definition.name);
+                 }
+               }
+               if (node.subgraphs.size() != def.subgraphs.size()) {
+                 fail(ErrorCode::kInvalidModel, "{} subgraphs given, {} wanted", node.subgraphs.size(),
+                      def.subgraphs.size());
+               }
+             });
 }
 
 }  // namespace weft

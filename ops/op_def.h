@@ -47,16 +47,15 @@ struct OpDef {
   // Exactly one of the two gives the meaning.
   void (*reference)(KernelContext&) = nullptr;
   void (*decompose)(Expansion&) = nullptr;
-  bool commutative = false;    // f(a, b) == f(b, a)
-  bool associative = false;    // for pattern matching only, rewrites never reassociate floats
-  bool deterministic = true;   // false: never folded nor merged (random number generators)
+  bool commutative = false;   // f(a, b) == f(b, a)
+  bool associative = false;   // for pattern matching only, rewrites never reassociate floats
+  bool deterministic = true;  // false: never folded nor merged (random number generators)
 };
 
 // Attributes of a node seen through its schema: absent ones read as their fallback.
 class AttributeReader {
  public:
-  AttributeReader(const OpDef& def, const Attributes& attributes)
-      : def_(&def), attributes_(&attributes) {}
+  AttributeReader(const OpDef& def, const Attributes& attributes) : def_(&def), attributes_(&attributes) {}
 
   bool has(std::string_view name) const;  // given, or has a fallback
   // Error kInvalidModel when absent or of another kind.
@@ -80,9 +79,9 @@ class AttributeReader {
 class InferContext {
  public:
   struct Input {
-    const TensorType* type = nullptr;                  // null: absent
-    const std::vector<Dim>* elements = nullptr;        // known integer contents, or null
-    const Tensor* tensor = nullptr;                    // known contents (a constant), or null
+    const TensorType* type = nullptr;            // null: absent
+    const std::vector<Dim>* elements = nullptr;  // known integer contents, or null
+    const Tensor* tensor = nullptr;              // known contents (a constant), or null
   };
   struct Result {
     TensorType type;
@@ -90,18 +89,16 @@ class InferContext {
     std::optional<std::vector<Dim>> elements;
   };
   // Infers subgraph `index` for given input types; returns the types of its outputs.
-  using InferSubgraph =
-      std::function<std::vector<Result>(std::size_t index, std::span<const Input> inputs)>;
+  using InferSubgraph = std::function<std::vector<Result>(std::size_t index, std::span<const Input> inputs)>;
 
-  InferContext(const OpDef& def, const Attributes& attributes, std::span<const Input> inputs,
-               std::size_t output_count, std::function<Dim()> fresh_symbol,
-               InferSubgraph infer_subgraph = {});
+  InferContext(const OpDef& def, const Attributes& attributes, std::span<const Input> inputs, std::size_t output_count,
+               std::function<Dim()> fresh_symbol, InferSubgraph infer_subgraph = {});
 
   std::size_t input_count() const { return inputs_.size(); }
   std::size_t output_count() const { return results_.size(); }
   bool has(std::size_t input) const;
-  DType dtype(std::size_t input) const;            // Error kInvalidModel when absent
-  bool has_shape(std::size_t input) const;         // rank known
+  DType dtype(std::size_t input) const;     // Error kInvalidModel when absent
+  bool has_shape(std::size_t input) const;  // rank known
   // The shape; when the rank is unknown, inference of this node ends here without an error: outputs
   // whose dtype was set have unknown rank. So set dtypes first.
   const Shape& shape(std::size_t input) const;
@@ -147,11 +144,10 @@ class KernelContext {
  public:
   // Gives the tensor an output is written to.
   using Allocate = std::function<Tensor(std::size_t output, DType dtype, Extents shape)>;
-  using RunSubgraph =
-      std::function<std::vector<Tensor>(std::size_t index, std::span<const Tensor> inputs)>;
+  using RunSubgraph = std::function<std::vector<Tensor>(std::size_t index, std::span<const Tensor> inputs)>;
 
-  KernelContext(const OpDef& def, const Node& node, std::span<const Tensor* const> inputs,
-                std::size_t output_count, Allocate allocate = {}, RunSubgraph run_subgraph = {});
+  KernelContext(const OpDef& def, const Node& node, std::span<const Tensor* const> inputs, std::size_t output_count,
+                Allocate allocate = {}, RunSubgraph run_subgraph = {});
 
   const Node& node() const { return *node_; }
   std::size_t input_count() const { return inputs_.size(); }

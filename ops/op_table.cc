@@ -8,13 +8,12 @@ namespace {
 std::vector<const OpDef*> build_table() {
   std::vector<const OpDef*> table;
   for (const std::span<const OpDef> family :
-       {unary_ops(), binary_ops(), logic_ops(), cast_ops(), reduce_ops(),
-        matmul_ops(), normalization_ops(), convolution_ops(), pooling_ops(), recurrent_ops(), fused_ops(), shape_ops(), movement_ops(), padding_ops(),
+       {unary_ops(), binary_ops(), logic_ops(), cast_ops(), reduce_ops(), matmul_ops(), normalization_ops(),
+        convolution_ops(), pooling_ops(), recurrent_ops(), fused_ops(), shape_ops(), movement_ops(), padding_ops(),
         gather_ops(), generate_ops(), control_ops()}) {
     for (const OpDef& def : family) table.push_back(&def);
   }
-  std::sort(table.begin(), table.end(),
-            [](const OpDef* a, const OpDef* b) { return a->name < b->name; });
+  std::sort(table.begin(), table.end(), [](const OpDef* a, const OpDef* b) { return a->name < b->name; });
   return table;
 }
 
@@ -27,9 +26,8 @@ std::span<const OpDef* const> all_ops() {
 
 const OpDef* find_op(std::string_view name) {
   const auto table = all_ops();
-  const auto place =
-      std::lower_bound(table.begin(), table.end(), name,
-                       [](const OpDef* def, std::string_view wanted) { return def->name < wanted; });
+  const auto place = std::lower_bound(table.begin(), table.end(), name,
+                                      [](const OpDef* def, std::string_view wanted) { return def->name < wanted; });
   return place != table.end() && (*place)->name == name ? *place : nullptr;
 }
 

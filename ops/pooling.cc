@@ -29,7 +29,8 @@ void for_each_window(KernelContext& context, const Tensor& x, bool ceil_mode, Ex
       std::int64_t rest_o = o, rest_k = k, offset = 0;
       bool valid = true, in_padding = true;
       for (std::size_t i = input.size(); i-- > 0;) {
-        const std::int64_t at = rest_o % output[i] * window.strides[i] - window.pads_begin[i] + rest_k % window.kernel[i] * window.dilations[i];
+        const std::int64_t at = rest_o % output[i] * window.strides[i] - window.pads_begin[i] +
+                                rest_k % window.kernel[i] * window.dilations[i];
         rest_o /= output[i];
         rest_k /= window.kernel[i];
         valid = valid && at >= 0 && at < input[i];
@@ -58,24 +59,24 @@ void max_pool_kernel(KernelContext& context) {
   Extents shape;
   for_each_window(context, x, context.integer("ceil_mode") != 0, shape,
                   [&](std::int64_t o, std::int64_t outputs, const std::vector<std::int64_t>& inside, std::int64_t) {
-    values.resize(static_cast<std::size_t>(planes * outputs));
-    indices.resize(values.size());
-    for (std::int64_t plane = 0; plane < planes; ++plane) {
-      const double* from = x.data<double>().data() + plane * pixels;
-      double best = -std::numeric_limits<double>::infinity();
-      std::int64_t at = inside.empty() ? 0 : inside[0];
-      for (const std::int64_t offset : inside) {
-        if (std::isnan(best)) break;
-        if (from[offset] > best || std::isnan(from[offset])) {
-          best = from[offset];
-          at = offset;
-        }
-      }
-      if (column_major && x.rank() == 4) at = at % x.extent(3) * x.extent(2) + at / x.extent(3);
-      values[static_cast<std::size_t>(plane * outputs + o)] = best;
-      indices[static_cast<std::size_t>(plane * outputs + o)] = plane * pixels + at;
-    }
-  });
+                    values.resize(static_cast<std::size_t>(planes * outputs));
+                    indices.resize(values.size());
+                    for (std::int64_t plane = 0; plane < planes; ++plane) {
+                      const double* from = x.data<double>().data() + plane * pixels;
+                      double best = -std::numeric_limits<double>::infinity();
+                      std::int64_t at = inside.empty() ? 0 : inside[0];
+                      for (const std::int64_t offset : inside) {
+                        if (std::isnan(best)) break;
+                        if (from[offset] > best || std::isnan(from[offset])) {
+                          best = from[offset];
+                          at = offset;
+                        }
+                      }
+                      if (column_major && x.rank() == 4) at = at % x.extent(3) * x.extent(2) + at / x.extent(3);
+                      values[static_cast<std::size_t>(plane * outputs + o)] = best;
+                      indices[static_cast<std::size_t>(plane * outputs + o)] = plane * pixels + at;
+                    }
+                  });
   context.set_output(0, cast(Tensor::of<double>(shape, values), context.input(0).dtype()));
   context.set_output(1, Tensor::of<std::int64_t>(shape, indices));
 }
@@ -88,16 +89,18 @@ void average_pool_kernel(KernelContext& context) {
   const std::int64_t planes = x.extent(0) * x.extent(1);
   std::vector<double> values;
   Extents shape;
-  for_each_window(context, x, context.integer("ceil_mode") != 0, shape,
-                  [&](std::int64_t o, std::int64_t outputs, const std::vector<std::int64_t>& inside, std::int64_t padded) {
-    values.resize(static_cast<std::size_t>(planes * outputs));
-    const auto count = static_cast<double>(count_padding ? padded : static_cast<std::int64_t>(inside.size()));
-    for (std::int64_t plane = 0; plane < planes; ++plane) {
-      double total = 0;
-      for (const std::int64_t offset : inside) total += x.data<double>()[static_cast<std::size_t>(plane * pixels + offset)];
-      values[static_cast<std::size_t>(plane * outputs + o)] = total / count;
-    }
-  });
+  for_each_window(
+      context, x, context.integer("ceil_mode") != 0, shape,
+      [&](std::int64_t o, std::int64_t outputs, const std::vector<std::int64_t>& inside, std::int64_t padded) {
+        values.resize(static_cast<std::size_t>(planes * outputs));
+        const auto count = static_cast<double>(count_padding ? padded : static_cast<std::int64_t>(inside.size()));
+        for (std::int64_t plane = 0; plane < planes; ++plane) {
+          double total = 0;
+          for (const std::int64_t offset : inside)
+            total += x.data<double>()[static_cast<std::size_t>(plane * pixels + offset)];
+          values[static_cast<std::size_t>(plane * outputs + o)] = total / count;
+        }
+      });
   context.set_output(0, cast(Tensor::of<double>(shape, values), context.input(0).dtype()));
 }
 
@@ -129,8 +132,10 @@ void global_pool_kernel(KernelContext& context) {
     const double* from = x.data<double>().data() + plane * pixels;
     double total = kMaximum ? -std::numeric_limits<double>::infinity() : 0;
     for (std::int64_t i = 0; i < pixels; ++i) {
-      if constexpr (kMaximum) total = std::isnan(total) || total > from[i] ? total : from[i];
-      else total += from[i];
+      if constexpr (kMaximum)
+        total = std::isnan(total) || total > from[i] ? total : from[i];
+      else
+        total += from[i];
     }
     y.mutable_data<double>()[static_cast<std::size_t>(plane)] = kMaximum ? total : total / static_cast<double>(pixels);
   }
@@ -162,8 +167,16 @@ std::span<const OpDef> pooling_ops() {
        .attributes = window_attributes({flag("ceil_mode"), flag("count_include_pad")}),
        .infer = infer_pool,
        .reference = average_pool_kernel},
-      {.name = "GlobalAveragePool", .inputs = {{"X"}}, .outputs = {{"Y"}}, .infer = infer_global_pool, .reference = global_pool_kernel<false>},
-      {.name = "GlobalMaxPool", .inputs = {{"X"}}, .outputs = {{"Y"}}, .infer = infer_global_pool, .reference = global_pool_kernel<true>},
+      {.name = "GlobalAveragePool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .infer = infer_global_pool,
+       .reference = global_pool_kernel<false>},
+      {.name = "GlobalMaxPool",
+       .inputs = {{"X"}},
+       .outputs = {{"Y"}},
+       .infer = infer_global_pool,
+       .reference = global_pool_kernel<true>},
   };
   return ops;
 }

@@ -81,9 +81,7 @@ struct Problem {
 
   Problem(const KernelContext& context, std::int64_t gate_count, std::vector<std::string_view> activations) {
     const AttributeReader& attributes = context.attributes();
-    const auto wide = [&](std::size_t i) {
-      return context.has(i) ? cast(context.input(i), DType::kF64) : Tensor();
-    };
+    const auto wide = [&](std::size_t i) { return context.has(i) ? cast(context.input(i), DType::kF64) : Tensor(); };
     batch_first = attributes.integer("layout") != 0;
     x = wide(0);
     if (batch_first) x = swapped(x);
@@ -95,14 +93,16 @@ struct Problem {
     peepholes = wide(7);
     if (batch_first && context.has(5)) initial_h = swapped(initial_h);
     if (batch_first && context.has(6)) initial_c = swapped(initial_c);
-    if (x.rank() != 3 || w.rank() != 3 || r.rank() != 3) fail(ErrorCode::kInvalidModel, "{} of wrong ranks", context.node().op);
+    if (x.rank() != 3 || w.rank() != 3 || r.rank() != 3)
+      fail(ErrorCode::kInvalidModel, "{} of wrong ranks", context.node().op);
     time = x.extent(0);
     batch = x.extent(1);
     inputs = x.extent(2);
     directions = w.extent(0);
     hidden = r.extent(2);
     if (w.extent(1) != gate_count * hidden || w.extent(2) != inputs || r.extent(1) != gate_count * hidden) {
-      fail(ErrorCode::kInvalidModel, "{} with W {} and R {}", context.node().op, to_string(w.shape()), to_string(r.shape()));
+      fail(ErrorCode::kInvalidModel, "{} with W {} and R {}", context.node().op, to_string(w.shape()),
+           to_string(r.shape()));
     }
     reverse = attributes.text("direction") == "reverse";
     lengths.assign(static_cast<std::size_t>(batch), time);
@@ -115,8 +115,10 @@ struct Problem {
     Tensor result = Tensor::uninitialized(DType::kF64, {t.extent(1), t.extent(0), t.extent(2)});
     for (std::int64_t a = 0; a < t.extent(0); ++a) {
       for (std::int64_t b = 0; b < t.extent(1); ++b) {
-        const auto from = t.data<double>().subspan(static_cast<std::size_t>((a * t.extent(1) + b) * t.extent(2)), static_cast<std::size_t>(t.extent(2)));
-        std::copy(from.begin(), from.end(), result.mutable_data<double>().begin() + (b * t.extent(0) + a) * t.extent(2));
+        const auto from = t.data<double>().subspan(static_cast<std::size_t>((a * t.extent(1) + b) * t.extent(2)),
+                                                   static_cast<std::size_t>(t.extent(2)));
+        std::copy(from.begin(), from.end(),
+                  result.mutable_data<double>().begin() + (b * t.extent(0) + a) * t.extent(2));
       }
     }
     return result;
@@ -157,8 +159,10 @@ Outputs run(const Problem& p, const Step& step) {
     for (std::int64_t b = 0; b < p.batch; ++b) {
       const auto row = static_cast<std::size_t>((d * p.batch + b) * p.hidden);
       std::vector<double> h(size, 0), c(size, 0);
-      if (p.initial_h.size() > 0) std::copy_n(p.initial_h.data<double>().begin() + static_cast<std::ptrdiff_t>(row), size, h.begin());
-      if (p.initial_c.size() > 0) std::copy_n(p.initial_c.data<double>().begin() + static_cast<std::ptrdiff_t>(row), size, c.begin());
+      if (p.initial_h.size() > 0)
+        std::copy_n(p.initial_h.data<double>().begin() + static_cast<std::ptrdiff_t>(row), size, h.begin());
+      if (p.initial_c.size() > 0)
+        std::copy_n(p.initial_c.data<double>().begin() + static_cast<std::ptrdiff_t>(row), size, c.begin());
       const std::int64_t length = p.lengths[static_cast<std::size_t>(b)];
       const bool backwards = p.reverse || d == 1;
       for (std::int64_t n = 0; n < length; ++n) {
@@ -200,25 +204,28 @@ void lstm_kernel(KernelContext& context) {
   const bool couple = context.integer("input_forget") != 0;
   const std::int64_t rows = 4 * p.hidden;
   set_outputs(context, p, run(p, [&](std::int64_t d, const double* x, std::vector<double>& h, std::vector<double>& c) {
-    const Gate* f = &p.gates[static_cast<std::size_t>(d) * 3];
-    const std::vector<double> before = h;
-    for (std::int64_t j = 0; j < p.hidden; ++j) {
-      const auto at = static_cast<std::size_t>(j);
-      const auto sum = [&](std::int64_t gate) {
-        const std::int64_t row = gate * p.hidden + j;
-        return p.from_input(d, row, x, rows) + p.from_state(d, row, before.data(), rows) + p.recurrent_bias(d, row, rows);
-      };
-      const auto peep = [&](std::int64_t gate) {
-        return p.peepholes.size() > 0 ? p.peepholes.data<double>()[static_cast<std::size_t>((d * 3 + gate) * p.hidden + j)] : 0;
-      };
-      const double input = f[0](p.clipped(sum(0) + peep(0) * c[at]));
-      const double forget = couple ? 1 - input : f[0](p.clipped(sum(2) + peep(2) * c[at]));
-      const double cell = forget * c[at] + input * f[1](p.clipped(sum(3)));
-      const double output = f[0](p.clipped(sum(1) + peep(1) * cell));
-      c[at] = cell;
-      h[at] = output * f[2](p.clipped(cell));
-    }
-  }));
+                const Gate* f = &p.gates[static_cast<std::size_t>(d) * 3];
+                const std::vector<double> before = h;
+                for (std::int64_t j = 0; j < p.hidden; ++j) {
+                  const auto at = static_cast<std::size_t>(j);
+                  const auto sum = [&](std::int64_t gate) {
+                    const std::int64_t row = gate * p.hidden + j;
+                    return p.from_input(d, row, x, rows) + p.from_state(d, row, before.data(), rows) +
+                           p.recurrent_bias(d, row, rows);
+                  };
+                  const auto peep = [&](std::int64_t gate) {
+                    return p.peepholes.size() > 0
+                               ? p.peepholes.data<double>()[static_cast<std::size_t>((d * 3 + gate) * p.hidden + j)]
+                               : 0;
+                  };
+                  const double input = f[0](p.clipped(sum(0) + peep(0) * c[at]));
+                  const double forget = couple ? 1 - input : f[0](p.clipped(sum(2) + peep(2) * c[at]));
+                  const double cell = forget * c[at] + input * f[1](p.clipped(sum(3)));
+                  const double output = f[0](p.clipped(sum(1) + peep(1) * cell));
+                  c[at] = cell;
+                  h[at] = output * f[2](p.clipped(cell));
+                }
+              }));
 }
 
 // Gates z, r, h.
@@ -227,38 +234,42 @@ void gru_kernel(KernelContext& context) {
   const bool linear_before_reset = context.integer("linear_before_reset") != 0;
   const std::int64_t rows = 3 * p.hidden;
   set_outputs(context, p, run(p, [&](std::int64_t d, const double* x, std::vector<double>& h, std::vector<double>&) {
-    const Gate* f = &p.gates[static_cast<std::size_t>(d) * 2];
-    const std::vector<double> before = h;
-    std::vector<double> reset(before.size()), gated(before.size());
-    for (std::size_t j = 0; j < reset.size(); ++j) {
-      const std::int64_t row = p.hidden + static_cast<std::int64_t>(j);
-      reset[j] = f[0](p.clipped(p.from_input(d, row, x, rows) + p.from_state(d, row, before.data(), rows) + p.recurrent_bias(d, row, rows)));
-      gated[j] = reset[j] * before[j];
-    }
-    for (std::int64_t j = 0; j < p.hidden; ++j) {
-      const auto at = static_cast<std::size_t>(j);
-      const double update = f[0](p.clipped(p.from_input(d, j, x, rows) + p.from_state(d, j, before.data(), rows) + p.recurrent_bias(d, j, rows)));
-      const std::int64_t row = 2 * p.hidden + j;
-      double inner = p.from_input(d, row, x, rows);
-      if (linear_before_reset) {
-        inner += reset[at] * (p.from_state(d, row, before.data(), rows) + p.recurrent_bias(d, row, rows));
-      } else {
-        inner += p.from_state(d, row, gated.data(), rows) + p.recurrent_bias(d, row, rows);
-      }
-      h[at] = (1 - update) * f[1](p.clipped(inner)) + update * before[at];
-    }
-  }));
+                const Gate* f = &p.gates[static_cast<std::size_t>(d) * 2];
+                const std::vector<double> before = h;
+                std::vector<double> reset(before.size()), gated(before.size());
+                for (std::size_t j = 0; j < reset.size(); ++j) {
+                  const std::int64_t row = p.hidden + static_cast<std::int64_t>(j);
+                  reset[j] = f[0](p.clipped(p.from_input(d, row, x, rows) + p.from_state(d, row, before.data(), rows) +
+                                            p.recurrent_bias(d, row, rows)));
+                  gated[j] = reset[j] * before[j];
+                }
+                for (std::int64_t j = 0; j < p.hidden; ++j) {
+                  const auto at = static_cast<std::size_t>(j);
+                  const double update =
+                      f[0](p.clipped(p.from_input(d, j, x, rows) + p.from_state(d, j, before.data(), rows) +
+                                     p.recurrent_bias(d, j, rows)));
+                  const std::int64_t row = 2 * p.hidden + j;
+                  double inner = p.from_input(d, row, x, rows);
+                  if (linear_before_reset) {
+                    inner += reset[at] * (p.from_state(d, row, before.data(), rows) + p.recurrent_bias(d, row, rows));
+                  } else {
+                    inner += p.from_state(d, row, gated.data(), rows) + p.recurrent_bias(d, row, rows);
+                  }
+                  h[at] = (1 - update) * f[1](p.clipped(inner)) + update * before[at];
+                }
+              }));
 }
 
 void rnn_kernel(KernelContext& context) {
   const Problem p(context, 1, {"Tanh"});
   set_outputs(context, p, run(p, [&](std::int64_t d, const double* x, std::vector<double>& h, std::vector<double>&) {
-    const std::vector<double> before = h;
-    for (std::int64_t j = 0; j < p.hidden; ++j) {
-      h[static_cast<std::size_t>(j)] = p.gates[static_cast<std::size_t>(d)](p.clipped(
-          p.from_input(d, j, x, p.hidden) + p.from_state(d, j, before.data(), p.hidden) + p.recurrent_bias(d, j, p.hidden)));
-    }
-  }));
+                const std::vector<double> before = h;
+                for (std::int64_t j = 0; j < p.hidden; ++j) {
+                  h[static_cast<std::size_t>(j)] = p.gates[static_cast<std::size_t>(d)](
+                      p.clipped(p.from_input(d, j, x, p.hidden) + p.from_state(d, j, before.data(), p.hidden) +
+                                p.recurrent_bias(d, j, p.hidden)));
+                }
+              }));
 }
 
 void infer_recurrent(InferContext& context) {
@@ -280,7 +291,12 @@ void infer_recurrent(InferContext& context) {
 
 OpDef recurrent(std::string_view name, bool cell, std::vector<AttributeDef> extra, void (*reference)(KernelContext&)) {
   OpDef def{.name = name,
-            .inputs = {{"X"}, {"W"}, {"R"}, {"B", Arity::kOptional}, {"sequence_lens", Arity::kOptional}, {"initial_h", Arity::kOptional}},
+            .inputs = {{"X"},
+                       {"W"},
+                       {"R"},
+                       {"B", Arity::kOptional},
+                       {"sequence_lens", Arity::kOptional},
+                       {"initial_h", Arity::kOptional}},
             .outputs = {{"Y", Arity::kOptional}, {"Y_h", Arity::kOptional}},
             .attributes = {{"activations", AttributeKind::kStrings},
                            {"activation_alpha", AttributeKind::kFloats},
@@ -305,7 +321,8 @@ OpDef recurrent(std::string_view name, bool cell, std::vector<AttributeDef> extr
 std::span<const OpDef> recurrent_ops() {
   static const std::vector<OpDef> ops = {
       recurrent("LSTM", true, {{"input_forget", AttributeKind::kInt, false, Attribute(std::int64_t{0})}}, lstm_kernel),
-      recurrent("GRU", false, {{"linear_before_reset", AttributeKind::kInt, false, Attribute(std::int64_t{0})}}, gru_kernel),
+      recurrent("GRU", false, {{"linear_before_reset", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
+                gru_kernel),
       recurrent("RNN", false, {}, rnn_kernel),
   };
   return ops;

@@ -42,8 +42,10 @@ void infer_reduce(InferContext& context) {
   Shape shape;
   for (std::int64_t i = 0; i < rank; ++i) {
     const bool reduced = std::binary_search(axes->begin(), axes->end(), i);
-    if (!reduced) shape.push_back(context.shape(0)[static_cast<std::size_t>(i)]);
-    else if (keep) shape.emplace_back(1);
+    if (!reduced)
+      shape.push_back(context.shape(0)[static_cast<std::size_t>(i)]);
+    else if (keep)
+      shape.emplace_back(1);
   }
   context.set_shape(0, std::move(shape));
 }
@@ -68,12 +70,11 @@ void infer_reduce_sum(InferContext& context) {
 
 // The tensor seen as [outer..., reduced...]: offsets of the kept elements and of the reduced ones.
 struct Split {
-  Extents kept_shape;     // with 1s when keepdims
+  Extents kept_shape;  // with 1s when keepdims
   std::vector<std::int64_t> kept, reduced;
 };
 
-std::vector<std::int64_t> offsets_of(const Extents& shape, const Extents& strides,
-                                     const std::vector<bool>& selected) {
+std::vector<std::int64_t> offsets_of(const Extents& shape, const Extents& strides, const std::vector<bool>& selected) {
   std::vector<std::int64_t> offsets = {0};
   for (std::size_t axis = 0; axis < shape.size(); ++axis) {
     if (!selected[axis]) continue;
@@ -94,8 +95,10 @@ Split split_axes(const Tensor& x, const std::vector<std::int64_t>& axes, bool ke
   std::transform(reduced.begin(), reduced.end(), kept.begin(), std::logical_not<>());
   Split split;
   for (std::size_t i = 0; i < reduced.size(); ++i) {
-    if (!reduced[i]) split.kept_shape.push_back(x.shape()[i]);
-    else if (keepdims) split.kept_shape.push_back(1);
+    if (!reduced[i])
+      split.kept_shape.push_back(x.shape()[i]);
+    else if (keepdims)
+      split.kept_shape.push_back(1);
   }
   const Extents strides = row_major_strides(x.shape());
   split.kept = offsets_of(x.shape(), strides, kept);
@@ -160,8 +163,7 @@ void reduce_kernel(KernelContext& context) {
       const T* x = input.data<T>().data();
       T* out = y.mutable_data<T>().data();
       for (std::size_t i = 0; i < split.kept.size(); ++i) {
-        if constexpr (std::is_integral_v<T> && sizeof(T) == 8 &&
-                      (std::is_same_v<R, Sum> || std::is_same_v<R, Prod>)) {
+        if constexpr (std::is_integral_v<T> && sizeof(T) == 8 && (std::is_same_v<R, Sum> || std::is_same_v<R, Prod>)) {
           std::uint64_t total = std::is_same_v<R, Sum> ? 0 : 1;
           for (const std::int64_t offset : split.reduced) {
             const auto value = static_cast<std::uint64_t>(x[split.kept[i] + offset]);
@@ -172,16 +174,21 @@ void reduce_kernel(KernelContext& context) {
           double total = R::start();
           for (const std::int64_t offset : split.reduced) {
             const T& value = x[split.kept[i] + offset];
-            if constexpr (std::is_arithmetic_v<T>) total = R::step(total, static_cast<double>(value));
-            else total = R::step(total, static_cast<double>(static_cast<float>(value)));
+            if constexpr (std::is_arithmetic_v<T>)
+              total = R::step(total, static_cast<double>(value));
+            else
+              total = R::step(total, static_cast<double>(static_cast<float>(value)));
           }
           const double result = R::finish(total, count);
-          if constexpr (std::is_same_v<T, bool>) out[i] = result > 0;
+          if constexpr (std::is_same_v<T, bool>)
+            out[i] = result > 0;
           else if constexpr (std::is_integral_v<T>)
             out[i] = std::isinf(result) ? (result > 0 ? std::numeric_limits<T>::max() : std::numeric_limits<T>::min())
                                         : static_cast<T>(result);
-          else if constexpr (std::is_arithmetic_v<T>) out[i] = static_cast<T>(result);
-          else out[i] = T(static_cast<float>(result));
+          else if constexpr (std::is_arithmetic_v<T>)
+            out[i] = static_cast<T>(result);
+          else
+            out[i] = T(static_cast<float>(result));
         }
       }
     }
@@ -208,8 +215,7 @@ void log_sum_exp_kernel(KernelContext& context) {
   context.set_output(0, cast(result, context.input(0).dtype()));
 }
 
-OpDef reduction(std::string_view name, void (*reference)(KernelContext&),
-                void (*infer)(InferContext&) = infer_reduce) {
+OpDef reduction(std::string_view name, void (*reference)(KernelContext&), void (*infer)(InferContext&) = infer_reduce) {
   return {.name = name,
           .inputs = {{"data"}, {"axes", Arity::kOptional}},
           .outputs = {{"reduced"}},
@@ -225,8 +231,10 @@ void infer_arg(InferContext& context) {
   context.set_dtype(0, DType::kI64);
   Shape shape = context.shape(0);
   const auto axis = static_cast<std::ptrdiff_t>(normalize_axis(context.integer("axis"), context.rank(0)));
-  if (context.integer("keepdims") != 0) shape[static_cast<std::size_t>(axis)] = 1;
-  else shape.erase(shape.begin() + axis);
+  if (context.integer("keepdims") != 0)
+    shape[static_cast<std::size_t>(axis)] = 1;
+  else
+    shape.erase(shape.begin() + axis);
   context.set_shape(0, std::move(shape));
 }
 
@@ -300,9 +308,8 @@ void top_k_kernel(KernelContext& context) {
     const auto at = [&](std::int64_t n) {
       return x[static_cast<std::size_t>(split.kept[i] + split.reduced[static_cast<std::size_t>(n)])];
     };
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-      return largest ? at(a) > at(b) : at(a) < at(b);
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return largest ? at(a) > at(b) : at(a) < at(b); });
     for (std::int64_t n = 0; n < k; ++n) {
       const auto target = static_cast<std::size_t>(out_base[i] + n * stride);
       indices.mutable_data<std::int64_t>()[target] = order[static_cast<std::size_t>(n)];
@@ -315,8 +322,7 @@ void top_k_kernel(KernelContext& context) {
 
 void cum_sum_kernel(KernelContext& context) {
   const Tensor& input = context.input(0);
-  const std::int64_t axis =
-      normalize_axis(static_cast<std::int64_t>(context.input(1).item()), input.rank());
+  const std::int64_t axis = normalize_axis(static_cast<std::int64_t>(context.input(1).item()), input.rank());
   const bool exclusive = context.integer("exclusive") != 0;
   const bool reverse = context.integer("reverse") != 0;
   const Split split = split_axes(input, {axis}, true);

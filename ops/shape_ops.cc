@@ -149,8 +149,8 @@ void infer_flatten(InferContext& context) {
   std::int64_t axis = context.integer("axis");
   if (axis < 0) axis += context.rank(0);
   if (axis < 0 || axis > context.rank(0)) fail(ErrorCode::kInvalidModel, "Flatten at axis {}", axis);
-  context.set_shape(0, {element_count(Shape(x.begin(), x.begin() + axis)),
-                        element_count(Shape(x.begin() + axis, x.end()))});
+  context.set_shape(
+      0, {element_count(Shape(x.begin(), x.begin() + axis)), element_count(Shape(x.begin() + axis, x.end()))});
 }
 
 void flatten_kernel(KernelContext& context) {
@@ -179,8 +179,10 @@ void infer_squeeze(InferContext& context) {
     for (std::int64_t i = 0; i < context.rank(0); ++i) {
       const Dim& dim = x[static_cast<std::size_t>(i)];
       const bool dropped = std::binary_search(axes.begin(), axes.end(), i);
-      if (!dropped) result.push_back(dim);
-      else if (dim.is_constant() && !dim.is(1)) fail(ErrorCode::kInvalidModel, "Squeeze of axis {} of {}", i, to_string(x));
+      if (!dropped)
+        result.push_back(dim);
+      else if (dim.is_constant() && !dim.is(1))
+        fail(ErrorCode::kInvalidModel, "Squeeze of axis {} of {}", i, to_string(x));
     }
   }
   context.set_shape(0, std::move(result));
@@ -194,8 +196,10 @@ void squeeze_kernel(KernelContext& context) {
   if (context.has(1)) axes = normalize_axes(context.input(1).to_ints(), x.rank());
   for (std::int64_t i = 0; i < x.rank(); ++i) {
     const bool dropped = context.has(1) ? std::binary_search(axes.begin(), axes.end(), i) : x.extent(i) == 1;
-    if (!dropped) shape.push_back(x.extent(i));
-    else if (x.extent(i) != 1) fail(ErrorCode::kInvalidModel, "Squeeze of axis {} of {}", i, to_string(x.shape()));
+    if (!dropped)
+      shape.push_back(x.extent(i));
+    else if (x.extent(i) != 1)
+      fail(ErrorCode::kInvalidModel, "Squeeze of axis {} of {}", i, to_string(x.shape()));
   }
   context.set_output(0, x.reshaped(std::move(shape)));
 }

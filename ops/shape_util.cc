@@ -59,8 +59,7 @@ Extents broadcast_extents(std::span<const std::int64_t> a, std::span<const std::
   return result;
 }
 
-Extents broadcast_strides(std::span<const std::int64_t> shape,
-                          std::span<const std::int64_t> target) {
+Extents broadcast_strides(std::span<const std::int64_t> shape, std::span<const std::int64_t> target) {
   Extents strides(target.size(), 0);
   const Extents own = row_major_strides(shape);
   const std::size_t shift = target.size() - shape.size();
@@ -85,8 +84,7 @@ void infer_elements(InferContext& context, DimFunction f) {
   const std::vector<Dim>* b = context.elements(1);
   if (a == nullptr || b == nullptr || context.rank(0) > 1 || context.rank(1) > 1) return;
   const std::size_t count = std::max(a->size(), b->size());
-  if (a->empty() || b->empty() || (a->size() != count && a->size() != 1) ||
-      (b->size() != count && b->size() != 1)) {
+  if (a->empty() || b->empty() || (a->size() != count && a->size() != 1) || (b->size() != count && b->size() != 1)) {
     return;
   }
   std::vector<Dim> result;

@@ -27,8 +27,7 @@ Extents broadcast_strides(std::span<const std::int64_t> shape, std::span<const s
 // Calls row(offsets) for each row (run along the last axis) of `shape`, with the offset of its first
 // element in every operand. A rank-0 shape has one row of one element; an empty one has none.
 template <std::size_t kOperands, class Row>
-void for_each_row(const Extents& shape, const std::array<Extents, kOperands>& strides,
-                  const Row& row) {
+void for_each_row(const Extents& shape, const std::array<Extents, kOperands>& strides, const Row& row) {
   if (element_count(shape) == 0) return;
   std::array<std::int64_t, kOperands> offsets{};
   if (shape.size() <= 1) {

@@ -117,19 +117,20 @@ T wrapping_negation(T x) {
 }
 
 void abs_kernel(KernelContext& context) {
-  map_numbers(context, [](auto x) { return std::abs(x); },
-              [](auto x) { return x < 0 ? wrapping_negation(x) : x; });
+  map_numbers(context, [](auto x) { return std::abs(x); }, [](auto x) { return x < 0 ? wrapping_negation(x) : x; });
 }
 void neg_kernel(KernelContext& context) {
   map_numbers(context, [](auto x) { return -x; }, [](auto x) { return wrapping_negation(x); });
 }
 void sign_kernel(KernelContext& context) {
-  map_numbers(context, [](auto x) { return std::isnan(x) ? x : static_cast<decltype(x)>((x > 0) - (x < 0)); },
-              [](auto x) { return (x > 0) - (x < 0); });
+  map_numbers(
+      context, [](auto x) { return std::isnan(x) ? x : static_cast<decltype(x)>((x > 0) - (x < 0)); },
+      [](auto x) { return (x > 0) - (x < 0); });
 }
 void relu_kernel(KernelContext& context) {
-  map_numbers(context, [](auto x) { return x < 0 ? static_cast<decltype(x)>(0) : x; },
-              [](auto x) { return x < 0 ? static_cast<decltype(x)>(0) : x; });
+  map_numbers(
+      context, [](auto x) { return x < 0 ? static_cast<decltype(x)>(0) : x; },
+      [](auto x) { return x < 0 ? static_cast<decltype(x)>(0) : x; });
 }
 void leaky_relu_kernel(KernelContext& context) {
   const double alpha = context.attributes().number("alpha");
@@ -185,8 +186,7 @@ AttributeDef number_attribute(std::string_view name, double fallback) {
   return {name, AttributeKind::kFloat, false, Attribute(fallback)};
 }
 
-OpDef with_numbers(std::string_view name, std::vector<AttributeDef> attributes,
-                   void (*reference)(KernelContext&)) {
+OpDef with_numbers(std::string_view name, std::vector<AttributeDef> attributes, void (*reference)(KernelContext&)) {
   return {.name = name,
           .inputs = {{"X"}},
           .outputs = {{"Y"}},
@@ -196,11 +196,7 @@ OpDef with_numbers(std::string_view name, std::vector<AttributeDef> attributes,
 }
 
 OpDef plain(std::string_view name, void (*infer)(InferContext&), void (*reference)(KernelContext&)) {
-  return {.name = name,
-          .inputs = {{"X"}},
-          .outputs = {{"Y"}},
-          .infer = infer,
-          .reference = reference};
+  return {.name = name, .inputs = {{"X"}}, .outputs = {{"Y"}}, .infer = infer, .reference = reference};
 }
 
 }  // namespace
@@ -239,13 +235,12 @@ std::span<const OpDef> unary_ops() {
       with_numbers("LeakyRelu", {number_attribute("alpha", 0.01)}, leaky_relu_kernel),
       with_numbers("Elu", {number_attribute("alpha", 1.0)}, elu_kernel),
       with_numbers("Celu", {number_attribute("alpha", 1.0)}, celu_kernel),
-      with_numbers("Selu",
-                   {number_attribute("alpha", 1.67326319217681884765625),
-                    number_attribute("gamma", 1.05070102214813232421875)},
-                   selu_kernel),
+      with_numbers(
+          "Selu",
+          {number_attribute("alpha", 1.67326319217681884765625), number_attribute("gamma", 1.05070102214813232421875)},
+          selu_kernel),
       with_numbers("ThresholdedRelu", {number_attribute("alpha", 1.0)}, thresholded_relu_kernel),
-      with_numbers("HardSigmoid", {number_attribute("alpha", 0.2), number_attribute("beta", 0.5)},
-                   hard_sigmoid_kernel),
+      with_numbers("HardSigmoid", {number_attribute("alpha", 0.2), number_attribute("beta", 0.5)}, hard_sigmoid_kernel),
       {.name = "Clip",
        .inputs = {{"input"}, {"min", Arity::kOptional}, {"max", Arity::kOptional}},
        .outputs = {{"output"}},

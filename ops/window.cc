@@ -26,7 +26,8 @@ Window::Window(const AttributeReader& attributes, std::vector<std::int64_t> kern
   pads_begin.assign(pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(rank));
   pads_end.assign(pads.begin() + static_cast<std::ptrdiff_t>(rank), pads.end());
   for (std::size_t i = 0; i < rank; ++i) {
-    if (kernel[i] < 1 || strides[i] < 1 || dilations[i] < 1) fail(ErrorCode::kInvalidModel, "a window with an extent below 1");
+    if (kernel[i] < 1 || strides[i] < 1 || dilations[i] < 1)
+      fail(ErrorCode::kInvalidModel, "a window with an extent below 1");
   }
   const std::string& mode = attributes.text("auto_pad");
   if (mode == "VALID") {
@@ -35,7 +36,8 @@ Window::Window(const AttributeReader& attributes, std::vector<std::int64_t> kern
   } else if (mode == "SAME_UPPER" || mode == "SAME_LOWER") {
     for (std::size_t i = 0; i < rank; ++i) {
       const std::int64_t out = (input[i] + strides[i] - 1) / strides[i];
-      const std::int64_t total = std::max<std::int64_t>(0, (out - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - input[i]);
+      const std::int64_t total =
+          std::max<std::int64_t>(0, (out - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - input[i]);
       pads_begin[i] = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
       pads_end[i] = total - pads_begin[i];
     }
@@ -69,7 +71,8 @@ Shape infer_window(InferContext& context, const Shape& input, const std::vector<
     } else if (ceil_mode) {
       result.push_back(context.unknown_dim());
     } else {
-      const Dim room = input[i] + Dim(window.pads_begin[i] + window.pads_end[i] - (kernel[i] - 1) * window.dilations[i] - 1);
+      const Dim room =
+          input[i] + Dim(window.pads_begin[i] + window.pads_end[i] - (kernel[i] - 1) * window.dilations[i] - 1);
       result.push_back(Dim::max(Dim::floor_div(room, Dim(window.strides[i])) + Dim(1), Dim(0)));
     }
   }

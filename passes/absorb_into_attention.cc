@@ -54,8 +54,8 @@ ValueId unrepeated(const Graph& graph, ValueId value) {
   const Shape* wide = shape_of(graph, merge->inputs[0]);
   const Shape* narrow = shape_of(graph, expand->inputs[0]);
   const Shape* to = shape_of(graph, value);
-  if (from == nullptr || wide == nullptr || narrow == nullptr || to == nullptr || from->size() != 4 || wide->size() != 5 ||
-      narrow->size() != 5 || to->size() != 4 || !(*narrow)[2].is(1)) {
+  if (from == nullptr || wide == nullptr || narrow == nullptr || to == nullptr || from->size() != 4 ||
+      wide->size() != 5 || narrow->size() != 5 || to->size() != 4 || !(*narrow)[2].is(1)) {
     return {};
   }
   const Shape expected_narrow = {(*from)[0], (*from)[1], Dim(1), (*from)[2], (*from)[3]};
@@ -89,8 +89,8 @@ ValueId unsplit(const Graph& graph, ValueId value) {
   const Shape* from = shape_of(graph, reshape->inputs[0]);
   const Shape* to = shape_of(graph, transpose->inputs[0]);
   if (from == nullptr || to == nullptr || from->size() != 3 || to->size() != 4) return {};
-  const bool splits = (*from)[0] == (*to)[0] && (*from)[1] == (*to)[1] && (*to)[2].is_constant() &&
-                      (*from)[2] == (*to)[2] * (*to)[3];
+  const bool splits =
+      (*from)[0] == (*to)[0] && (*from)[1] == (*to)[1] && (*to)[2].is_constant() && (*from)[2] == (*to)[2] * (*to)[3];
   return splits ? reshape->inputs[0] : ValueId();
 }
 
@@ -121,11 +121,13 @@ Rule query_split_and_output_merge() {
   const Pattern merged = op("Reshape", {transpose(core, {0, 2, 1, 3}), any("shape")});
   return {"absorb-query-split-and-output-merge", merged,
           [=](Match& m) {
-            if (!unsplit(m.graph(), m[q]).valid()) return m.refuse("q is not split into heads by Reshape and Transpose");
+            if (!unsplit(m.graph(), m[q]).valid())
+              return m.refuse("q is not split into heads by Reshape and Transpose");
             const Shape* split = shape_of(m.graph(), m[core]);
             const Shape* out = shape_of(m.graph(), m[merged]);
             if (split == nullptr || out == nullptr || split->size() != 4 || out->size() != 3 ||
-                !((*out)[0] == (*split)[0]) || !((*out)[1] == (*split)[2]) || !((*out)[2] == (*split)[1] * (*split)[3])) {
+                !((*out)[0] == (*split)[0]) || !((*out)[1] == (*split)[2]) ||
+                !((*out)[2] == (*split)[1] * (*split)[3])) {
               return m.refuse("the output is not merged as [B, S, H * D]");
             }
             return true;
@@ -158,7 +160,8 @@ int absorb_into_attention(Graph& graph, std::vector<RuleReport>& reports, bool v
     if (verify_rewrites) verify(graph);
   };
   absorb("absorb-attention-scale", [&](NodeId id, RuleReport&) { return absorb_scale(graph, id); });
-  absorb("absorb-repeated-heads", [&](NodeId id, RuleReport& report) { return absorb_repeated_heads(graph, id, report); });
+  absorb("absorb-repeated-heads",
+         [&](NodeId id, RuleReport& report) { return absorb_repeated_heads(graph, id, report); });
   total += run_rules(graph, {query_split_and_output_merge()}, reports, verify_rewrites);
   absorb("absorb-key-split", [&](NodeId id, RuleReport&) { return absorb_key_split(graph, id); });
   return total;

@@ -16,7 +16,8 @@ ValueId unchanged(const Graph& graph, const Node& node) {
   const bool same = same_type(graph, x, node.outputs[0]);
   if (node.op == "Identity") return x;
   if (node.op == "Cast") return graph.value(x).type.dtype == graph.value(node.outputs[0]).type.dtype ? x : ValueId();
-  if (node.op == "Reshape" || node.op == "Expand" || node.op == "Squeeze" || node.op == "Unsqueeze" || node.op == "Flatten") {
+  if (node.op == "Reshape" || node.op == "Expand" || node.op == "Squeeze" || node.op == "Unsqueeze" ||
+      node.op == "Flatten") {
     return same ? x : ValueId();
   }
   if (node.op == "Concat") return node.inputs.size() == 1 ? x : ValueId();
@@ -28,14 +29,16 @@ ValueId unchanged(const Graph& graph, const Node& node) {
     // All of it: every start 0, every step 1 (equal extents then mean equal contents).
     const auto starts = known_integers(graph, node.inputs[1]);
     const bool from_start = starts && std::all_of(starts->begin(), starts->end(), [](auto s) { return s == 0; });
-    const bool steps = node.inputs.size() < 5 || !node.inputs[4].valid() ||
-                       [&] { const auto s = known_integers(graph, node.inputs[4]);
-                             return s && std::all_of(s->begin(), s->end(), [](auto v) { return v == 1; }); }();
+    const bool steps = node.inputs.size() < 5 || !node.inputs[4].valid() || [&] {
+      const auto s = known_integers(graph, node.inputs[4]);
+      return s && std::all_of(s->begin(), s->end(), [](auto v) { return v == 1; });
+    }();
     return from_start && steps ? x : ValueId();
   }
   if (node.op == "Abs" && same) {
     const auto& elements = graph.value(x).elements;
-    const bool positive = elements && std::all_of(elements->begin(), elements->end(), [](const Dim& d) { return d.never_negative(); });
+    const bool positive =
+        elements && std::all_of(elements->begin(), elements->end(), [](const Dim& d) { return d.never_negative(); });
     return positive ? x : ValueId();
   }
   // x + 0, x - 0, x * 1, x / 1 (the constant may not broadcast x).
@@ -129,8 +132,7 @@ std::vector<Rule> synonym_rules() {
   }
   {
     const Pattern x = any("x");
-    rules.push_back({"reciprocal", reciprocal(x), {},
-                     [=](Builder& b, const Match& m) { return 1.0 / b.wrap(m[x]); }});
+    rules.push_back({"reciprocal", reciprocal(x), {}, [=](Builder& b, const Match& m) { return 1.0 / b.wrap(m[x]); }});
   }
   {
     const Pattern x = any("x");

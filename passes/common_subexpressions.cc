@@ -23,7 +23,8 @@ int merge_constants(Graph& graph) {
   int merged = 0;
   for (const ValueId id : graph.values()) {
     const Value& value = graph.value(id);
-    if (value.kind != ValueKind::kConstant || value.type.dtype == DType::kString || value.tensor->byte_size() > kSmall) continue;
+    if (value.kind != ValueKind::kConstant || value.type.dtype == DType::kString || value.tensor->byte_size() > kSmall)
+      continue;
     std::vector<ValueId>& same_shape = seen[to_string(value.type)];
     const auto found = std::find_if(same_shape.begin(), same_shape.end(),
                                     [&](ValueId other) { return graph.value(other).tensor->identical(*value.tensor); });
@@ -47,7 +48,8 @@ int eliminate_common_subexpressions(Graph& graph, std::vector<RuleReport>&, bool
     if (!node.subgraphs.empty() || !get_op(node.op).deterministic) continue;
     const std::pair key{node.op, node.inputs.empty() ? ValueId() : node.inputs[0]};
     const auto [first, last] = seen.equal_range(key);
-    const auto found = std::find_if(first, last, [&](const auto& entry) { return same_computation(node, graph.node(entry.second)); });
+    const auto found =
+        std::find_if(first, last, [&](const auto& entry) { return same_computation(node, graph.node(entry.second)); });
     if (found == last) {
       seen.emplace(key, id);
       continue;

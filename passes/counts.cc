@@ -9,7 +9,8 @@ namespace weft {
 namespace {
 
 // The producer of the value behind operators that only rearrange, scale, mask or guard.
-const Node* behind(const Graph& graph, ValueId value, std::string_view wanted, std::span<const std::string_view> through) {
+const Node* behind(const Graph& graph, ValueId value, std::string_view wanted,
+                   std::span<const std::string_view> through) {
   std::vector<ValueId> pending = {value};
   for (int steps = 0; !pending.empty() && steps < 32; ++steps) {
     const Value& current = graph.value(pending.back());
@@ -49,7 +50,8 @@ bool is_norm(const Graph& graph, const Node& root) {
   const Node* mean = behind(graph, root.inputs[0], "ReduceMean", kThrough);
   if (mean == nullptr) return false;
   const Node* square = producer(graph, mean->inputs[0], "Mul");
-  return producer(graph, mean->inputs[0], "Pow") != nullptr || (square != nullptr && square->inputs[0] == square->inputs[1]);
+  return producer(graph, mean->inputs[0], "Pow") != nullptr ||
+         (square != nullptr && square->inputs[0] == square->inputs[1]);
 }
 
 void count_qkv(const Graph& graph, const Node& attention, FusionCounts& counts) {

@@ -110,7 +110,8 @@ int inline_branches(Graph& graph, std::vector<RuleReport>&, bool) {
     std::map<ValueId, ValueId> inside;
     for (std::size_t i = 0; i < branch.inputs().size(); ++i) inside[branch.inputs()[i]] = graph.node(id).inputs[1 + i];
     for (const ValueId value : branch.values()) {
-      if (is_constant(branch, value)) inside[value] = graph.add_constant(*branch.value(value).tensor, branch.value(value).name);
+      if (is_constant(branch, value))
+        inside[value] = graph.add_constant(*branch.value(value).tensor, branch.value(value).name);
     }
     for (const NodeId inner : branch.nodes()) {
       const Node& node = branch.node(inner);
@@ -121,8 +122,10 @@ int inline_branches(Graph& graph, std::vector<RuleReport>&, bool) {
       }
       std::vector<OutputSpec> outputs;
       for (const ValueId output : node.outputs) {
-        if (output.valid()) outputs.push_back({branch.value(output).name, branch.value(output).type});
-        else outputs.push_back({"", {}, true});
+        if (output.valid())
+          outputs.push_back({branch.value(output).name, branch.value(output).type});
+        else
+          outputs.push_back({"", {}, true});
       }
       const NodeId copy = graph.add_node(std::move(spec), outputs, id);
       for (std::size_t i = 0; i < node.outputs.size(); ++i) {

@@ -42,8 +42,9 @@ Rule gelu_tanh() {
 Rule swish() {
   const Pattern x = any("x");
   const Scalar alpha = scalar("alpha");
-  return {"fuse-swish", x * sigmoid(scaled(x, alpha)), {},
-          [=](Builder& b, const Match& m) { return b.make("Swish", {m[x]}, {{"alpha", m.number(alpha)}}); }};
+  return {"fuse-swish", x * sigmoid(scaled(x, alpha)), {}, [=](Builder& b, const Match& m) {
+            return b.make("Swish", {m[x]}, {{"alpha", m.number(alpha)}});
+          }};
 }
 
 }  // namespace

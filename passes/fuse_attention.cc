@@ -29,7 +29,8 @@ bool check_operands(Match& m, const Handles& h) {
   const Shape &q = m.shape(h.q), &keys = m.shape(h.keys), &v = m.shape(h.v);
   for (std::size_t i = 0; i + 2 < q.size(); ++i) {
     if (!(q[i] == keys[i]) || !(q[i] == v[i])) {
-      return m.refuse(fmt::format("batch axes of q {}, k^T {} and v {} differ", to_string(q), to_string(keys), to_string(v)));
+      return m.refuse(
+          fmt::format("batch axes of q {}, k^T {} and v {} differ", to_string(q), to_string(keys), to_string(v)));
     }
   }
   if (!is_float(m.dtype(h.q))) return m.refuse("q is no float");
@@ -37,9 +38,7 @@ bool check_operands(Match& m, const Handles& h) {
 }
 
 bool check_mask(Match& m, const Handles& h) {
-  const auto fits = [&](const Pattern& mask) {
-    return m.rank(mask) <= m.rank(h.q) && m.rank(mask) >= 0;
-  };
+  const auto fits = [&](const Pattern& mask) { return m.rank(mask) <= m.rank(h.q) && m.rank(mask) >= 0; };
   if (m.has(h.mask) && !fits(h.mask)) return m.refuse("the mask has more axes than the scores");
   if (m.has(h.kept) && !fits(h.kept)) return m.refuse("the condition has more axes than the scores");
   if (m.has(h.dropped) && !fits(h.dropped)) return m.refuse("the condition has more axes than the scores");
@@ -87,8 +86,8 @@ Expr build_attention(Builder& b, const Match& m, const Handles& h) {
 Rule attention() {
   Handles h;
   const Pattern scores = scaled(matmul(scaled(h.q, h.q_scale), scaled(h.keys, h.k_scale)), h.scale);
-  const Pattern masked = either({where(h.kept, scores, h.kept_fill), where(h.dropped, h.dropped_fill, scores),
-                                 scores + h.mask, scores});
+  const Pattern masked =
+      either({where(h.kept, scores, h.kept_fill), where(h.dropped, h.dropped_fill, scores), scores + h.mask, scores});
   const Pattern weights = softmax_last(masked);
   h.guarded = zero_where_nan(weights);
   return {"fuse-attention", matmul(either({h.guarded, weights}), h.v),

@@ -31,7 +31,9 @@ Rule linear_bias() {
 
 Rule linear_activation(std::string_view name, const std::function<Pattern(const Pattern&)>& activation) {
   const Pattern product = open_op("Linear", {any("x"), any("weight")}).with("activation", std::string("none"));
-  return {"fuse-linear-" + std::string(name), activation(product), {},
+  return {"fuse-linear-" + std::string(name),
+          activation(product),
+          {},
           [=, activation_name = std::string(name)](Builder& b, const Match& m) {
             const Graph& g = b.graph();
             const std::vector<ValueId> inputs = g.node(g.value(m[product]).producer).inputs;
@@ -46,8 +48,10 @@ int fuse_linear(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewr
       linear(),
       linear_bias(),
       linear_activation("relu", [](const Pattern& x) { return op("Relu", {x}); }),
-      linear_activation("gelu", [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("none")); }),
-      linear_activation("gelu_tanh", [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("tanh")); }),
+      linear_activation("gelu",
+                        [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("none")); }),
+      linear_activation("gelu_tanh",
+                        [](const Pattern& x) { return op("Gelu", {x}).with("approximate", std::string("tanh")); }),
       linear_activation("silu", [](const Pattern& x) { return op("Swish", {x}).with("alpha", 1.0); }),
       linear_activation("tanh", [](const Pattern& x) { return tanh(x); }),
       linear_activation("sigmoid", [](const Pattern& x) { return sigmoid(x); }),

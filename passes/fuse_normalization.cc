@@ -44,8 +44,7 @@ Rule layer_normalization() {
 Rule layer_normalization_bias() {
   const Pattern x = any("x"), scale = any("scale"), bias = constant("bias");
   const Pattern norm = op("LayerNormalization", {x, scale});
-  return {"absorb-layer-normalization-bias", norm + bias,
-          [=](Match& m) { return is_row(m, x, bias, "bias"); },
+  return {"absorb-layer-normalization-bias", norm + bias, [=](Match& m) { return is_row(m, x, bias, "bias"); },
           [=](Builder& b, const Match& m) {
             const Graph& g = b.graph();
             const Attributes attributes = g.node(g.value(m[norm]).producer).attributes;
@@ -71,7 +70,8 @@ Rule rms_normalization() {
 }  // namespace
 
 int fuse_normalization(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, reports, verify_rewrites);
+  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, reports,
+                   verify_rewrites);
 }
 
 }  // namespace weft

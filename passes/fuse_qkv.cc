@@ -19,7 +19,8 @@ std::optional<Projection> read_projection(const Graph& graph, NodeId id) {
   if (!id.valid()) return std::nullopt;
   const Node& node = graph.node(id);
   const bool plain = attributes_of(node).text("activation") == "none";
-  if (!plain || !is_constant(graph, node.inputs[1]) || graph.value(node.inputs[1]).type.dtype != DType::kF32) return std::nullopt;
+  if (!plain || !is_constant(graph, node.inputs[1]) || graph.value(node.inputs[1]).type.dtype != DType::kF32)
+    return std::nullopt;
   const ValueId bias = node.inputs.size() > 2 ? node.inputs[2] : ValueId();
   if (bias.valid() && !is_constant(graph, bias)) return std::nullopt;
   return Projection{id, node.inputs[0], node.inputs[1], bias};
@@ -84,7 +85,8 @@ std::vector<Projection> siblings(const Graph& graph, const Node& attention, Rule
   for (std::size_t i = 0; i < 3; ++i) {
     const auto projection = read_projection(graph, projection_of(graph, attention.inputs[i]));
     if (!projection) continue;
-    const bool known = std::any_of(found.begin(), found.end(), [&](const Projection& p) { return p.linear == projection->linear; });
+    const bool known =
+        std::any_of(found.begin(), found.end(), [&](const Projection& p) { return p.linear == projection->linear; });
     if (!known) found.push_back(*projection);
   }
   if (found.size() < 2) return {};
@@ -119,13 +121,17 @@ NodeId projection_of(const Graph& graph, ValueId value) {
       value = node.inputs.back();
       continue;
     }
-    static constexpr std::string_view kRearranging[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Rotary",
-                                                        "Split",   "Slice",     "Gather",  "Mul",       "Div",    "RMSNormalization"};
+    static constexpr std::string_view kRearranging[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze",
+                                                        "Expand",  "Rotary",    "Split",   "Slice",
+                                                        "Gather",  "Mul",       "Div",     "RMSNormalization"};
     if (std::find(std::begin(kRearranging), std::end(kRearranging), node.op) == std::end(kRearranging)) return {};
     const bool product = node.op == "Mul" || node.op == "Div";
-    if (product && !known_number(graph, node.inputs[1]) && known_number(graph, node.inputs[0])) value = node.inputs[1];
-    else if (product && !known_number(graph, node.inputs[1])) return {};
-    else value = node.inputs[0];
+    if (product && !known_number(graph, node.inputs[1]) && known_number(graph, node.inputs[0]))
+      value = node.inputs[1];
+    else if (product && !known_number(graph, node.inputs[1]))
+      return {};
+    else
+      value = node.inputs[0];
   }
   return {};
 }

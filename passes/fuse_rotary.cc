@@ -35,7 +35,8 @@ int half_of(const Graph& graph, ValueId value, ValueId x) {
 }
 
 Rule rotary() {
-  const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"), second = any("second half");
+  const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"),
+                second = any("second half");
   const Pattern rotated = concat_last({-second, first});
   return {"fuse-rotary", x * cos + rotated * sin,
           [=](Match& m) {

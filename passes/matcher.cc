@@ -33,8 +33,7 @@ std::string label(const PatternNode& node) {
 ValueId Match::operator[](const Pattern& handle) const {
   const ValueId id = maybe(handle);
   if (!id.valid()) {
-    fail(ErrorCode::kInternal, "a rule asks for {}, which took no part in the match",
-         label(*handle.node()));
+    fail(ErrorCode::kInternal, "a rule asks for {}, which took no part in the match", label(*handle.node()));
   }
   return id;
 }
@@ -60,8 +59,7 @@ const Node& Match::node(const Pattern& handle) const {
 const Shape& Match::shape(const Pattern& handle) const {
   const Shape* shape = shape_of(*graph_, (*this)[handle]);
   if (shape == nullptr) {
-    fail(ErrorCode::kInternal, "a rule asks for the shape of {}, whose rank is not known",
-         label(*handle.node()));
+    fail(ErrorCode::kInternal, "a rule asks for the shape of {}, whose rank is not known", label(*handle.node()));
   }
   return *shape;
 }
@@ -82,10 +80,9 @@ bool Match::shape(const Pattern& handle, std::initializer_list<std::string_view>
     const bool literal = name.front() >= '0' && name.front() <= '9';
     const Dim wanted = literal ? Dim::parse(name) : dims_.emplace(name, extent).first->second;
     if (!(extent == wanted)) {
-      return refuse(literal ? fmt::format("axis {} of {} is {}, not {}", axis, what,
-                                          extent.to_string(), name)
-                            : fmt::format("axis {} of {} is {} where {} is {}", axis, what,
-                                          extent.to_string(), name, wanted.to_string()));
+      return refuse(literal ? fmt::format("axis {} of {} is {}, not {}", axis, what, extent.to_string(), name)
+                            : fmt::format("axis {} of {} is {} where {} is {}", axis, what, extent.to_string(), name,
+                                          wanted.to_string()));
     }
   }
   return true;
@@ -149,12 +146,11 @@ class Matcher {
   bool match_scalar(const PatternNode& node, ValueId value, const Next& next);
   bool match_scaled(const PatternNode& node, ValueId value, double factor, const Next& next);
   bool match_op(const PatternNode& node, ValueId value, const Next& next);
-  bool match_in_order(const PatternNode& node, const std::vector<ValueId>& inputs,
-                      std::size_t index, const Next& next);
-  bool match_chain(const PatternNode& node, const std::vector<Pattern>& operands,
-                   const std::vector<ValueId>& leaves, std::size_t from, const Next& next);
-  bool match_in_any_order(const std::vector<Pattern>& operands, std::size_t index,
-                          std::vector<ValueId>& leaves, const Next& next);
+  bool match_in_order(const PatternNode& node, const std::vector<ValueId>& inputs, std::size_t index, const Next& next);
+  bool match_chain(const PatternNode& node, const std::vector<Pattern>& operands, const std::vector<ValueId>& leaves,
+                   std::size_t from, const Next& next);
+  bool match_in_any_order(const std::vector<Pattern>& operands, std::size_t index, std::vector<ValueId>& leaves,
+                          const Next& next);
 
   const Graph& graph_;
   const std::function<bool(Match&)>& accept_;
@@ -174,14 +170,12 @@ bool Matcher::match(const Pattern& pattern, ValueId value, const Next& next) {
     case PatternKind::kAny: return bind(&node, value, next);
     case PatternKind::kConstant:
       if (is_constant(graph_, value)) return bind(&node, value, next);
-      return miss(value, fmt::format("{} is not a constant but {}", label(node),
-                                     describe_value(graph_, value)));
+      return miss(value, fmt::format("{} is not a constant but {}", label(node), describe_value(graph_, value)));
     case PatternKind::kScalar: return match_scalar(node, value, next);
     case PatternKind::kEither:
-      return std::any_of(
-          node.operands.begin(), node.operands.end(), [&](const Pattern& alternative) {
-            return match(alternative, value, [&] { return bind(&node, value, next); });
-          });
+      return std::any_of(node.operands.begin(), node.operands.end(), [&](const Pattern& alternative) {
+        return match(alternative, value, [&] { return bind(&node, value, next); });
+      });
     case PatternKind::kScaled: return match_scaled(node, value, 1.0, next);
     case PatternKind::kOp: return match_op(node, value, next);
   }
@@ -191,8 +185,7 @@ bool Matcher::match(const Pattern& pattern, ValueId value, const Next& next) {
 bool Matcher::match_scalar(const PatternNode& node, ValueId value, const Next& next) {
   const std::optional<double> found = known_number(graph_, value);
   if (!found) {
-    return miss(value, fmt::format("{} is not a known number but {}", label(node),
-                                   describe_value(graph_, value)));
+    return miss(value, fmt::format("{} is not a known number but {}", label(node), describe_value(graph_, value)));
   }
   if (node.number && !is_number(*found, *node.number, graph_.value(value).type.dtype)) {
     return miss(value, fmt::format("{:.6g} wanted, {:.6g} found", *node.number, *found));
@@ -203,11 +196,9 @@ bool Matcher::match_scalar(const PatternNode& node, ValueId value, const Next& n
   return false;
 }
 
-bool Matcher::match_scaled(const PatternNode& node, ValueId value, double factor,
-                           const Next& next) {
+bool Matcher::match_scaled(const PatternNode& node, ValueId value, double factor, const Next& next) {
   const Value& product = graph_.value(value);
-  const Node* made =
-      product.kind == ValueKind::kResult ? &graph_.node(product.producer) : nullptr;
+  const Node* made = product.kind == ValueKind::kResult ? &graph_.node(product.producer) : nullptr;
   if (made != nullptr && (made->op == "Mul" || made->op == "Div")) {
     const bool divides = made->op == "Div";
     for (std::size_t side = 0; side < (divides ? 1u : 2u); ++side) {
@@ -231,10 +222,12 @@ bool Matcher::match_scaled(const PatternNode& node, ValueId value, double factor
 void flatten(const PatternNode& chain, std::vector<Pattern>& operands) {
   for (const Pattern& operand : chain.operands) {
     const PatternNode& inner = *operand.node();
-    const bool link = inner.kind == PatternKind::kOp && inner.op == chain.op &&
-                      inner.name.empty() && inner.tests.empty() && operand.is_only_handle();
-    if (link) flatten(inner, operands);
-    else operands.push_back(operand);
+    const bool link = inner.kind == PatternKind::kOp && inner.op == chain.op && inner.name.empty() &&
+                      inner.tests.empty() && operand.is_only_handle();
+    if (link)
+      flatten(inner, operands);
+    else
+      operands.push_back(operand);
   }
 }
 
@@ -247,8 +240,7 @@ bool Matcher::match_op(const PatternNode& node, ValueId value, const Next& next)
   const Node& found = graph_.node(result.producer);
   const std::size_t wanted = node.operands.size();
   if (found.inputs.size() < wanted || (!node.open && found.inputs.size() > wanted)) {
-    return miss(value, fmt::format("{} has {} inputs, {} wanted", node.op, found.inputs.size(),
-                                   wanted));
+    return miss(value, fmt::format("{} has {} inputs, {} wanted", node.op, found.inputs.size(), wanted));
   }
   for (const PatternNode::Test& test : node.tests) {
     if (!test.test(graph_, found)) return miss(value, test.reason, 1);  // the operator itself fits
@@ -258,17 +250,18 @@ bool Matcher::match_op(const PatternNode& node, ValueId value, const Next& next)
     const Next bound = [&] { return bind(&node, value, next); };
     if (wanted != 2 || !def.commutative) return match_in_order(node, found.inputs, 0, bound);
     std::vector<Pattern> operands;
-    if (def.associative) flatten(node, operands);
-    else operands = node.operands;
+    if (def.associative)
+      flatten(node, operands);
+    else
+      operands = node.operands;
     return match_chain(node, operands, found.inputs, 0, bound);
   });
 }
 
-bool Matcher::match_in_order(const PatternNode& node, const std::vector<ValueId>& inputs,
-                             std::size_t index, const Next& next) {
+bool Matcher::match_in_order(const PatternNode& node, const std::vector<ValueId>& inputs, std::size_t index,
+                             const Next& next) {
   if (index == node.operands.size()) return next();
-  return match(node.operands[index], inputs[index],
-               [&] { return match_in_order(node, inputs, index + 1, next); });
+  return match(node.operands[index], inputs[index], [&] { return match_in_order(node, inputs, index + 1, next); });
 }
 
 // Opens leaves that the same operator makes until there are as many as operands; every way to do so
@@ -293,28 +286,27 @@ bool Matcher::match_chain(const PatternNode& node, const std::vector<Pattern>& o
     }
   }
   if (opens) return false;
-  return miss(leaves.front(), fmt::format("{} of {} operands wanted, {} found", node.op,
-                                          operands.size(), leaves.size()));
+  return miss(leaves.front(),
+              fmt::format("{} of {} operands wanted, {} found", node.op, operands.size(), leaves.size()));
 }
 
-bool Matcher::match_in_any_order(const std::vector<Pattern>& operands, std::size_t index,
-                                 std::vector<ValueId>& leaves, const Next& next) {
+bool Matcher::match_in_any_order(const std::vector<Pattern>& operands, std::size_t index, std::vector<ValueId>& leaves,
+                                 const Next& next) {
   if (index == operands.size()) return next();
   for (ValueId& leaf : leaves) {
     if (!leaf.valid()) continue;
     const ValueId taken = leaf;
     leaf = {};
-    const bool matched = match(operands[index], taken, [&] {
-      return match_in_any_order(operands, index + 1, leaves, next);
-    });
+    const bool matched =
+        match(operands[index], taken, [&] { return match_in_any_order(operands, index + 1, leaves, next); });
     leaf = taken;
     if (matched) return true;
   }
   return false;
 }
 
-bool match_pattern(const Graph& graph, const Pattern& root, ValueId value,
-                   const std::function<bool(Match&)>& accept, Match* match, Refusal* refusal) {
+bool match_pattern(const Graph& graph, const Pattern& root, ValueId value, const std::function<bool(Match&)>& accept,
+                   Match* match, Refusal* refusal) {
   *refusal = {};
   Matcher matcher(graph, accept, *refusal);
   if (!matcher.run(root, value)) return false;

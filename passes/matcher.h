@@ -68,8 +68,8 @@ struct Refusal {
 // Searches for a match of `root` at `value` that `accept` takes: alternatives, orders of operands and
 // bracketings are tried until it returns true. On success *match is that match; otherwise *refusal is
 // the deepest reason met, the first of equals.
-bool match_pattern(const Graph& graph, const Pattern& root, ValueId value,
-                   const std::function<bool(Match&)>& accept, Match* match, Refusal* refusal);
+bool match_pattern(const Graph& graph, const Pattern& root, ValueId value, const std::function<bool(Match&)>& accept,
+                   Match* match, Refusal* refusal);
 
 // False when no match of the pattern can have this operator at its root.
 bool can_start(const Pattern& root, std::string_view op);

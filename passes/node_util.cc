@@ -21,8 +21,7 @@ std::optional<std::vector<std::int64_t>> known_integers(const Graph& graph, Valu
 
 std::optional<double> known_number(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
-  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 ||
-      value.type.dtype == DType::kString) {
+  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 || value.type.dtype == DType::kString) {
     return std::nullopt;
   }
   return value.tensor->aligned().item();
@@ -84,9 +83,8 @@ int erase_if_dead(Graph& graph, NodeId first) {
     pending.pop_back();
     if (!graph.contains(id)) continue;
     const Node& node = graph.node(id);
-    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId output) {
-      return output.valid() && graph.use_count(output) > 0;
-    });
+    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(),
+                                  [&](ValueId output) { return output.valid() && graph.use_count(output) > 0; });
     if (used) continue;
     const std::vector<ValueId> inputs = node.inputs;
     graph.erase_node(id);
@@ -106,9 +104,8 @@ int erase_dead(Graph& graph) {
   std::vector<NodeId> nodes = graph.nodes();
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const Node& node = graph.node(*it);
-    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
-      return id.valid() && graph.use_count(id) > 0;
-    });
+    const bool used = std::any_of(node.outputs.begin(), node.outputs.end(),
+                                  [&](ValueId id) { return id.valid() && graph.use_count(id) > 0; });
     if (used) continue;
     graph.erase_node(*it);
     ++erased;
@@ -119,8 +116,6 @@ int erase_dead(Graph& graph) {
   return erased;
 }
 
-std::string report_name(const Node& node) {
-  return node.origin.nodes.empty() ? node.op : node.origin.nodes.front();
-}
+std::string report_name(const Node& node) { return node.origin.nodes.empty() ? node.op : node.origin.nodes.front(); }
 
 }  // namespace weft

@@ -10,18 +10,14 @@
 
 namespace weft {
 
-inline AttributeReader attributes_of(const Node& node) {
-  return AttributeReader(get_op(node.op), node.attributes);
-}
+inline AttributeReader attributes_of(const Node& node) { return AttributeReader(get_op(node.op), node.attributes); }
 
 // Contents of an integer or bool value when every element is a known number: of a constant or, for
 // small tensors, of anything that inference could follow.
 std::optional<std::vector<std::int64_t>> known_integers(const Graph& graph, ValueId id);
 // The number a constant holds whose extents are all 1; nullopt for anything else.
 std::optional<double> known_number(const Graph& graph, ValueId id);
-inline bool is_constant(const Graph& graph, ValueId id) {
-  return graph.value(id).kind == ValueKind::kConstant;
-}
+inline bool is_constant(const Graph& graph, ValueId id) { return graph.value(id).kind == ValueKind::kConstant; }
 
 // The node that makes a value (as its first output) if it is one of `op`, else null. Valid until
 // nodes are added.

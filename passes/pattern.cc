@@ -41,8 +41,7 @@ Pattern Pattern::named(std::string_view name) const {
   return *this;
 }
 
-Pattern Pattern::when(std::function<bool(const Graph&, const Node&)> test,
-                      std::string_view reason) const {
+Pattern Pattern::when(std::function<bool(const Graph&, const Node&)> test, std::string_view reason) const {
   node_->tests.push_back({std::move(test), std::string(reason)});
   return *this;
 }

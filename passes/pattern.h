@@ -58,12 +58,12 @@ enum class PatternKind { kAny, kConstant, kScalar, kOp, kEither, kScaled };
 
 struct PatternNode {
   PatternKind kind = PatternKind::kAny;
-  std::string name;                // of a capture, for reasons
-  std::string op;                  // kOp
-  std::vector<Pattern> operands;   // kOp: inputs; kEither: alternatives; kScaled: the one scaled
-  bool open = false;               // kOp: further inputs may follow
-  std::optional<double> number;    // kScalar: this number only
-  Scalar factor;                   // kScaled
+  std::string name;               // of a capture, for reasons
+  std::string op;                 // kOp
+  std::vector<Pattern> operands;  // kOp: inputs; kEither: alternatives; kScaled: the one scaled
+  bool open = false;              // kOp: further inputs may follow
+  std::optional<double> number;   // kScalar: this number only
+  Scalar factor;                  // kScaled
   bool is_shareable = false;
   struct Test {
     std::function<bool(const Graph&, const Node&)> test;

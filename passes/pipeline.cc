@@ -25,7 +25,8 @@ constexpr Pass kPasses[] = {
     {"fuse-linear", fuse_linear},
     {"fuse-qkv", fuse_qkv},
 };
-constexpr std::string_view kCanonical[] = {"fold-shapes", "fold-constants", "inline-branches", "canonicalize", "common-subexpressions"};
+constexpr std::string_view kCanonical[] = {"fold-shapes", "fold-constants", "inline-branches", "canonicalize",
+                                           "common-subexpressions"};
 
 const Pass* find_pass(std::string_view name) {
   for (const Pass& pass : kPasses) {
@@ -39,7 +40,8 @@ std::string suggestion(std::string_view word) {
   std::size_t most = 0;
   for (const Pass& pass : kPasses) {
     std::size_t shared = 0;
-    for (std::size_t i = 0; i + 2 < word.size(); ++i) shared += pass.name.find(word.substr(i, 3)) != std::string_view::npos;
+    for (std::size_t i = 0; i + 2 < word.size(); ++i)
+      shared += pass.name.find(word.substr(i, 3)) != std::string_view::npos;
     if (shared > most) {
       most = shared;
       best = pass.name;
@@ -51,14 +53,16 @@ std::string suggestion(std::string_view word) {
 void run_pass(Graph& graph, std::string_view name, PassReport& report, bool verify_rewrites) {
   const Pass* pass = find_pass(name);
   if (pass == nullptr) fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
-  with_frame([&] { return fmt::format("in pass {}", name); }, [&] {
-    for (const NodeId id : graph.nodes()) {
-      if (!graph.contains(id)) continue;
-      for (Subgraph& subgraph : graph.node(id).subgraphs) run_pass(*subgraph.graph, name, report, verify_rewrites);
-    }
-    pass->run(graph, report.rules, verify_rewrites);
-    verify(graph);
-  });
+  with_frame([&] { return fmt::format("in pass {}", name); },
+             [&] {
+               for (const NodeId id : graph.nodes()) {
+                 if (!graph.contains(id)) continue;
+                 for (Subgraph& subgraph : graph.node(id).subgraphs)
+                   run_pass(*subgraph.graph, name, report, verify_rewrites);
+               }
+               pass->run(graph, report.rules, verify_rewrites);
+               verify(graph);
+             });
 }
 
 int count_nodes(const Graph& graph) {
@@ -102,9 +106,10 @@ std::vector<std::string> canonical_passes() {
 
 std::vector<std::string> default_passes() {
   std::vector<std::string> names = canonical_passes();
-  for (const std::string_view name : {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
-                                      "absorb-into-attention", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
-                                      "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
+  for (const std::string_view name :
+       {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
+        "absorb-into-attention", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
+        "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
     names.emplace_back(name);
   }
   return names;
@@ -117,7 +122,8 @@ std::vector<std::string> parse_pass_list(std::string_view text) {
   for (std::size_t start = 0; start <= text.size();) {
     const std::size_t end = std::min(text.find(',', start), text.size());
     const std::string_view name = text.substr(start, end - start);
-    if (find_pass(name) == nullptr) fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
+    if (find_pass(name) == nullptr)
+      fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
     names.emplace_back(name);
     start = end + 1;
   }

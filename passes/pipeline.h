@@ -50,8 +50,7 @@ PassReport optimize(Graph& graph, const PassOptions& options = {default_passes()
 // Turns (past input, present output) pairs, where present = Concat(past, new) along the axis of time,
 // into states, and pairs that pass through unchanged likewise. For decode loops; not in "all".
 // pairs: names of (input, output). Returns how many became states.
-int lift_cache_states(Graph& graph,
-                      const std::vector<std::pair<std::string, std::string>>& pairs);
+int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs);
 
 // What `weft explain` counts.
 struct FusionCounts {

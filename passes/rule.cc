@@ -17,9 +17,7 @@ bool may_replace(const TensorType& before, const TensorType& after) {
   if (!before.shape || !after.shape) return true;
   return before.shape->size() == after.shape->size() &&
          std::equal(before.shape->begin(), before.shape->end(), after.shape->begin(),
-                    [](const Dim& a, const Dim& b) {
-                      return a == b || !a.is_constant() || !b.is_constant();
-                    });
+                    [](const Dim& a, const Dim& b) { return a == b || !a.is_constant() || !b.is_constant(); });
 }
 
 // Both describe the same value: a known extent beats a symbol, what readers saw beats a new spelling.
@@ -67,9 +65,7 @@ class RuleDriver {
     const ValueId value = node.outputs[0];
     Match match(graph_);
     Refusal refusal;
-    const auto accept = [&](Match& found) {
-      return is_contained(found, id) && (!rule_.where || rule_.where(found));
-    };
+    const auto accept = [&](Match& found) { return is_contained(found, id) && (!rule_.where || rule_.where(found)); };
     if (!match_pattern(graph_, rule_.root, value, accept, &match, &refusal)) {
       if (refusal.depth >= kLeastDepth) {
         if (!refusal.node.valid()) refusal.node = id;
@@ -89,13 +85,12 @@ class RuleDriver {
         if (!output.valid()) continue;
         const Value& value = graph_.value(output);
         if (graph_.is_output(output)) {
-          return match.refuse(fmt::format("%{} ({}) is an output of the graph", value.name,
-                                          graph_.node(id).op));
+          return match.refuse(fmt::format("%{} ({}) is an output of the graph", value.name, graph_.node(id).op));
         }
         for (const Use& use : value.uses) {
           if (match.nodes().contains(use.node)) continue;
-          return match.refuse(fmt::format("%{} ({}) is used elsewhere, by {}", value.name,
-                                          graph_.node(id).op, graph_.node(use.node).op));
+          return match.refuse(fmt::format("%{} ({}) is used elsewhere, by {}", value.name, graph_.node(id).op,
+                                          graph_.node(use.node).op));
         }
       }
     }
@@ -103,17 +98,15 @@ class RuleDriver {
   }
 
   void replace(const Match& match, NodeId root, ValueId value) {
-    with_frame(
-        [&] { return fmt::format("in rule {} at {}", rule_.name, describe(graph_.node(root))); },
-        [&] {
-          std::vector<NodeId> nodes(match.nodes().begin(), match.nodes().end());
-          std::sort(nodes.begin(), nodes.end(),
-                    [&](NodeId a, NodeId b) { return graph_.precedes(a, b); });
-          Origin origin;
-          for (const NodeId id : nodes) origin.merge(graph_.node(id).origin);
-          Builder builder(graph_, root, std::move(origin));
-          replace_value(graph_, value, rule_.build(builder, match).id(), rule_.name);
-        });
+    with_frame([&] { return fmt::format("in rule {} at {}", rule_.name, describe(graph_.node(root))); },
+               [&] {
+                 std::vector<NodeId> nodes(match.nodes().begin(), match.nodes().end());
+                 std::sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) { return graph_.precedes(a, b); });
+                 Origin origin;
+                 for (const NodeId id : nodes) origin.merge(graph_.node(id).origin);
+                 Builder builder(graph_, root, std::move(origin));
+                 replace_value(graph_, value, rule_.build(builder, match).id(), rule_.name);
+               });
     if (verify_) verify(graph_);
   }
 
@@ -135,8 +128,7 @@ void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule
   const TensorType before = old.type;
   const TensorType& after = graph.value(to).type;
   if (!may_replace(before, after)) {
-    fail(ErrorCode::kInternal, "rule {} replaces {} by {}", rule, to_string(before),
-         to_string(after));
+    fail(ErrorCode::kInternal, "rule {} replaces {} by {}", rule, to_string(before), to_string(after));
   }
   const std::string name = old.name;
   const NodeId maker = old.producer;
@@ -154,9 +146,8 @@ void record_near_miss(RuleReport& report, const Node& node, int depth, std::stri
   if (!node.origin.sources.empty()) miss.source = node.origin.sources.front();
   miss.reason = std::move(reason);
   miss.depth = depth;
-  const auto place =
-      std::find_if(report.near_misses.begin(), report.near_misses.end(),
-                   [&](const NearMiss& other) { return other.depth < depth; });
+  const auto place = std::find_if(report.near_misses.begin(), report.near_misses.end(),
+                                  [&](const NearMiss& other) { return other.depth < depth; });
   report.near_misses.insert(place, std::move(miss));
   if (report.near_misses.size() > kKeptMisses) report.near_misses.pop_back();
 }

@@ -26,21 +26,20 @@ void match_shape(const Value& value, const Tensor& tensor, Bindings& bindings) {
   if (!value.type.shape) return;
   const Shape& declared = *value.type.shape;
   if (static_cast<std::int64_t>(declared.size()) != tensor.rank()) {
-    fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given",
-         value.name, to_string(value.type), to_string(tensor.shape()));
+    fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given", value.name,
+         to_string(value.type), to_string(tensor.shape()));
   }
   for (std::size_t i = 0; i < declared.size(); ++i) {
     const std::int64_t extent = tensor.shape()[i];
     if (const auto symbol = declared[i].symbol_name()) {
       const auto [place, added] = bindings.emplace(*symbol, extent);
       if (!added && place->second != extent) {
-        fail(ErrorCode::kInvalidArgument,
-             "input \"{}\" of shape {} makes {} = {}, but another input makes it {}", value.name,
-             to_string(tensor.shape()), *symbol, extent, place->second);
+        fail(ErrorCode::kInvalidArgument, "input \"{}\" of shape {} makes {} = {}, but another input makes it {}",
+             value.name, to_string(tensor.shape()), *symbol, extent, place->second);
       }
     } else if (declared[i].is_constant() && declared[i].value() != extent) {
-      fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given",
-           value.name, to_string(value.type), to_string(tensor.shape()));
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, a tensor of shape {} is given", value.name,
+           to_string(value.type), to_string(tensor.shape()));
     }
   }
 }
@@ -52,8 +51,8 @@ void check_compound_dims(const Value& value, const Tensor& tensor, const Binding
     if (dim.is_constant() || dim.symbol_name()) continue;
     const std::optional<std::int64_t> expected = dim.evaluate(bindings);
     if (expected && *expected != tensor.shape()[i]) {
-      fail(ErrorCode::kInvalidArgument, "input \"{}\" of shape {}: axis {} should be {} = {}",
-           value.name, to_string(tensor.shape()), i, dim.to_string(), *expected);
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" of shape {}: axis {} should be {} = {}", value.name,
+           to_string(tensor.shape()), i, dim.to_string(), *expected);
     }
   }
 }
@@ -88,8 +87,7 @@ std::vector<Tensor> match_inputs(const Graph& graph, const TensorMap& given) {
     const Value& value = graph.value(id);
     const auto found = given.find(value.name);
     if (found == given.end() && !value.tensor) {
-      fail(ErrorCode::kInvalidArgument, "input \"{}\" ({}) is missing", value.name,
-           to_string(value.type));
+      fail(ErrorCode::kInvalidArgument, "input \"{}\" ({}) is missing", value.name, to_string(value.type));
     }
     const Tensor& tensor = found != given.end() ? found->second : *value.tensor;
     if (tensor.dtype() != value.type.dtype) {

@@ -31,8 +31,7 @@ std::shared_ptr<CacheState::Row> CacheState::grown(const Row* from, std::int64_t
 }
 
 void CacheState::assign(const Tensor& value) {
-  if (value.dtype() != DType::kF32 || value.rank() != 4 || value.extent(1) != heads_ ||
-      value.extent(3) != size_) {
+  if (value.dtype() != DType::kF32 || value.rank() != 4 || value.extent(1) != heads_ || value.extent(3) != size_) {
     fail(ErrorCode::kInvalidArgument, "a cache of f32[B, {}, P, {}] cannot hold {}{}", heads_, size_,
          to_string(value.dtype()), to_string(value.shape()));
   }
@@ -89,8 +88,7 @@ Tensor CacheState::to_tensor() const {
   const std::size_t count = static_cast<std::size_t>(length_ * size_);
   for (std::int64_t b = 0; b < batch() && count > 0; ++b) {
     for (std::int64_t h = 0; h < heads_; ++h) {
-      std::memcpy(target + static_cast<std::size_t>(b * heads_ + h) * count, head(b, h),
-                  count * sizeof(float));
+      std::memcpy(target + static_cast<std::size_t>(b * heads_ + h) * count, head(b, h), count * sizeof(float));
     }
   }
   return result;

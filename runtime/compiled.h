@@ -18,8 +18,8 @@ enum class StepKind : std::uint8_t {
 struct CompiledNode {
   NodeId node;
   StepKind kind = StepKind::kKernel;
-  std::unique_ptr<Kernel> kernel;   // kKernel
-  std::size_t state = 0;            // kCache: index into Graph::states()
+  std::unique_ptr<Kernel> kernel;  // kKernel
+  std::size_t state = 0;           // kCache: index into Graph::states()
 };
 
 struct Model::Impl {

@@ -9,9 +9,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 
-std::size_t padded(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
-}
+std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment; }
 
 }  // namespace
 
@@ -36,9 +34,7 @@ std::size_t plan_memory(std::span<MemoryRequest> requests) {
     request.offset = offset;
     total = std::max(total, offset + size);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), offset,
-                                   [&](std::size_t at, std::size_t other) {
-                                     return at < requests[other].offset;
-                                   }),
+                                   [&](std::size_t at, std::size_t other) { return at < requests[other].offset; }),
                   index);
   }
   return total;

@@ -10,12 +10,9 @@
 namespace weft::runtime {
 namespace {
 
-constexpr std::array<std::string_view, 5> kViews = {"Reshape", "Squeeze", "Unsqueeze", "Flatten",
-                                                    "Identity"};
+constexpr std::array<std::string_view, 5> kViews = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"};
 
-bool is_view(const Node& node) {
-  return std::find(kViews.begin(), kViews.end(), node.op) != kViews.end();
-}
+bool is_view(const Node& node) { return std::find(kViews.begin(), kViews.end(), node.op) != kViews.end(); }
 
 // Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first.
 void choose_kernels(Model::Impl& impl, bool fast) {
@@ -65,8 +62,8 @@ void drop_packed_constants(Graph& graph, std::span<const CompiledNode> nodes) {
       if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input)) continue;
       // An empty mapping of the same type: nobody reads its bytes.
       if (value.tensor->dtype() == DType::kF32) {
-        value.tensor = Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(),
-                                     value.tensor->byte_size());
+        value.tensor =
+            Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(), value.tensor->byte_size());
       }
     }
   }
@@ -101,8 +98,7 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
 
-std::shared_ptr<const Model> Model::load(const std::filesystem::path& path,
-                                         const CompileOptions& options) {
+std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, const CompileOptions& options) {
   return with_frame([&] { return "while loading " + path.string(); },
                     [&] { return compile(import_onnx(path), options); });
 }

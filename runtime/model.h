@@ -26,8 +26,7 @@ class Model {
   // Optimizes, chooses kernels and packs weights. Errors of passes and backends.
   static std::shared_ptr<const Model> compile(Graph graph, const CompileOptions& options = {});
   // import_onnx() + compile(); errors carry the file as a frame.
-  static std::shared_ptr<const Model> load(const std::filesystem::path& path,
-                                           const CompileOptions& options = {});
+  static std::shared_ptr<const Model> load(const std::filesystem::path& path, const CompileOptions& options = {});
   ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

@@ -71,20 +71,21 @@ class Planner {
       const Facts& facts = facts_.at(id);
       inputs.push_back({&facts.type, facts.elements ? &*facts.elements : nullptr, facts.tensor});
     }
-    with_frame([&] { return "in " + describe(node); }, [&] {
-      const OpDef& def = get_op(node.op);
-      InferContext context(def, node.attributes, inputs, node.outputs.size(),
-                           [&] { return Dim::symbol("?" + std::to_string(unknowns_++)); });
-      if (node.subgraphs.empty()) {
-        try {
-          def.infer(context);
-        } catch (const UnknownRank&) {
-        }
-      }
-      for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-        if (node.outputs[i].valid()) record(node.outputs[i], context.results()[i], node);
-      }
-    });
+    with_frame([&] { return "in " + describe(node); },
+               [&] {
+                 const OpDef& def = get_op(node.op);
+                 InferContext context(def, node.attributes, inputs, node.outputs.size(),
+                                      [&] { return Dim::symbol("?" + std::to_string(unknowns_++)); });
+                 if (node.subgraphs.empty()) {
+                   try {
+                     def.infer(context);
+                   } catch (const UnknownRank&) {
+                   }
+                 }
+                 for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+                   if (node.outputs[i].valid()) record(node.outputs[i], context.results()[i], node);
+                 }
+               });
   }
 
   void record(ValueId id, InferContext::Result& result, const Node& node) {
@@ -212,10 +213,9 @@ class Planner {
         }
         request_of[id] = requests.size();
         const ValuePlan& value = plan_->values.at(id);
-        const std::size_t bytes = value.dtype == DType::kString
-                                      ? 0
-                                      : static_cast<std::size_t>(element_count(value.shape)) *
-                                            element_size(value.dtype);
+        const std::size_t bytes = value.dtype == DType::kString ? 0
+                                                                : static_cast<std::size_t>(element_count(value.shape)) *
+                                                                      element_size(value.dtype);
         requests.push_back({bytes, i, i, 0});
       }
     }
@@ -237,8 +237,7 @@ class Planner {
   // The request of an input that dies at this step and whose memory output `id` may take over.
   std::optional<std::size_t> overwritten_input(const PlanStep& step, std::size_t index,
                                                const std::map<ValueId, std::size_t>& request_of,
-                                               const std::vector<MemoryRequest>& requests,
-                                               ValueId id) const {
+                                               const std::vector<MemoryRequest>& requests, ValueId id) const {
     if (step.compiled->kernel == nullptr || step.dynamic) return std::nullopt;
     const Node& node = graph_.node(step.compiled->node);
     const ValuePlan& output = plan_->values.at(id);
@@ -246,8 +245,8 @@ class Planner {
       if (!step.compiled->kernel->may_overwrite(i) || !node.inputs[i].valid()) continue;
       const auto found = request_of.find(node.inputs[i]);
       const ValuePlan& input = plan_->values.at(node.inputs[i]);
-      if (found == request_of.end() || input.place != Place::kArena ||
-          input.dtype != output.dtype || input.shape != output.shape) {
+      if (found == request_of.end() || input.place != Place::kArena || input.dtype != output.dtype ||
+          input.shape != output.shape) {
         continue;
       }
       if (requests[found->second].last == index && dies_here(found->second, request_of, index)) {
@@ -258,8 +257,7 @@ class Planner {
   }
 
   // No value that lives in this memory is read after step `index`, by a node or by the caller.
-  bool dies_here(std::size_t request, const std::map<ValueId, std::size_t>& request_of,
-                 std::size_t index) const {
+  bool dies_here(std::size_t request, const std::map<ValueId, std::size_t>& request_of, std::size_t index) const {
     const NodeId here = plan_->steps[index].compiled->node;
     for (const auto& [id, other] : request_of) {
       if (other != request) continue;
@@ -283,9 +281,8 @@ class Planner {
       for (const ValueId id : node.outputs) {
         outputs.push_back(id.valid() ? plan_->values.at(id).shape : Extents{});
       }
-      with_frame([&] { return "in " + describe(node); }, [&] {
-        step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_});
-      });
+      with_frame([&] { return "in " + describe(node); },
+                 [&] { step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_}); });
     }
   }
 

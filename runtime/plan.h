@@ -11,13 +11,13 @@ namespace weft::runtime {
 
 struct ValuePlan {
   enum class Place : std::uint8_t {
-    kNone,      // nobody computes it (known at bind time and not needed)
-    kGiven,     // an input of the run, a constant, or known since binding
-    kArena,     // at `offset` of the session's arena
-    kView,      // another value's bytes under another shape
-    kOutput,    // a fresh tensor for the caller
-    kDynamic,   // its shape comes out of the run
-    kCache,     // the contents of a state
+    kNone,     // nobody computes it (known at bind time and not needed)
+    kGiven,    // an input of the run, a constant, or known since binding
+    kArena,    // at `offset` of the session's arena
+    kView,     // another value's bytes under another shape
+    kOutput,   // a fresh tensor for the caller
+    kDynamic,  // its shape comes out of the run
+    kCache,    // the contents of a state
   };
   Place place = Place::kNone;
   DType dtype = DType::kF32;
@@ -30,7 +30,7 @@ struct PlanStep {
   const CompiledNode* compiled;
   std::unique_ptr<BoundKernel> kernel;  // null: dynamic, view or cache
   bool dynamic = false;
-  bool materialize_cache = false;       // kCache: somebody reads it as a tensor
+  bool materialize_cache = false;  // kCache: somebody reads it as a tensor
 };
 
 struct Plan {

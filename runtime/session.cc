@@ -21,8 +21,7 @@ constexpr std::size_t kKeptPlans = 4;
 std::int64_t fixed_extent(const Graph& graph, const State& state, std::size_t axis) {
   const TensorType& type = graph.value(state.current).type;
   if (!type.shape || type.shape->size() != 4 || !(*type.shape)[axis].is_constant()) {
-    fail(ErrorCode::kUnsupported, "state \"{}\" is {}, not [B, heads, P, size]", state.name,
-         to_string(type));
+    fail(ErrorCode::kUnsupported, "state \"{}\" is {}, not [B, heads, P, size]", state.name, to_string(type));
   }
   return (*type.shape)[axis].value();
 }
@@ -83,33 +82,34 @@ struct Session::Impl {
 
   void run_step(PlanStep& step) {
     const Node& node = graph().node(step.compiled->node);
-    with_frame([&] { return "in " + describe(node); }, [&] {
-      if (step.compiled->kind == StepKind::kCache) return append(step, node);
-      if (step.compiled->kind == StepKind::kView && !step.dynamic) {
-        const ValueId out = node.outputs[0];
-        table[out] = read(node.inputs[0]).reshaped(step_shape(out));
-        return;
-      }
-      std::vector<const Tensor*> inputs;
-      std::vector<const CacheState*> from_cache;
-      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-        const ValueId id = node.inputs[i];
-        const CacheState* cache = nullptr;
-        if (id.valid() && step.kernel && step.compiled->kernel->reads_cache(i)) cache = cache_of(id);
-        from_cache.push_back(cache);
-        inputs.push_back(!id.valid() || cache != nullptr ? nullptr : &read(id));
-      }
-      if (step.dynamic) {
-        std::vector<Tensor> results = evaluate_node(node, inputs);
-        for (std::size_t i = 0; i < results.size(); ++i) {
-          if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
-        }
-        return;
-      }
-      std::vector<Tensor*> outputs;
-      for (const ValueId id : node.outputs) outputs.push_back(id.valid() ? &table.at(id) : nullptr);
-      step.kernel->run({inputs, from_cache, outputs, pool.get()});
-    });
+    with_frame([&] { return "in " + describe(node); },
+               [&] {
+                 if (step.compiled->kind == StepKind::kCache) return append(step, node);
+                 if (step.compiled->kind == StepKind::kView && !step.dynamic) {
+                   const ValueId out = node.outputs[0];
+                   table[out] = read(node.inputs[0]).reshaped(step_shape(out));
+                   return;
+                 }
+                 std::vector<const Tensor*> inputs;
+                 std::vector<const CacheState*> from_cache;
+                 for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+                   const ValueId id = node.inputs[i];
+                   const CacheState* cache = nullptr;
+                   if (id.valid() && step.kernel && step.compiled->kernel->reads_cache(i)) cache = cache_of(id);
+                   from_cache.push_back(cache);
+                   inputs.push_back(!id.valid() || cache != nullptr ? nullptr : &read(id));
+                 }
+                 if (step.dynamic) {
+                   std::vector<Tensor> results = evaluate_node(node, inputs);
+                   for (std::size_t i = 0; i < results.size(); ++i) {
+                     if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
+                   }
+                   return;
+                 }
+                 std::vector<Tensor*> outputs;
+                 for (const ValueId id : node.outputs) outputs.push_back(id.valid() ? &table.at(id) : nullptr);
+                 step.kernel->run({inputs, from_cache, outputs, pool.get()});
+               });
   }
 
   const Extents& step_shape(ValueId id) const { return current->values.at(id).shape; }

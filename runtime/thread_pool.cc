@@ -80,9 +80,7 @@ void ThreadPool::parallel_for(std::size_t count, const std::function<void(std::s
   awake_ = true;
   Region region{&body, {}, SIZE_MAX, nullptr};
   pthreadpool_parallelize_1d(
-      pool_,
-      [](void* context, std::size_t i) { static_cast<Region*>(context)->call(i); },
-      &region, count, 0);
+      pool_, [](void* context, std::size_t i) { static_cast<Region*>(context)->call(i); }, &region, count, 0);
   if (region.failure) std::rethrow_exception(region.failure);
 }
 
@@ -90,8 +88,7 @@ void ThreadPool::rest() {
   if (pool_ == nullptr || !awake_) return;
   awake_ = false;
   pthreadpool_parallelize_1d(
-      pool_, [](void*, std::size_t) {}, nullptr, static_cast<std::size_t>(threads_),
-      PTHREADPOOL_FLAG_YIELD_WORKERS);
+      pool_, [](void*, std::size_t) {}, nullptr, static_cast<std::size_t>(threads_), PTHREADPOOL_FLAG_YIELD_WORKERS);
 }
 
 }  // namespace weft::runtime

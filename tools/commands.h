@@ -14,7 +14,7 @@ struct RunOptions {
   std::string random;                 // "B=2,S=16"
   bool use_random = false;
   std::uint64_t seed = 0;
-  std::string output;                 // .npz
+  std::string output;  // .npz
   std::string passes = "all";
   int threads = 0;
 };

@@ -1,10 +1,10 @@
 // weft generate
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "runtime/bind_inputs.h"
 #include "runtime/generate/generator.h"
@@ -35,28 +35,46 @@ bool set_option(GenerationConfig& config, const std::string& name, const json& v
   const auto& names = runtime::generation_option_names();
   if (std::find(names.begin(), names.end(), name) == names.end()) return false;
   if (value.is_null()) return true;
-  if (name == "max_length") config.max_length = value.get<std::int64_t>();
-  else if (name == "max_new_tokens") config.max_new_tokens = value.get<std::int64_t>();
-  else if (name == "min_length") config.min_length = value.get<std::int64_t>();
-  else if (name == "min_new_tokens") config.min_new_tokens = value.get<std::int64_t>();
-  else if (name == "num_beams") config.num_beams = value.get<std::int64_t>();
-  else if (name == "num_return_sequences") config.num_return_sequences = value.get<std::int64_t>();
-  else if (name == "length_penalty") config.length_penalty = value.get<double>();
+  if (name == "max_length")
+    config.max_length = value.get<std::int64_t>();
+  else if (name == "max_new_tokens")
+    config.max_new_tokens = value.get<std::int64_t>();
+  else if (name == "min_length")
+    config.min_length = value.get<std::int64_t>();
+  else if (name == "min_new_tokens")
+    config.min_new_tokens = value.get<std::int64_t>();
+  else if (name == "num_beams")
+    config.num_beams = value.get<std::int64_t>();
+  else if (name == "num_return_sequences")
+    config.num_return_sequences = value.get<std::int64_t>();
+  else if (name == "length_penalty")
+    config.length_penalty = value.get<double>();
   else if (name == "early_stopping") {
-    config.early_stopping = value.is_string() ? runtime::EarlyStopping::kNever
+    config.early_stopping = value.is_string()   ? runtime::EarlyStopping::kNever
                             : value.get<bool>() ? runtime::EarlyStopping::kTrue
                                                 : runtime::EarlyStopping::kFalse;
-  } else if (name == "repetition_penalty") config.repetition_penalty = value.get<double>();
-  else if (name == "no_repeat_ngram_size") config.no_repeat_ngram_size = value.get<std::int64_t>();
-  else if (name == "bad_words_ids") config.bad_words_ids = value.get<std::vector<std::vector<std::int64_t>>>();
-  else if (name == "suppress_tokens") config.suppress_tokens = as_list(value);
-  else if (name == "begin_suppress_tokens") config.begin_suppress_tokens = as_list(value);
-  else if (name == "forced_bos_token_id") config.forced_bos_token_id = value.get<std::int64_t>();
-  else if (name == "forced_eos_token_id") config.forced_eos_token_id = as_list(value);
-  else if (name == "eos_token_id") config.eos_token_id = as_list(value);
-  else if (name == "pad_token_id") config.pad_token_id = value.get<std::int64_t>();
-  else if (name == "bos_token_id") config.bos_token_id = value.get<std::int64_t>();
-  else if (name == "decoder_start_token_id") config.decoder_start_token_id = value.get<std::int64_t>();
+  } else if (name == "repetition_penalty")
+    config.repetition_penalty = value.get<double>();
+  else if (name == "no_repeat_ngram_size")
+    config.no_repeat_ngram_size = value.get<std::int64_t>();
+  else if (name == "bad_words_ids")
+    config.bad_words_ids = value.get<std::vector<std::vector<std::int64_t>>>();
+  else if (name == "suppress_tokens")
+    config.suppress_tokens = as_list(value);
+  else if (name == "begin_suppress_tokens")
+    config.begin_suppress_tokens = as_list(value);
+  else if (name == "forced_bos_token_id")
+    config.forced_bos_token_id = value.get<std::int64_t>();
+  else if (name == "forced_eos_token_id")
+    config.forced_eos_token_id = as_list(value);
+  else if (name == "eos_token_id")
+    config.eos_token_id = as_list(value);
+  else if (name == "pad_token_id")
+    config.pad_token_id = value.get<std::int64_t>();
+  else if (name == "bos_token_id")
+    config.bos_token_id = value.get<std::int64_t>();
+  else if (name == "decoder_start_token_id")
+    config.decoder_start_token_id = value.get<std::int64_t>();
   return true;
 }
 
@@ -133,9 +151,12 @@ void print_result(const GenerateOptions& options, const GenerationConfig& config
     return;
   }
   for (const runtime::Hypothesis& result : results) {
-    const std::string text = tokenizer != nullptr ? tokenizer->decode(result.tokens) : fmt::format("{}", fmt::join(result.tokens, " "));
-    if (config.num_beams > 1 && results.size() > 1) fmt::print("{}\t{:.4f}\n", text, result.score);
-    else fmt::print("{}\n", text);
+    const std::string text =
+        tokenizer != nullptr ? tokenizer->decode(result.tokens) : fmt::format("{}", fmt::join(result.tokens, " "));
+    if (config.num_beams > 1 && results.size() > 1)
+      fmt::print("{}\t{:.4f}\n", text, result.score);
+    else
+      fmt::print("{}\n", text);
   }
 }
 
@@ -168,7 +189,8 @@ int generate(const GenerateOptions& options) {
   }
   if (options.timing) {
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-    fmt::print("{} tokens in {:.3f} s: {:.0f} tokens per second\n", tokens, time.count(), static_cast<double>(tokens) / time.count());
+    fmt::print("{} tokens in {:.3f} s: {:.0f} tokens per second\n", tokens, time.count(),
+               static_cast<double>(tokens) / time.count());
   }
   return 0;
 }

@@ -1,7 +1,7 @@
 // weft dump, weft explain, weft optimize
-#include <nlohmann/json.hpp>
-
 #include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
 
 #include "graph/text.h"
 #include "importers/onnx/onnx.h"
@@ -42,7 +42,8 @@ void print_report(const FusionCounts& counts, const PassReport& report) {
     fmt::print("{:<40} applied {}\n", rule.name, rule.applied);
     if (rule.near_misses.empty()) continue;
     const NearMiss& miss = rule.near_misses.front();
-    fmt::print("  nearest miss: {}{}\n    {}\n", miss.node, miss.source.empty() ? "" : " (" + miss.source + ")", miss.reason);
+    fmt::print("  nearest miss: {}{}\n    {}\n", miss.node, miss.source.empty() ? "" : " (" + miss.source + ")",
+               miss.reason);
   }
 }
 
@@ -67,8 +68,10 @@ int explain(const ExplainOptions& options) {
   Graph graph = import_onnx(options.model);
   const PassReport report = optimize(graph, {parse_pass_list(options.passes), false});
   const FusionCounts counts = count_fusions(graph);
-  if (options.json) fmt::print("{}\n", to_json(counts, report).dump(1));
-  else print_report(counts, report);
+  if (options.json)
+    fmt::print("{}\n", to_json(counts, report).dump(1));
+  else
+    print_report(counts, report);
   return 0;
 }
 

@@ -1,12 +1,12 @@
 #include "tools/inputs.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <random>
 #include <set>
-
-#include <fmt/ranges.h>
 
 #include "ops/cast.h"
 
@@ -52,8 +52,10 @@ Tensor random_tensor(const Graph& graph, const Value& value, Extents shape, std:
   Tensor numbers = Tensor::uninitialized(DType::kF64, std::move(shape));
   for (double& x : numbers.mutable_data<double>()) {
     const double unit = static_cast<double>(random() >> 11) * 0x1p-53;
-    if (is_float(value.type.dtype)) x = 2 * unit - 1;
-    else x = is_mask(value.name) || value.type.dtype == DType::kBool ? 1 : std::floor(bound * unit);
+    if (is_float(value.type.dtype))
+      x = 2 * unit - 1;
+    else
+      x = is_mask(value.name) || value.type.dtype == DType::kBool ? 1 : std::floor(bound * unit);
   }
   return cast(numbers, value.type.dtype);
 }
@@ -99,7 +101,8 @@ std::string summarize(const Tensor& tensor) {
     high = std::max(high, x);
     total += x;
   }
-  std::string text = fmt::format("min {:.6g}, max {:.6g}, mean {:.6g}", low, high, total / static_cast<double>(data.size()));
+  std::string text =
+      fmt::format("min {:.6g}, max {:.6g}, mean {:.6g}", low, high, total / static_cast<double>(data.size()));
   if (nans > 0) text += fmt::format(", {} NaN", nans);
   return text;
 }

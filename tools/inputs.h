@@ -15,7 +15,8 @@ Bindings parse_bindings(const std::string& text);
 
 // A tensor for every input of the graph, the same for the same seed: floats in [-1, 1), integers in
 // [0, 10)
-// (less where they index a shorter table) or, for inputs named like masks, ones, bools true. Error kInvalidArgument naming symbols without value.
+// (less where they index a shorter table) or, for inputs named like masks, ones, bools true. Error kInvalidArgument
+// naming symbols without value.
 runtime::TensorMap random_inputs(const Graph& graph, const Bindings& bindings, std::uint64_t seed);
 
 // "min -1.2, max 3.4, mean 0.1", or the elements when they are few.

@@ -1,7 +1,7 @@
 // The command weft. The only file that includes CLI11, which is slow to compile.
-#include <CLI/CLI.hpp>
-
 #include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
 
 #include "graph/error.h"
 #include "runtime/generate/config.h"
@@ -19,7 +19,8 @@ void add_run(CLI::App& app, std::function<int()>& action) {
   command->add_option("model", options->model, "MODEL.onnx")->required();
   command->add_option("--inputs", options->inputs, "inputs by name, a .npz file");
   command->add_option("--set", options->settings, "one input: NAME=file.npy");
-  CLI::Option* random = command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
+  CLI::Option* random =
+      command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
   command->add_option("--seed", options->seed, "of the random inputs");
   command->add_option("--output", options->output, "write the outputs to a .npz file");
   command->add_option("--passes", options->passes, kPasses);
@@ -38,7 +39,8 @@ void add_test(CLI::App& app, std::function<int()>& action) {
   command->add_option("--json", options->json, "write each case and its reason to this file");
   command->add_option("--rtol", options->relative, "relative tolerance");
   command->add_option("--atol", options->absolute, "absolute tolerance");
-  command->add_option("--of-largest", options->of_largest, "tolerance relative to the output's largest magnitude, instead");
+  command->add_option("--of-largest", options->of_largest,
+                      "tolerance relative to the output's largest magnitude, instead");
   command->callback([options, &action] { action = [options] { return test(*options); }; });
 }
 
@@ -56,14 +58,16 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   explain_command->add_option("model", explain_options->model, "MODEL.onnx")->required();
   explain_command->add_option("--passes", explain_options->passes, kPasses);
   explain_command->add_flag("--json", explain_options->json, "as JSON");
-  explain_command->callback([explain_options, &action] { action = [explain_options] { return explain(*explain_options); }; });
+  explain_command->callback(
+      [explain_options, &action] { action = [explain_options] { return explain(*explain_options); }; });
 
   auto optimize_options = std::make_shared<OptimizeOptions>();
   CLI::App* optimize_command = app.add_subcommand("optimize", "Write the optimized model as ONNX");
   optimize_command->add_option("model", optimize_options->model, "IN.onnx")->required();
   optimize_command->add_option("-o,--output", optimize_options->output, "OUT.onnx")->required();
   optimize_command->add_option("--passes", optimize_options->passes, kPasses);
-  optimize_command->callback([optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });
+  optimize_command->callback(
+      [optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });
 }
 
 void add_generate(CLI::App& app, std::function<int()>& action) {

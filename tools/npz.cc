@@ -1,11 +1,10 @@
 #include "tools/npz.h"
 
+#include <fmt/ranges.h>
 #include <zip.h>
 
 #include <cstring>
 #include <memory>
-
-#include <fmt/ranges.h>
 
 #include "ops/cast.h"
 
@@ -17,9 +16,9 @@ struct Description {
   DType dtype;
 };
 constexpr Description kDescriptions[] = {
-    {"<f4", DType::kF32}, {"<f2", DType::kF16}, {"<f8", DType::kF64}, {"|i1", DType::kI8},  {"<i2", DType::kI16},
-    {"<i4", DType::kI32}, {"<i8", DType::kI64}, {"|u1", DType::kU8},  {"<u2", DType::kU16}, {"<u4", DType::kU32},
-    {"<u8", DType::kU64}, {"|b1", DType::kBool},
+    {"<f4", DType::kF32}, {"<f2", DType::kF16}, {"<f8", DType::kF64}, {"|i1", DType::kI8},
+    {"<i2", DType::kI16}, {"<i4", DType::kI32}, {"<i8", DType::kI64}, {"|u1", DType::kU8},
+    {"<u2", DType::kU16}, {"<u4", DType::kU32}, {"<u8", DType::kU64}, {"|b1", DType::kBool},
 };
 
 [[noreturn]] void malformed(std::string_view what) { fail(ErrorCode::kInvalidArgument, "malformed .npy: {}", what); }

@@ -1,11 +1,10 @@
 // weft run, weft bench
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
-
-#include <fmt/format.h>
 
 #include "importers/onnx/onnx.h"
 #include "runtime/session.h"
@@ -34,7 +33,8 @@ runtime::TensorMap gather_inputs(const RunOptions& options, const Graph& graph) 
   }
   for (const std::string& setting : options.settings) {
     const std::size_t equals = setting.find('=');
-    if (equals == std::string::npos) fail(ErrorCode::kInvalidArgument, "--set wants NAME=file.npy, not \"{}\"", setting);
+    if (equals == std::string::npos)
+      fail(ErrorCode::kInvalidArgument, "--set wants NAME=file.npy, not \"{}\"", setting);
     inputs[setting.substr(0, equals)] = read_npy(setting.substr(equals + 1));
   }
   return inputs;
@@ -49,7 +49,8 @@ int run(const RunOptions& options) {
   std::map<std::string, Tensor, std::less<>> named;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::string& name = model->graph().outputs()[i].name;
-    fmt::print("{}: {}{}  {}\n", name, to_string(outputs[i].dtype()), to_string(outputs[i].shape()), summarize(outputs[i]));
+    fmt::print("{}: {}{}  {}\n", name, to_string(outputs[i].dtype()), to_string(outputs[i].shape()),
+               summarize(outputs[i]));
     named[name] = outputs[i];
   }
   if (!options.output.empty()) write_npz(options.output, named);
@@ -75,13 +76,13 @@ int bench(const BenchOptions& options) {
   getrusage(RUSAGE_SELF, &usage);
   const double peak_mb = static_cast<double>(usage.ru_maxrss) / 1024;
   if (options.json) {
-    const nlohmann::json report = {{"min_ms", times.front()},      {"median_ms", times[times.size() / 2]},
-                                   {"load_ms", load_ms},           {"peak_rss_mb", peak_mb},
-                                   {"threads", pool->threads()},   {"repeat", times.size()}};
+    const nlohmann::json report = {{"min_ms", times.front()},    {"median_ms", times[times.size() / 2]},
+                                   {"load_ms", load_ms},         {"peak_rss_mb", peak_mb},
+                                   {"threads", pool->threads()}, {"repeat", times.size()}};
     fmt::print("{}\n", report.dump());
   } else {
-    fmt::print("min {:.3f} ms, median {:.3f} ms over {} runs on {} threads; load {:.1f} ms; peak {:.1f} MB\n", times.front(),
-               times[times.size() / 2], times.size(), pool->threads(), load_ms, peak_mb);
+    fmt::print("min {:.3f} ms, median {:.3f} ms over {} runs on {} threads; load {:.1f} ms; peak {:.1f} MB\n",
+               times.front(), times[times.size() / 2], times.size(), pool->threads(), load_ms, peak_mb);
   }
   return 0;
 }

@@ -1,10 +1,10 @@
 // weft test: folders in ONNX's format, judged by ONNX's rules.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
-
-#include <fmt/format.h>
 
 #include "importers/onnx/onnx.h"
 #include "ops/cast.h"
@@ -136,7 +136,8 @@ int test(const TestOptions& options) {
     const auto kind = static_cast<std::size_t>(verdict.kind);
     ++counts[kind];
     report.push_back({{"case", folder.string()}, {"result", kWords[kind]}, {"reason", verdict.reason}});
-    if (verdict.kind != Verdict::Kind::kPassed) fmt::print("{} {}\n  {}\n", kWords[kind], folder.string(), verdict.reason);
+    if (verdict.kind != Verdict::Kind::kPassed)
+      fmt::print("{} {}\n  {}\n", kWords[kind], folder.string(), verdict.reason);
   }
   if (!options.json.empty()) {
     std::ofstream file(options.json);

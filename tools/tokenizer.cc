@@ -35,53 +35,60 @@ Tokenizer Tokenizer::load(const std::string& path) {
   const json root = json::parse(file, nullptr, false);
   if (root.is_discarded()) fail(ErrorCode::kInvalidArgument, "{} is not JSON", path);
   Tokenizer tokenizer;
-  return with_frame([&] { return "in " + path; }, [&] {
-    const auto add_normalizer = [&](const json& normalizer) {
-      const std::string type = normalizer.value("type", "");
-      if (type == "Lowercase") tokenizer.lowercase_ = true;
-      else if (type == "Strip") tokenizer.strip_ = true;
-      else unsupported("normalizer", normalizer);
-    };
-    if (const json& normalizer = root.at("normalizer"); !normalizer.is_null()) {
-      if (normalizer.value("type", "") == "Sequence") {
-        for (const json& part : normalizer.at("normalizers")) add_normalizer(part);
-      } else {
-        add_normalizer(normalizer);
-      }
-    }
-    const json& split = root.at("pre_tokenizer");
-    const std::string pattern = split.is_object() && split.contains("pattern") ? split["pattern"].value("Regex", "") : "";
-    if (!split.is_object() || split.value("type", "") != "Split" || (pattern != "." && pattern != "[\\s\\S]" && pattern != "(?s).")) {
-      unsupported("pre_tokenizer", split.is_object() ? split : json::object());
-    }
-    const json& model = root.at("model");
-    if (model.value("type", "") != "WordLevel") unsupported("model", model);
-    for (const auto& [piece, id] : model.at("vocab").items()) {
-      tokenizer.vocabulary_[piece] = id.get<std::int64_t>();
-      tokenizer.pieces_[id.get<std::int64_t>()] = piece;
-    }
-    const auto unknown = tokenizer.vocabulary_.find(model.value("unk_token", ""));
-    if (unknown != tokenizer.vocabulary_.end()) tokenizer.unknown_ = unknown->second;
-    for (const json& added : root.value("added_tokens", json::array())) {
-      tokenizer.pieces_[added.at("id").get<std::int64_t>()] = added.at("content").get<std::string>();
-      if (added.value("special", false)) tokenizer.special_[added.at("id").get<std::int64_t>()] = true;
-    }
-    if (const json& post = root.at("post_processor"); !post.is_null()) {
-      if (post.value("type", "") != "TemplateProcessing") unsupported("post_processor", post);
-      bool seen = false;
-      for (const json& item : post.at("single")) {
-        if (item.contains("Sequence")) {
-          seen = true;
-          continue;
-        }
-        const std::string name = item.at("SpecialToken").at("id").get<std::string>();
-        for (const json& id : post.at("special_tokens").at(name).at("ids")) {
-          (seen ? tokenizer.after_ : tokenizer.before_).push_back(id.get<std::int64_t>());
-        }
-      }
-    }
-    return tokenizer;
-  });
+  return with_frame([&] { return "in " + path; },
+                    [&] {
+                      const auto add_normalizer = [&](const json& normalizer) {
+                        const std::string type = normalizer.value("type", "");
+                        if (type == "Lowercase")
+                          tokenizer.lowercase_ = true;
+                        else if (type == "Strip")
+                          tokenizer.strip_ = true;
+                        else
+                          unsupported("normalizer", normalizer);
+                      };
+                      if (const json& normalizer = root.at("normalizer"); !normalizer.is_null()) {
+                        if (normalizer.value("type", "") == "Sequence") {
+                          for (const json& part : normalizer.at("normalizers")) add_normalizer(part);
+                        } else {
+                          add_normalizer(normalizer);
+                        }
+                      }
+                      const json& split = root.at("pre_tokenizer");
+                      const std::string pattern =
+                          split.is_object() && split.contains("pattern") ? split["pattern"].value("Regex", "") : "";
+                      if (!split.is_object() || split.value("type", "") != "Split" ||
+                          (pattern != "." && pattern != "[\\s\\S]" && pattern != "(?s).")) {
+                        unsupported("pre_tokenizer", split.is_object() ? split : json::object());
+                      }
+                      const json& model = root.at("model");
+                      if (model.value("type", "") != "WordLevel") unsupported("model", model);
+                      for (const auto& [piece, id] : model.at("vocab").items()) {
+                        tokenizer.vocabulary_[piece] = id.get<std::int64_t>();
+                        tokenizer.pieces_[id.get<std::int64_t>()] = piece;
+                      }
+                      const auto unknown = tokenizer.vocabulary_.find(model.value("unk_token", ""));
+                      if (unknown != tokenizer.vocabulary_.end()) tokenizer.unknown_ = unknown->second;
+                      for (const json& added : root.value("added_tokens", json::array())) {
+                        tokenizer.pieces_[added.at("id").get<std::int64_t>()] = added.at("content").get<std::string>();
+                        if (added.value("special", false))
+                          tokenizer.special_[added.at("id").get<std::int64_t>()] = true;
+                      }
+                      if (const json& post = root.at("post_processor"); !post.is_null()) {
+                        if (post.value("type", "") != "TemplateProcessing") unsupported("post_processor", post);
+                        bool seen = false;
+                        for (const json& item : post.at("single")) {
+                          if (item.contains("Sequence")) {
+                            seen = true;
+                            continue;
+                          }
+                          const std::string name = item.at("SpecialToken").at("id").get<std::string>();
+                          for (const json& id : post.at("special_tokens").at(name).at("ids")) {
+                            (seen ? tokenizer.after_ : tokenizer.before_).push_back(id.get<std::int64_t>());
+                          }
+                        }
+                      }
+                      return tokenizer;
+                    });
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
@@ -96,9 +103,12 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
   std::vector<std::int64_t> ids = before_;
   for (const std::string_view character : characters(normal)) {
     const auto found = vocabulary_.find(character);
-    if (found != vocabulary_.end()) ids.push_back(found->second);
-    else if (unknown_ >= 0) ids.push_back(unknown_);
-    else fail(ErrorCode::kInvalidArgument, "the tokenizer has no token for \"{}\"", character);
+    if (found != vocabulary_.end())
+      ids.push_back(found->second);
+    else if (unknown_ >= 0)
+      ids.push_back(unknown_);
+    else
+      fail(ErrorCode::kInvalidArgument, "the tokenizer has no token for \"{}\"", character);
   }
   ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;

@@ -1,11 +1,11 @@
 // From a Graph to an ONNX model. Operators that opset 20 has not become model-local functions holding
 // their definition, one per distinct use, named "<operator>__<number>".
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <fstream>
 #include <set>
-
-#include <fmt/ranges.h>
 
 #include "importers/onnx/onnx.h"
 #include "importers/onnx/schema.h"
@@ -51,8 +51,10 @@ Writer value_info(std::string_view name, const TensorType& type) {
     Writer shape;
     for (const Dim& dim : *type.shape) {
       Writer one;
-      if (dim.is_constant()) one.integer(1, dim.value());
-      else one.text(2, dim.symbol_name().value_or(dim.to_string()));
+      if (dim.is_constant())
+        one.integer(1, dim.value());
+      else
+        one.text(2, dim.symbol_name().value_or(dim.to_string()));
       shape.message(1, one);
     }
     tensor.message(2, shape);
@@ -143,8 +145,10 @@ class Exporter {
     for (const auto& [name, id] : outputs) {
       const std::string chosen = top && !taken_.contains(name) ? (taken_.insert(name), name) : take(name);
       output_names.push_back(chosen);
-      if (graph.value(id).kind == ValueKind::kResult && !names.contains(id)) names[id] = chosen;
-      else copies.emplace_back(id, chosen);
+      if (graph.value(id).kind == ValueKind::kResult && !names.contains(id))
+        names[id] = chosen;
+      else
+        copies.emplace_back(id, chosen);
     }
     for (const ValueId id : graph.values()) {
       if (!names.contains(id)) names[id] = take(graph.value(id).name);
@@ -179,7 +183,8 @@ class Exporter {
     constexpr std::size_t kAlignment = 64;
     const std::size_t offset = (data_size_ + kAlignment - 1) / kAlignment * kAlignment;
     data_->write(std::string(offset - data_size_, '\0').data(), static_cast<std::streamsize>(offset - data_size_));
-    data_->write(reinterpret_cast<const char*>(tensor.bytes().data()), static_cast<std::streamsize>(tensor.byte_size()));
+    data_->write(reinterpret_cast<const char*>(tensor.bytes().data()),
+                 static_cast<std::streamsize>(tensor.byte_size()));
     data_size_ = offset + tensor.byte_size();
     Writer proto;
     for (const std::int64_t extent : tensor.shape()) proto.integer(1, extent);
@@ -193,7 +198,8 @@ class Exporter {
     Writer message;
     std::size_t inputs = node.inputs.size();
     if (node.op == "If") inputs = 1;
-    if (node.op == "Loop") inputs = 2 + static_cast<std::size_t>(std::get<std::int64_t>(node.attributes.at("num_carried")));
+    if (node.op == "Loop")
+      inputs = 2 + static_cast<std::size_t>(std::get<std::int64_t>(node.attributes.at("num_carried")));
     if (node.op == "Scan") {
       inputs = static_cast<std::size_t>(std::get<std::int64_t>(node.attributes.at("num_states")) +
                                         std::get<std::int64_t>(node.attributes.at("num_scan_inputs")));
@@ -213,7 +219,8 @@ class Exporter {
       message.message(5, subgraph_message(subgraph, node, inputs, names));
     }
     if (function) message.text(7, kDomain);
-    if (!node.origin.nodes.empty()) message.message(9, entry("weft.nodes", fmt::format("{}", fmt::join(node.origin.nodes, "\n"))));
+    if (!node.origin.nodes.empty())
+      message.message(9, entry("weft.nodes", fmt::format("{}", fmt::join(node.origin.nodes, "\n"))));
     if (!node.origin.sources.empty()) {
       message.message(9, entry("weft.sources", fmt::format("{}", fmt::join(node.origin.sources, "\n"))));
     }
@@ -301,7 +308,8 @@ std::size_t constant_bytes(const Graph& graph) {
   std::size_t total = 0;
   for (const ValueId id : graph.values()) {
     const Value& value = graph.value(id);
-    if (value.kind == ValueKind::kConstant && value.tensor->dtype() != DType::kString) total += value.tensor->byte_size();
+    if (value.kind == ValueKind::kConstant && value.tensor->dtype() != DType::kString)
+      total += value.tensor->byte_size();
   }
   return total;
 }
@@ -321,15 +329,16 @@ namespace weft {
 std::string export_onnx(const Graph& graph) { return onnx::Exporter().run(graph); }
 
 void export_onnx(const Graph& graph, const std::filesystem::path& path) {
-  with_frame([&] { return "while writing " + path.string(); }, [&] {
-    if (onnx::constant_bytes(graph) <= onnx::kMaxInline) return onnx::write_file(path, export_onnx(graph));
-    const std::filesystem::path data_path = path.string() + ".data";
-    std::ofstream data(data_path, std::ios::binary);
-    const std::string model = onnx::Exporter(&data, data_path.filename().string()).run(graph);
-    data.close();
-    if (!data) fail(ErrorCode::kIo, "cannot write {}", data_path.string());
-    onnx::write_file(path, model);
-  });
+  with_frame([&] { return "while writing " + path.string(); },
+             [&] {
+               if (onnx::constant_bytes(graph) <= onnx::kMaxInline) return onnx::write_file(path, export_onnx(graph));
+               const std::filesystem::path data_path = path.string() + ".data";
+               std::ofstream data(data_path, std::ios::binary);
+               const std::string model = onnx::Exporter(&data, data_path.filename().string()).run(graph);
+               data.close();
+               if (!data) fail(ErrorCode::kIo, "cannot write {}", data_path.string());
+               onnx::write_file(path, model);
+             });
 }
 
 }  // namespace weft

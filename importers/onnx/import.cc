@@ -68,16 +68,17 @@ class Importer {
   }
 
   TensorType type_of(const ValueInfoProto& info, Graph& graph) {
-    return with_frame([&] { return fmt::format("in input \"{}\"", info.name); }, [&] {
-      if (!info.type.is_tensor) fail(ErrorCode::kUnsupported, "inputs that are no tensors");
-      TensorType type;
-      type.dtype = to_dtype(info.type.elem_type);
-      if (info.type.shape) {
-        type.shape.emplace();
-        for (const DimProto& dim : *info.type.shape) type.shape->push_back(dim_of(dim, graph));
-      }
-      return type;
-    });
+    return with_frame([&] { return fmt::format("in input \"{}\"", info.name); },
+                      [&] {
+                        if (!info.type.is_tensor) fail(ErrorCode::kUnsupported, "inputs that are no tensors");
+                        TensorType type;
+                        type.dtype = to_dtype(info.type.elem_type);
+                        if (info.type.shape) {
+                          type.shape.emplace();
+                          for (const DimProto& dim : *info.type.shape) type.shape->push_back(dim_of(dim, graph));
+                        }
+                        return type;
+                      });
   }
 
   void add_inputs(const GraphProto& proto, Body& body) {
@@ -208,8 +209,8 @@ class Importer {
     return result;
   }
 
-  void inline_function(const NodeProto& node, const FunctionProto& function,
-                       const std::vector<ValueId>& inputs, Body& caller) {
+  void inline_function(const NodeProto& node, const FunctionProto& function, const std::vector<ValueId>& inputs,
+                       Body& caller) {
     if (caller.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "functions nested too deeply");
     std::vector<AttributeProto> arguments = arguments_of(node, caller);
     for (const AttributeProto& fallback : function.attribute_defaults) {
@@ -217,8 +218,7 @@ class Importer {
                                      [&](const AttributeProto& a) { return a.name == fallback.name; });
       if (!given) arguments.push_back(fallback);
     }
-    Body body{caller.graph, {}, &function.opsets, &arguments, caller.prefix + node_label(node) + "/",
-              caller.depth + 1};
+    Body body{caller.graph, {}, &function.opsets, &arguments, caller.prefix + node_label(node) + "/", caller.depth + 1};
     if (inputs.size() > function.inputs.size() || node.outputs.size() > function.outputs.size()) {
       fail(ErrorCode::kInvalidModel, "function \"{}\" is called with too many inputs or outputs", function.name);
     }
@@ -254,8 +254,7 @@ class Importer {
       attributes["num_carried"] = static_cast<std::int64_t>(inputs.size()) - 2;
     } else if (l.op() == "Scan") {
       if (l.opset() < 9) fail(ErrorCode::kUnsupported, "Scan of operator set 8");
-      attributes["num_states"] =
-          static_cast<std::int64_t>(inputs.size()) - l.integer("num_scan_inputs", 0);
+      attributes["num_states"] = static_cast<std::int64_t>(inputs.size()) - l.integer("num_scan_inputs", 0);
     }
     const std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
     for (const std::string_view name : captured) inputs.push_back(resolve(body, name));
@@ -269,8 +268,8 @@ class Importer {
   }
 
   // Types of a body's own inputs as far as the node's inputs say.
-  std::vector<TensorType> formal_types(Lowering& l, const std::vector<ValueId>& inputs,
-                                       const Attributes& attributes, const Body& body) {
+  std::vector<TensorType> formal_types(Lowering& l, const std::vector<ValueId>& inputs, const Attributes& attributes,
+                                       const Body& body) {
     std::vector<TensorType> types;
     if (l.op() == "If") return types;
     if (l.op() == "Loop") {
@@ -278,7 +277,9 @@ class Importer {
       types.push_back({DType::kBool, Shape{}});
     }
     const std::size_t first = l.op() == "Loop" ? 2 : 0;
-    const std::size_t states = l.op() == "Scan" ? static_cast<std::size_t>(std::get<std::int64_t>(attributes.at("num_states"))) : inputs.size();
+    const std::size_t states = l.op() == "Scan"
+                                   ? static_cast<std::size_t>(std::get<std::int64_t>(attributes.at("num_states")))
+                                   : inputs.size();
     for (std::size_t i = first; i < inputs.size(); ++i) {
       TensorType type = body.graph->value(inputs[i]).type;
       if (l.op() == "Loop") {
@@ -297,8 +298,8 @@ class Importer {
     Body body{graph.get(), {}, outer.opsets, outer.arguments, outer.prefix, outer.depth + 1};
     if (body.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "subgraphs nested too deeply");
     if (proto.inputs.size() < formal.size()) {
-      fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name,
-           proto.inputs.size(), formal.size());
+      fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name, proto.inputs.size(),
+           formal.size());
     }
     for (std::size_t i = 0; i < formal.size(); ++i) {
       define(body, proto.inputs[i].name, graph->add_input(std::string(proto.inputs[i].name), formal[i]));
@@ -326,8 +327,7 @@ Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const 
   const ModelProto model = parse_model({file.bytes.get(), file.size});
   if (!model.graph) fail(ErrorCode::kInvalidModel, "the file holds no model");
   if (model.ir_version < kMinIrVersion || model.ir_version > kMaxIrVersion) {
-    fail(ErrorCode::kUnsupported, "IR version {}; weft reads {} to {}", model.ir_version, kMinIrVersion,
-         kMaxIrVersion);
+    fail(ErrorCode::kUnsupported, "IR version {}; weft reads {} to {}", model.ir_version, kMinIrVersion, kMaxIrVersion);
   }
   TensorLoader tensors(file.bytes, folder);
   return Importer(model, tensors, options).run();
@@ -339,17 +339,16 @@ Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const 
 namespace weft {
 
 Graph import_onnx(const std::filesystem::path& path, const ImportOptions& options) {
-  return with_frame([&] { return "while importing " + path.filename().string(); }, [&] {
-    const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-    return onnx::import_mapped(map_file(path.string()), folder, options);
-  });
+  return with_frame([&] { return "while importing " + path.filename().string(); },
+                    [&] {
+                      const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+                      return onnx::import_mapped(map_file(path.string()), folder, options);
+                    });
 }
 
-Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path& folder,
-                  const ImportOptions& options) {
-  Tensor copy = Tensor::of<std::uint8_t>(
-      {static_cast<std::int64_t>(bytes.size())},
-      std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()));
+Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path& folder, const ImportOptions& options) {
+  Tensor copy = Tensor::of<std::uint8_t>({static_cast<std::int64_t>(bytes.size())},
+                                         std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()));
   auto owner = std::make_shared<Tensor>(std::move(copy));
   const std::byte* first = owner->bytes().data();
   return onnx::import_mapped({std::shared_ptr<const std::byte>(owner, first), bytes.size()}, folder, options);

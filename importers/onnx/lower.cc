@@ -26,9 +26,7 @@ Expr Lowering::input(std::size_t index) {
   return builder_->wrap(inputs_[index]);
 }
 
-Expr Lowering::maybe(std::size_t index) {
-  return has(index) ? builder_->wrap(inputs_[index]) : Expr();
-}
+Expr Lowering::maybe(std::size_t index) { return has(index) ? builder_->wrap(inputs_[index]) : Expr(); }
 
 const AttributeProto* Lowering::find(std::string_view name) {
   for (const AttributeProto& attribute : attributes_) {

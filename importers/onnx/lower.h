@@ -29,9 +29,7 @@ class Lowering {
   Expr maybe(std::size_t index);  // invalid when absent
   const std::vector<ValueId>& inputs() const { return inputs_; }
   std::size_t output_count() const { return node_->outputs.size(); }
-  bool wants(std::size_t output) const {
-    return output < node_->outputs.size() && !node_->outputs[output].empty();
-  }
+  bool wants(std::size_t output) const { return output < node_->outputs.size() && !node_->outputs[output].empty(); }
 
   // Reading marks an attribute as read. Error kInvalidModel when it is of another type.
   const AttributeProto* find(std::string_view name);

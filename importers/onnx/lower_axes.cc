@@ -40,8 +40,8 @@ Values slice(Lowering& l) {
   if (!starts || !ends) fail(ErrorCode::kInvalidModel, "Slice without starts or ends");
   const auto axes = l.integers("axes");
   Builder& b = l.builder();
-  return {b.make("Slice", {l.input(0).id(), b.ints(*starts).id(), b.ints(*ends).id(),
-                           axes ? b.ints(*axes).id() : ValueId()})
+  return {b.make("Slice",
+                 {l.input(0).id(), b.ints(*starts).id(), b.ints(*ends).id(), axes ? b.ints(*axes).id() : ValueId()})
               .id()};
 }
 
@@ -51,9 +51,8 @@ Values pad(Lowering& l) {
   const auto pads = l.integers("pads");
   if (!pads) fail(ErrorCode::kInvalidModel, "Pad without pads");
   const Expr value = b.scalar(b.dtype(l.input(0)), l.number("value", 0));
-  return {b.make("Pad", {l.input(0).id(), b.ints(*pads).id(), value.id()},
-                 {{"mode", l.text("mode", "constant")}})
-              .id()};
+  return {
+      b.make("Pad", {l.input(0).id(), b.ints(*pads).id(), value.id()}, {{"mode", l.text("mode", "constant")}}).id()};
 }
 
 Values clip(Lowering& l) {
@@ -89,13 +88,26 @@ Values softmax(Lowering& l) {
 
 std::span<const LoweringEntry> axes_lowerings() {
   static constexpr LoweringEntry kEntries[] = {
-      {"Squeeze", with_axes},       {"Unsqueeze", with_axes},       {"ReduceSum", with_axes},
-      {"ReduceMean", with_axes},    {"ReduceMax", with_axes},       {"ReduceMin", with_axes},
-      {"ReduceProd", with_axes},    {"ReduceL1", with_axes},        {"ReduceL2", with_axes},
-      {"ReduceLogSum", with_axes},  {"ReduceLogSumExp", with_axes}, {"ReduceSumSquare", with_axes},
-      {"Split", split},             {"Slice", slice},               {"Pad", pad},
-      {"Clip", clip},               {"TopK", top_k},                {"Softmax", softmax},
-      {"LogSoftmax", softmax},      {"Hardmax", softmax},
+      {"Squeeze", with_axes},
+      {"Unsqueeze", with_axes},
+      {"ReduceSum", with_axes},
+      {"ReduceMean", with_axes},
+      {"ReduceMax", with_axes},
+      {"ReduceMin", with_axes},
+      {"ReduceProd", with_axes},
+      {"ReduceL1", with_axes},
+      {"ReduceL2", with_axes},
+      {"ReduceLogSum", with_axes},
+      {"ReduceLogSumExp", with_axes},
+      {"ReduceSumSquare", with_axes},
+      {"Split", split},
+      {"Slice", slice},
+      {"Pad", pad},
+      {"Clip", clip},
+      {"TopK", top_k},
+      {"Softmax", softmax},
+      {"LogSoftmax", softmax},
+      {"Hardmax", softmax},
   };
   return kEntries;
 }

@@ -60,8 +60,8 @@ Values dropout(Lowering& l) {
   Values values = {l.input(0).id()};
   if (l.wants(1)) {
     const Expr shape = l.builder().shape_of(l.input(0));
-    Tensor value = l.opset() < 10 ? Tensor::full(l.builder().dtype(l.input(0)), {1}, 1.0)
-                                  : Tensor::of<bool>({1}, {true});
+    Tensor value =
+        l.opset() < 10 ? Tensor::full(l.builder().dtype(l.input(0)), {1}, 1.0) : Tensor::of<bool>({1}, {true});
     values.push_back(l.builder().make("ConstantOfShape", {shape.id()}, {{"value", std::move(value)}}).id());
   }
   return values;

@@ -72,8 +72,7 @@ Values attention(Lowering& l) {
       const auto range = [&](Expr n) { return b.make("Range", {zero.id(), n.id(), one.id()}); };
       const Expr queries = range(b.squeeze(b.extent_of(l.input(0), b.rank(l.input(0)) - 2), {0})) + past_length;
       const Expr keys = range(b.squeeze(b.extent_of(k, 2), {0}));
-      const Expr allowed =
-          b.make("LessOrEqual", {b.unsqueeze(keys, {0}).id(), b.unsqueeze(queries, {1}).id()});
+      const Expr allowed = b.make("LessOrEqual", {b.unsqueeze(keys, {0}).id(), b.unsqueeze(queries, {1}).id()});
       if (!mask) {
         mask = allowed;
       } else if (b.dtype(mask) == DType::kBool) {
@@ -105,10 +104,11 @@ Values upsample(Lowering& l) {
 
 Values resize(Lowering& l) {
   if (l.opset() >= 11) return l.pass("Resize", l.inputs());
-  return {l.builder().make("Resize", {l.input(0).id(), ValueId(), l.input(1).id()},
-                           {{"mode", l.text("mode", "nearest")},
-                            {"coordinate_transformation_mode", std::string("asymmetric")},
-                            {"nearest_mode", std::string("floor")}})
+  return {l.builder()
+              .make("Resize", {l.input(0).id(), ValueId(), l.input(1).id()},
+                    {{"mode", l.text("mode", "nearest")},
+                     {"coordinate_transformation_mode", std::string("asymmetric")},
+                     {"nearest_mode", std::string("floor")}})
               .id()};
 }
 

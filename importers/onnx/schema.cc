@@ -195,9 +195,7 @@ FunctionProto parse_function(Bytes bytes) {
 
 }  // namespace
 
-std::string_view normal_domain(std::string_view domain) {
-  return domain == "ai.onnx" ? std::string_view() : domain;
-}
+std::string_view normal_domain(std::string_view domain) { return domain == "ai.onnx" ? std::string_view() : domain; }
 
 ModelProto parse_model(Bytes bytes) {
   ModelProto model;

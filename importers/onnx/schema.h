@@ -19,7 +19,7 @@ struct TensorProto {
   std::vector<std::int64_t> dims;
   std::int64_t data_type = 0;
   std::vector<float> float_data;
-  std::vector<std::int64_t> int_data;     // int32_data or int64_data or uint64_data
+  std::vector<std::int64_t> int_data;  // int32_data or int64_data or uint64_data
   std::vector<double> double_data;
   std::vector<std::string_view> string_data;
   Bytes raw_data;
@@ -54,9 +54,21 @@ struct ValueInfoProto {
 struct GraphProto;
 
 enum class AttributeType : std::int64_t {
-  kUndefined = 0, kFloat = 1, kInt = 2, kString = 3, kTensor = 4, kGraph = 5,
-  kFloats = 6, kInts = 7, kStrings = 8, kTensors = 9, kGraphs = 10, kSparseTensor = 11,
-  kSparseTensors = 12, kType = 13, kTypes = 14,
+  kUndefined = 0,
+  kFloat = 1,
+  kInt = 2,
+  kString = 3,
+  kTensor = 4,
+  kGraph = 5,
+  kFloats = 6,
+  kInts = 7,
+  kStrings = 8,
+  kTensors = 9,
+  kGraphs = 10,
+  kSparseTensor = 11,
+  kSparseTensors = 12,
+  kType = 13,
+  kTypes = 14,
 };
 
 struct AttributeProto {
@@ -94,7 +106,7 @@ using OpsetImports = std::map<std::string, std::int64_t, std::less<>>;
 struct FunctionProto {
   std::string_view name, domain, overload;
   std::vector<std::string_view> inputs, outputs;
-  std::vector<std::string_view> attributes;          // without default
+  std::vector<std::string_view> attributes;  // without default
   std::vector<AttributeProto> attribute_defaults;
   std::vector<NodeProto> nodes;
   OpsetImports opsets;

@@ -130,7 +130,9 @@ std::vector<std::size_t> execution_order(const std::vector<NodeProto>& nodes) {
   return order;
 }
 
-std::string_view own_operator(std::string_view function_name) { return function_name.substr(0, function_name.find("__")); }
+std::string_view own_operator(std::string_view function_name) {
+  return function_name.substr(0, function_name.find("__"));
+}
 
 bool is_own_function(const NodeProto& node) {
   return node.domain == kOwnDomain && find_op(own_operator(node.op_type)) != nullptr;
@@ -162,7 +164,7 @@ void FunctionTable::check_supported(const GraphProto& graph) {
 }
 
 void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::string, Unsupported>& missing,
-          std::set<const FunctionProto*> inside) {
+                         std::set<const FunctionProto*> inside) {
   for (const NodeProto& node : nodes) {
     for (const AttributeProto& attribute : node.attributes) {
       if (attribute.graph) scan(attribute.graph->nodes, missing, inside);
@@ -172,8 +174,10 @@ void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::stri
       if (!inside.insert(function).second) {
         fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", function->name);
       }
-      if (scanned_.insert(function).second) scan(function->nodes, missing, inside);
-      else check_recursion(*function, inside);
+      if (scanned_.insert(function).second)
+        scan(function->nodes, missing, inside);
+      else
+        check_recursion(*function, inside);
       inside.erase(function);
       continue;
     }

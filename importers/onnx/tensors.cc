@@ -14,16 +14,29 @@ struct Code {
   std::int64_t data_type;
   DType dtype;
 };
-constexpr std::array<Code, 14> kCodes = {{{1, DType::kF32}, {2, DType::kU8}, {3, DType::kI8}, {4, DType::kU16},
-                                          {5, DType::kI16}, {6, DType::kI32}, {7, DType::kI64}, {8, DType::kString},
-                                          {9, DType::kBool}, {10, DType::kF16}, {11, DType::kF64}, {12, DType::kU32},
-                                          {13, DType::kU64}, {16, DType::kBF16}}};
+constexpr std::array<Code, 14> kCodes = {{{1, DType::kF32},
+                                          {2, DType::kU8},
+                                          {3, DType::kI8},
+                                          {4, DType::kU16},
+                                          {5, DType::kI16},
+                                          {6, DType::kI32},
+                                          {7, DType::kI64},
+                                          {8, DType::kString},
+                                          {9, DType::kBool},
+                                          {10, DType::kF16},
+                                          {11, DType::kF64},
+                                          {12, DType::kU32},
+                                          {13, DType::kU64},
+                                          {16, DType::kBF16}}};
 
 template <class T>
 T from_integer(std::int64_t value) {
-  if constexpr (std::is_same_v<T, bool>) return value != 0;
-  else if constexpr (std::is_arithmetic_v<T>) return static_cast<T>(value);
-  else return T::from_bits(static_cast<std::uint16_t>(value));
+  if constexpr (std::is_same_v<T, bool>)
+    return value != 0;
+  else if constexpr (std::is_arithmetic_v<T>)
+    return static_cast<T>(value);
+  else
+    return T::from_bits(static_cast<std::uint16_t>(value));
 }
 
 // The typed field that holds elements of T.
@@ -106,26 +119,27 @@ TensorLoader::TensorLoader(std::shared_ptr<const std::byte> owner, std::filesyst
     : owner_(std::move(owner)), folder_(std::move(folder)) {}
 
 Tensor TensorLoader::load(const TensorProto& proto) {
-  return with_frame([&] { return fmt::format("in tensor \"{}\"", proto.name); }, [&] {
-    if (proto.has_segment) fail(ErrorCode::kUnsupported, "tensors in segments");
-    const DType dtype = to_dtype(proto.data_type);
-    Extents shape = proto.dims;
-    const std::int64_t count = element_count(shape);
-    if (proto.external) return normalized(load_external(proto, dtype, std::move(shape)));
-    if (proto.has_raw_data && dtype != DType::kString) {
-      if (proto.raw_data.size() != bytes_of(dtype, count)) {
-        fail(ErrorCode::kInvalidModel, "{} bytes of raw data for {}{}", proto.raw_data.size(),
-             to_string(dtype), to_string(shape));
-      }
-      return normalized(Tensor::share(
-          dtype, std::move(shape),
-          std::shared_ptr<const std::byte>(owner_, proto.raw_data.data()), proto.raw_data.size()));
-    }
-    if (count == 0) return Tensor::zeros(dtype, std::move(shape));
-    return visit_dtype(dtype, [&](auto tag) {
-      return from_fields<typename decltype(tag)::type>(proto, std::move(shape), count);
-    });
-  });
+  return with_frame([&] { return fmt::format("in tensor \"{}\"", proto.name); },
+                    [&] {
+                      if (proto.has_segment) fail(ErrorCode::kUnsupported, "tensors in segments");
+                      const DType dtype = to_dtype(proto.data_type);
+                      Extents shape = proto.dims;
+                      const std::int64_t count = element_count(shape);
+                      if (proto.external) return normalized(load_external(proto, dtype, std::move(shape)));
+                      if (proto.has_raw_data && dtype != DType::kString) {
+                        if (proto.raw_data.size() != bytes_of(dtype, count)) {
+                          fail(ErrorCode::kInvalidModel, "{} bytes of raw data for {}{}", proto.raw_data.size(),
+                               to_string(dtype), to_string(shape));
+                        }
+                        return normalized(Tensor::share(dtype, std::move(shape),
+                                                        std::shared_ptr<const std::byte>(owner_, proto.raw_data.data()),
+                                                        proto.raw_data.size()));
+                      }
+                      if (count == 0) return Tensor::zeros(dtype, std::move(shape));
+                      return visit_dtype(dtype, [&](auto tag) {
+                        return from_fields<typename decltype(tag)::type>(proto, std::move(shape), count);
+                      });
+                    });
 }
 
 // Values at linear indices [NNZ] or coordinates [NNZ, rank] of a tensor of zeros.
@@ -174,15 +188,15 @@ Tensor TensorLoader::load_external(const TensorProto& proto, DType dtype, Extent
   const std::uint64_t offset = offset_text != nullptr ? parse_count(*offset_text, "offset") : 0;
   const std::uint64_t needed = bytes_of(dtype, element_count(shape));
   if (offset > file.size || needed > file.size - offset) {
-    fail(ErrorCode::kInvalidModel, "external data: {} bytes at {} of \"{}\", which has {}", needed, offset,
-         *location, file.size);
+    fail(ErrorCode::kInvalidModel, "external data: {} bytes at {} of \"{}\", which has {}", needed, offset, *location,
+         file.size);
   }
   if (length_text != nullptr && parse_count(*length_text, "length") != needed) {
     fail(ErrorCode::kInvalidModel, "external data: length {} for {}{}", *length_text, to_string(dtype),
          to_string(shape));
   }
-  return Tensor::share(dtype, std::move(shape),
-                       std::shared_ptr<const std::byte>(file.bytes, file.bytes.get() + offset), needed);
+  return Tensor::share(dtype, std::move(shape), std::shared_ptr<const std::byte>(file.bytes, file.bytes.get() + offset),
+                       needed);
 }
 
 // Only regular files inside the model's folder, also after links are followed.

@@ -15,9 +15,7 @@ T load(Bytes bytes) {
   return value;
 }
 
-[[noreturn]] void malformed(std::string_view what) {
-  fail(ErrorCode::kInvalidModel, "malformed protobuf: {}", what);
-}
+[[noreturn]] void malformed(std::string_view what) { fail(ErrorCode::kInvalidModel, "malformed protobuf: {}", what); }
 
 }  // namespace
 

@@ -14,16 +14,14 @@ namespace weft::onnx {
 
 using Bytes = std::span<const std::byte>;
 
-inline std::string_view as_text(Bytes bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+inline std::string_view as_text(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 // One field of a message: its number and contents.
 struct Field {
   std::uint32_t number = 0;
-  std::uint8_t wire_type = 0;   // 0 varint, 1 64 bits, 2 bytes, 5 32 bits
-  std::uint64_t integer = 0;    // wire types 0, 1, 5
-  Bytes bytes;                  // wire type 2
+  std::uint8_t wire_type = 0;  // 0 varint, 1 64 bits, 2 bytes, 5 32 bits
+  std::uint64_t integer = 0;   // wire types 0, 1, 5
+  Bytes bytes;                 // wire type 2
 
   std::int64_t as_int() const { return static_cast<std::int64_t>(integer); }
   float as_float() const;

@@ -19,12 +19,25 @@ void validate(const GenerationConfig& config) {
 }
 
 const std::vector<std::string>& generation_option_names() {
-  static const std::vector<std::string> names = {
-      "max_length",        "max_new_tokens",       "min_length",           "min_new_tokens",
-      "num_beams",         "num_return_sequences", "length_penalty",       "early_stopping",
-      "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids",        "suppress_tokens",
-      "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "eos_token_id",
-      "pad_token_id",      "bos_token_id",         "decoder_start_token_id"};
+  static const std::vector<std::string> names = {"max_length",
+                                                 "max_new_tokens",
+                                                 "min_length",
+                                                 "min_new_tokens",
+                                                 "num_beams",
+                                                 "num_return_sequences",
+                                                 "length_penalty",
+                                                 "early_stopping",
+                                                 "repetition_penalty",
+                                                 "no_repeat_ngram_size",
+                                                 "bad_words_ids",
+                                                 "suppress_tokens",
+                                                 "begin_suppress_tokens",
+                                                 "forced_bos_token_id",
+                                                 "forced_eos_token_id",
+                                                 "eos_token_id",
+                                                 "pad_token_id",
+                                                 "bos_token_id",
+                                                 "decoder_start_token_id"};
   return names;
 }
 

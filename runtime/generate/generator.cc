@@ -35,20 +35,20 @@ const Value* find_input(const Graph& graph, std::string_view name) {
 }
 
 // Caches become states of the session where the pass that lifts them can.
-std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path,
-                                          const std::vector<std::string>& passes) {
-  return with_frame([&] { return "while loading " + path.string(); }, [&] {
-    Graph graph = import_onnx(path);
-    CompileOptions options;
-    options.passes = passes;
-    for (const ValueId id : graph.inputs()) {
-      const std::string& name = graph.value(id).name;
-      if (!is_past(name)) continue;
-      const std::string present = present_name(name);
-      if (output_index(graph, present)) options.states.emplace_back(name, present);
-    }
-    return Model::compile(std::move(graph), options);
-  });
+std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, const std::vector<std::string>& passes) {
+  return with_frame([&] { return "while loading " + path.string(); },
+                    [&] {
+                      Graph graph = import_onnx(path);
+                      CompileOptions options;
+                      options.passes = passes;
+                      for (const ValueId id : graph.inputs()) {
+                        const std::string& name = graph.value(id).name;
+                        if (!is_past(name)) continue;
+                        const std::string present = present_name(name);
+                        if (output_index(graph, present)) options.states.emplace_back(name, present);
+                      }
+                      return Model::compile(std::move(graph), options);
+                    });
 }
 
 // The rows `picked` of axis 0.
@@ -58,8 +58,8 @@ Tensor select_rows(const Tensor& x, std::span<const std::int64_t> picked) {
   shape[0] = static_cast<std::int64_t>(picked.size());
   Tensor result = Tensor::uninitialized(x.dtype(), std::move(shape));
   for (std::size_t i = 0; i < picked.size() && row > 0; ++i) {
-    std::memcpy(result.mutable_bytes().data() + i * row,
-                x.bytes().data() + static_cast<std::size_t>(picked[i]) * row, row);
+    std::memcpy(result.mutable_bytes().data() + i * row, x.bytes().data() + static_cast<std::size_t>(picked[i]) * row,
+                row);
   }
   return result;
 }
@@ -70,11 +70,16 @@ Tensor int_rows(std::int64_t rows, std::int64_t columns, std::int64_t first, std
     for (std::int64_t c = 0; c < columns; ++c) {
       const auto at = static_cast<std::size_t>(r * columns + c);
       const std::int64_t value = first + c * step;
-      if (dtype == DType::kI64) result.mutable_data<std::int64_t>()[at] = value;
-      else if (dtype == DType::kI32) result.mutable_data<std::int32_t>()[at] = static_cast<std::int32_t>(value);
-      else if (dtype == DType::kF32) result.mutable_data<float>()[at] = static_cast<float>(value);
-      else if (dtype == DType::kBool) result.mutable_data<bool>()[at] = value != 0;
-      else fail(ErrorCode::kUnsupported, "generation with an input of {}", to_string(dtype));
+      if (dtype == DType::kI64)
+        result.mutable_data<std::int64_t>()[at] = value;
+      else if (dtype == DType::kI32)
+        result.mutable_data<std::int32_t>()[at] = static_cast<std::int32_t>(value);
+      else if (dtype == DType::kF32)
+        result.mutable_data<float>()[at] = static_cast<float>(value);
+      else if (dtype == DType::kBool)
+        result.mutable_data<bool>()[at] = value != 0;
+      else
+        fail(ErrorCode::kUnsupported, "generation with an input of {}", to_string(dtype));
     }
   }
   return result;
@@ -184,8 +189,10 @@ class Decoder {
     const std::size_t time = value.type.shape->size() - 2;
     for (std::size_t i = 0; i < value.type.shape->size(); ++i) {
       const Dim& dim = (*value.type.shape)[i];
-      if (i == time) shape.push_back(0);
-      else shape.push_back(dim.is_constant() ? dim.value() : 1);
+      if (i == time)
+        shape.push_back(0);
+      else
+        shape.push_back(dim.is_constant() ? dim.value() : 1);
     }
     return Tensor::zeros(value.type.dtype, std::move(shape));
   }
@@ -210,7 +217,8 @@ std::vector<float> last_scores(const Tensor& logits, std::int64_t rows) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto from = static_cast<std::size_t>(std::min(r, logits.extent(0) - 1));
     const auto row = data.subspan((from * steps + steps - 1) * vocabulary, vocabulary);
-    std::copy(row.begin(), row.end(), scores.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * vocabulary));
+    std::copy(row.begin(), row.end(),
+              scores.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * vocabulary));
   }
   return scores;
 }

@@ -15,9 +15,9 @@ namespace weft::runtime {
 
 // The files of one model, compiled; shared by generators.
 struct GenerationModel {
-  std::shared_ptr<const Model> encoder;             // null for decoder-only models
-  std::shared_ptr<const Model> decoder;             // first step; null: decoder_with_past with nothing past
-  std::shared_ptr<const Model> decoder_with_past;   // null: the whole sequence is run at each step
+  std::shared_ptr<const Model> encoder;            // null for decoder-only models
+  std::shared_ptr<const Model> decoder;            // first step; null: decoder_with_past with nothing past
+  std::shared_ptr<const Model> decoder_with_past;  // null: the whole sequence is run at each step
 
   // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx),
   // for encoder-decoder models beside encoder_model.onnx. Error kIo, and those of importing.

@@ -130,8 +130,8 @@ LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int
     // A bad word that is an end token on its own is not forbidden.
     auto words = config.bad_words_ids;
     std::erase_if(words, [&](const auto& word) {
-      return word.size() == 1 && std::find(config.eos_token_id.begin(), config.eos_token_id.end(), word[0]) !=
-                                     config.eos_token_id.end();
+      return word.size() == 1 &&
+             std::find(config.eos_token_id.begin(), config.eos_token_id.end(), word[0]) != config.eos_token_id.end();
     });
     list.push_back(std::make_unique<NoBadWords>(std::move(words)));
   }

@@ -25,7 +25,6 @@ using LogitsProcessors = std::vector<std::unique_ptr<LogitsProcessor>>;
 LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
                                         std::int64_t max_length);
 
-void process(const LogitsProcessors& processors, std::span<const std::int64_t> tokens,
-             std::span<float> scores);
+void process(const LogitsProcessors& processors, std::span<const std::int64_t> tokens, std::span<float> scores);
 
 }  // namespace weft::runtime

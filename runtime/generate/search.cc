@@ -59,10 +59,9 @@ std::vector<std::size_t> top(std::span<const float> scores, std::size_t k) {
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
   k = std::min(k, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
-                    [&](std::size_t a, std::size_t b) {
-                      return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-                    });
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
+      [&](std::size_t a, std::size_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
   order.resize(k);
   return order;
 }
@@ -108,8 +107,7 @@ class BeamSearch final : public Search {
     update_finished(candidates);
     const std::vector<Pick> picks = continue_running(candidates);
     may_improve_ = may_improve_ && can_improve();
-    const bool all_finished =
-        std::all_of(best_.begin(), best_.end(), [](const Beam& beam) { return beam.finished; });
+    const bool all_finished = std::all_of(best_.begin(), best_.end(), [](const Beam& beam) { return beam.finished; });
     const bool closed = all_finished && config_.early_stopping == EarlyStopping::kTrue;
     done_ = !may_improve_ || closed || all_stop;
     return picks;
@@ -198,9 +196,8 @@ class BeamSearch final : public Search {
     const float possible = running_[0].score / penalty(generated);
     float worst = best_[0].score;
     for (const Beam& beam : best_) worst = std::min(worst, beam.score);
-    return std::any_of(best_.begin(), best_.end(), [&](const Beam& beam) {
-      return possible > (beam.finished ? worst : kImpossible);
-    });
+    return std::any_of(best_.begin(), best_.end(),
+                       [&](const Beam& beam) { return possible > (beam.finished ? worst : kImpossible); });
   }
 
   GenerationConfig config_;

@@ -58,15 +58,12 @@ class BoundAttention final : public BoundKernel {
            to_string(context.inputs[1]), to_string(context.inputs[2]));
     }
     if (context.inputs.size() > 3 && context.node->inputs[3].valid()) set_mask(context.inputs[3]);
-    scale_ = settings.scale != 0 ? static_cast<float>(settings.scale)
-                                 : 1.0f / std::sqrt(static_cast<float>(q_.size));
-    scratch_per_block_ = simd::attention_scratch(static_cast<std::size_t>(q_.size),
-                                                 static_cast<std::size_t>(v_.size));
+    scale_ = settings.scale != 0 ? static_cast<float>(settings.scale) : 1.0f / std::sqrt(static_cast<float>(q_.size));
+    scratch_per_block_ = simd::attention_scratch(static_cast<std::size_t>(q_.size), static_cast<std::size_t>(v_.size));
     blocks_ = (q_.length + kRows - 1) / kRows;
     const auto tasks = static_cast<std::size_t>(batch_ * q_.heads * blocks_);
     slices_ = std::min<std::size_t>(tasks, static_cast<std::size_t>(context.pool->threads()) * 4);
-    scratch_ = Tensor::zeros(DType::kF32,
-                             {static_cast<std::int64_t>(slices_ * scratch_per_block_)});
+    scratch_ = Tensor::zeros(DType::kF32, {static_cast<std::int64_t>(slices_ * scratch_per_block_)});
   }
 
   void run(const RunContext& context) override {
@@ -79,8 +76,8 @@ class BoundAttention final : public BoundKernel {
         run_block(context, static_cast<std::int64_t>(task), scratch);
       }
     };
-    const double work = static_cast<double>(batch_ * q_.heads * q_.length) *
-                        static_cast<double>(k_.length * (q_.size + v_.size));
+    const double work =
+        static_cast<double>(batch_ * q_.heads * q_.length) * static_cast<double>(k_.length * (q_.size + v_.size));
     if (work < 32 * 1024) {
       for (std::size_t i = 0; i < slices_; ++i) slice(i);
     } else {
@@ -100,8 +97,7 @@ class BoundAttention final : public BoundKernel {
     for (std::size_t i = 0; i < shape.size(); ++i) {
       const std::size_t axis = 4 - shape.size() + i;
       if (shape[i] != 1 && shape[i] != full[axis]) {
-        fail(ErrorCode::kInvalidModel, "Attention mask {} does not broadcast to {}", to_string(shape),
-             to_string(full));
+        fail(ErrorCode::kInvalidModel, "Attention mask {} does not broadcast to {}", to_string(shape), to_string(full));
       }
       mask_strides_[axis] = shape[i] == 1 ? 0 : strides[i];
     }
@@ -118,8 +114,7 @@ class BoundAttention final : public BoundKernel {
     rows.q = q_.at(context.in<float>(0), b, h) + first * q_.token_stride;
     rows.q_stride = static_cast<std::size_t>(q_.token_stride);
     rows.rows = static_cast<std::size_t>(std::min(kRows, q_.length - first));
-    const auto keys = [&](std::size_t input, const Layout& layout, const float*& base,
-                          std::size_t& stride) {
+    const auto keys = [&](std::size_t input, const Layout& layout, const float*& base, std::size_t& stride) {
       if (const CacheState* cache = context.caches[input]) {
         base = cache->head(b, key_head);
         stride = cache->token_stride();
@@ -135,8 +130,7 @@ class BoundAttention final : public BoundKernel {
     rows.value_size = static_cast<std::size_t>(v_.size);
     rows.scale = scale_;
     if (has_mask_) {
-      const std::int64_t offset =
-          b * mask_strides_[0] + h * mask_strides_[1] + first * mask_strides_[2];
+      const std::int64_t offset = b * mask_strides_[0] + h * mask_strides_[1] + first * mask_strides_[2];
       if (context.inputs[3]->dtype() == DType::kBool) {
         rows.mask_bits = reinterpret_cast<const std::uint8_t*>(context.in<bool>(3)) + offset;
       } else {
@@ -185,8 +179,7 @@ std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& no
     const TensorType& type = graph.value(node.inputs[i]).type;
     if (type.dtype != DType::kF32 || !type.shape || type.shape->size() < 3) return nullptr;
   }
-  if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32) &&
-      !input_is(graph, node, 3, DType::kBool)) {
+  if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32) && !input_is(graph, node, 3, DType::kBool)) {
     return nullptr;
   }
   const auto integer = [&](std::string_view name) -> std::int64_t {

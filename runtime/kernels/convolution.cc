@@ -25,12 +25,12 @@ struct PackedConvolution {
   xnn::Operator create() const {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_convolution2d_nhwc_f32(
-                   window.pad_top, window.pad_right, window.pad_bottom, window.pad_left, height,
-                   width, window.stride_y, window.stride_x, window.dilation_y, window.dilation_x,
-                   groups, group_inputs, outputs / groups, group_inputs * groups, outputs, weight,
-                   bias, -kInfinity, kInfinity, 0, nullptr, weights.cache(), &op),
-               "xnn_create_convolution2d_nhwc_f32");
+    xnn::check(
+        xnn_create_convolution2d_nhwc_f32(window.pad_top, window.pad_right, window.pad_bottom, window.pad_left, height,
+                                          width, window.stride_y, window.stride_x, window.dilation_y, window.dilation_x,
+                                          groups, group_inputs, outputs / groups, group_inputs * groups, outputs,
+                                          weight, bias, -kInfinity, kInfinity, 0, nullptr, weights.cache(), &op),
+        "xnn_create_convolution2d_nhwc_f32");
     return xnn::Operator(op);
   }
 };
@@ -55,17 +55,15 @@ class BoundConvolution final : public BoundKernel {
     const auto width = static_cast<std::size_t>(x.back());
     pixels_ = height * width;
     std::size_t bytes = 0, alignment = 0, out_height = 0, out_width = 0;
-    xnn::check(xnn_reshape_convolution2d_nhwc_f32(operator_.get(), batch_, height, width, &bytes,
-                                                  &alignment, &out_height, &out_width,
-                                                  context.pool->native()),
+    xnn::check(xnn_reshape_convolution2d_nhwc_f32(operator_.get(), batch_, height, width, &bytes, &alignment,
+                                                  &out_height, &out_width, context.pool->native()),
                "xnn_reshape_convolution2d_nhwc_f32");
     out_pixels_ = out_height * out_width;
     const auto extent = [](std::size_t n) { return Extents{static_cast<std::int64_t>(n)}; };
     workspace_ = Tensor::uninitialized(DType::kU8, extent(bytes));
     input_ = Tensor::uninitialized(DType::kF32, extent(batch_ * channels_ * pixels_));
     output_ = Tensor::uninitialized(DType::kF32, extent(batch_ * convolution_->outputs * out_pixels_));
-    if (static_cast<std::int64_t>(batch_ * convolution_->outputs * out_pixels_) !=
-        element_count(context.outputs[0])) {
+    if (static_cast<std::int64_t>(batch_ * convolution_->outputs * out_pixels_) != element_count(context.outputs[0])) {
       fail(ErrorCode::kInternal, "XNNPACK and inference disagree about the shape of a convolution");
     }
   }
@@ -74,8 +72,7 @@ class BoundConvolution final : public BoundKernel {
     float* input = input_.mutable_data<float>().data();
     float* output = output_.mutable_data<float>().data();
     swap_axes(context.in<float>(0), input, batch_, channels_, pixels_);
-    xnn::check(xnn_setup_convolution2d_nhwc_f32(operator_.get(), workspace_.mutable_bytes().data(),
-                                                input, output),
+    xnn::check(xnn_setup_convolution2d_nhwc_f32(operator_.get(), workspace_.mutable_bytes().data(), input, output),
                "xnn_setup_convolution2d_nhwc_f32");
     xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
     swap_axes(output, context.out<float>(0), batch_, out_pixels_, convolution_->outputs);
@@ -108,18 +105,15 @@ class ConvolutionKernel final : public Kernel {
   std::shared_ptr<const PackedConvolution> convolution_;
 };
 
-std::vector<std::int64_t> integers(const Node& node, std::string_view name,
-                                   std::vector<std::int64_t> fallback) {
+std::vector<std::int64_t> integers(const Node& node, std::string_view name, std::vector<std::int64_t> fallback) {
   const auto found = node.attributes.find(name);
-  return found == node.attributes.end() ? fallback
-                                        : std::get<std::vector<std::int64_t>>(found->second);
+  return found == node.attributes.end() ? fallback : std::get<std::vector<std::int64_t>>(found->second);
 }
 
 // One dimension is two with a height of 1.
 Window window_of(const Node& node, std::size_t dims) {
   std::vector<std::int64_t> strides = integers(node, "strides", std::vector<std::int64_t>(dims, 1));
-  std::vector<std::int64_t> dilations =
-      integers(node, "dilations", std::vector<std::int64_t>(dims, 1));
+  std::vector<std::int64_t> dilations = integers(node, "dilations", std::vector<std::int64_t>(dims, 1));
   std::vector<std::int64_t> pads = integers(node, "pads", std::vector<std::int64_t>(2 * dims, 0));
   if (dims == 1) {
     strides.insert(strides.begin(), 1);
@@ -158,8 +152,8 @@ std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& 
   packed->outputs = static_cast<std::size_t>(weight->extent(0));
   const Tensor aligned = weight->aligned();
   std::vector<float> channels_last(static_cast<std::size_t>(weight->size()));
-  swap_axes(aligned.data<float>().data(), channels_last.data(), packed->outputs,
-            packed->group_inputs, packed->height * packed->width);
+  swap_axes(aligned.data<float>().data(), channels_last.data(), packed->outputs, packed->group_inputs,
+            packed->height * packed->width);
   packed->weight = channels_last.data();
   Tensor aligned_bias;
   if (bias != nullptr) {

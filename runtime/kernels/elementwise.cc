@@ -47,19 +47,19 @@ class BoundBinary final : public BoundKernel {
  public:
   BoundBinary(xnn_binary_operator type, const BindContext& context) {
     xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_binary_elementwise_nd(type, xnn_datatype_fp32, nullptr, nullptr, nullptr,
-                                                0, &op),
+    xnn::check(xnn_create_binary_elementwise_nd(type, xnn_datatype_fp32, nullptr, nullptr, nullptr, 0, &op),
                "xnn_create_binary_elementwise_nd");
     operator_.reset(op);
     const std::vector<std::size_t> a(context.inputs[0].begin(), context.inputs[0].end());
     const std::vector<std::size_t> b(context.inputs[1].begin(), context.inputs[1].end());
     work_ = static_cast<double>(element_count(context.outputs[0]));
-    xnn::check(xnn_reshape_binary_elementwise_nd(op, a.size(), a.data(), b.size(), b.data(), pool_for(*context.pool, work_)),
-               "xnn_reshape_binary_elementwise_nd");
+    xnn::check(
+        xnn_reshape_binary_elementwise_nd(op, a.size(), a.data(), b.size(), b.data(), pool_for(*context.pool, work_)),
+        "xnn_reshape_binary_elementwise_nd");
   }
   void run(const RunContext& context) override {
-    xnn::check(xnn_setup_binary_elementwise_nd(operator_.get(), context.in<float>(0),
-                                               context.in<float>(1), context.out<float>(0)),
+    xnn::check(xnn_setup_binary_elementwise_nd(operator_.get(), context.in<float>(0), context.in<float>(1),
+                                               context.out<float>(0)),
                "xnn_setup_binary_elementwise_nd");
     xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
@@ -73,9 +73,9 @@ class BoundUnary final : public BoundKernel {
  public:
   BoundUnary(xnn_unary_operator type, const BindContext& context) {
     xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_unary_elementwise_nc(type, xnn_datatype_fp32, xnn_datatype_fp32, nullptr,
-                                               nullptr, nullptr, 0, &op),
-               "xnn_create_unary_elementwise_nc");
+    xnn::check(
+        xnn_create_unary_elementwise_nc(type, xnn_datatype_fp32, xnn_datatype_fp32, nullptr, nullptr, nullptr, 0, &op),
+        "xnn_create_unary_elementwise_nc");
     operator_.reset(op);
     const auto count = static_cast<std::size_t>(element_count(context.outputs[0]));
     work_ = static_cast<double>(count);
@@ -83,8 +83,7 @@ class BoundUnary final : public BoundKernel {
                "xnn_reshape_unary_elementwise_nc");
   }
   void run(const RunContext& context) override {
-    xnn::check(xnn_setup_unary_elementwise_nc(operator_.get(), context.in<float>(0),
-                                              context.out<float>(0)),
+    xnn::check(xnn_setup_unary_elementwise_nc(operator_.get(), context.in<float>(0), context.out<float>(0)),
                "xnn_setup_unary_elementwise_nc");
     xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }

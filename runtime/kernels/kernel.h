@@ -15,7 +15,7 @@ class CacheState;  // runtime/cache.h
 
 struct BindContext {
   const Node* node;
-  std::span<const Extents> inputs;   // absent inputs: empty
+  std::span<const Extents> inputs;  // absent inputs: empty
   std::span<const Extents> outputs;
   ThreadPool* pool;
 };

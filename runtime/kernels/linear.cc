@@ -48,10 +48,9 @@ struct PackedLinear {
   xnn::Operator create(const Panel& panel) const {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_fully_connected_nc_f32(
-                   inputs, panel.columns, inputs, outputs, panel.weight, panel.bias,
-                   activation == simd::Activation::kRelu ? 0.0f : -kInfinity, kInfinity, 0, nullptr,
-                   weights.cache(), &op),
+    xnn::check(xnn_create_fully_connected_nc_f32(inputs, panel.columns, inputs, outputs, panel.weight, panel.bias,
+                                                 activation == simd::Activation::kRelu ? 0.0f : -kInfinity, kInfinity,
+                                                 0, nullptr, weights.cache(), &op),
                "xnn_create_fully_connected_nc_f32");
     return xnn::Operator(op);
   }
@@ -75,8 +74,7 @@ std::vector<float> transposed(const float* weight, std::size_t rows, std::size_t
 
 class BoundLinear final : public BoundKernel {
  public:
-  BoundLinear(std::shared_ptr<const PackedLinear> linear, std::size_t rows)
-      : linear_(std::move(linear)), rows_(rows) {
+  BoundLinear(std::shared_ptr<const PackedLinear> linear, std::size_t rows) : linear_(std::move(linear)), rows_(rows) {
     for (const Panel& panel : linear_->panels) {
       operators_.push_back(linear_->create(panel));
       xnn::check(xnn_reshape_fully_connected_nc_f32(operators_.back().get(), rows_, nullptr),
@@ -99,11 +97,9 @@ class BoundLinear final : public BoundKernel {
   void run_panel(std::size_t i, const float* x, float* y) {
     const Panel& panel = linear_->panels[i];
     xnn_operator_t op = operators_[i].get();
-    xnn::check(xnn_setup_fully_connected_nc_f32(op, x, y + panel.first),
-               "xnn_setup_fully_connected_nc_f32");
+    xnn::check(xnn_setup_fully_connected_nc_f32(op, x, y + panel.first), "xnn_setup_fully_connected_nc_f32");
     xnn::check(xnn_run_operator(op, nullptr), "xnn_run_operator");
-    if (linear_->activation == simd::Activation::kNone ||
-        linear_->activation == simd::Activation::kRelu) {
+    if (linear_->activation == simd::Activation::kNone || linear_->activation == simd::Activation::kRelu) {
       return;
     }
     for (std::size_t r = 0; r < rows_; ++r) {
@@ -136,8 +132,7 @@ class LinearKernel final : public Kernel {
     linear_->outputs = static_cast<std::size_t>(weight.extent(1));
     linear_->activation = activation;
     const Tensor aligned = weight.aligned();
-    const std::vector<float> by_output =
-        transposed(aligned.data<float>().data(), linear_->inputs, linear_->outputs);
+    const std::vector<float> by_output = transposed(aligned.data<float>().data(), linear_->inputs, linear_->outputs);
     Tensor aligned_bias;
     if (bias != nullptr) aligned_bias = bias->aligned();
     const float* bias_data = bias != nullptr ? aligned_bias.data<float>().data() : nullptr;
@@ -181,8 +176,8 @@ const simd::Activation* find_activation(std::string_view name) {
 std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node) {
   if (node.op != "Linear" && node.op != "MatMul") return nullptr;
   const Tensor* weight = constant_input(graph, node, 1);
-  if (weight == nullptr || weight->rank() != 2 || weight->size() == 0 ||
-      weight->dtype() != DType::kF32 || !input_is(graph, node, 0, DType::kF32)) {
+  if (weight == nullptr || weight->rank() != 2 || weight->size() == 0 || weight->dtype() != DType::kF32 ||
+      !input_is(graph, node, 0, DType::kF32)) {
     return nullptr;
   }
   const TensorType& x = graph.value(node.inputs[0]).type;

@@ -24,28 +24,25 @@ class BoundMatMul final : public BoundKernel {
     const std::vector<std::size_t> dims_a = batch_dims(a);
     const std::vector<std::size_t> dims_b = batch_dims(b);
     xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_batch_matrix_multiply_nc_f32(0, &op),
-               "xnn_create_batch_matrix_multiply_nc_f32");
+    xnn::check(xnn_create_batch_matrix_multiply_nc_f32(0, &op), "xnn_create_batch_matrix_multiply_nc_f32");
     operator_.reset(op);
     std::size_t bytes = 0;
     std::size_t alignment = 0;
     work_ = static_cast<double>(element_count(context.outputs[0])) * static_cast<double>(a.back());
     xnn::check(xnn_reshape_batch_matrix_multiply_nc_f32(
-                   op, batch, dims_a.data(), dims_b.data(),
-                   static_cast<std::size_t>(a[a.size() - 2]),
-                   static_cast<std::size_t>(a[a.size() - 1]),
-                   static_cast<std::size_t>(b[b.size() - 1]), &bytes, &alignment,
-                   pool_for(*context.pool, work_)),
+                   op, batch, dims_a.data(), dims_b.data(), static_cast<std::size_t>(a[a.size() - 2]),
+                   static_cast<std::size_t>(a[a.size() - 1]), static_cast<std::size_t>(b[b.size() - 1]), &bytes,
+                   &alignment, pool_for(*context.pool, work_)),
                "xnn_reshape_batch_matrix_multiply_nc_f32");
     workspace_ = Tensor::uninitialized(DType::kU8, {static_cast<std::int64_t>(bytes + alignment)});
     if (alignment > 64) fail(ErrorCode::kBackend, "XNNPACK wants an alignment of {}", alignment);
   }
 
   void run(const RunContext& context) override {
-    xnn::check(xnn_setup_batch_matrix_multiply_nc_f32(
-                   operator_.get(), workspace_.mutable_bytes().data(), context.in<float>(0),
-                   context.in<float>(1), context.out<float>(0)),
-               "xnn_setup_batch_matrix_multiply_nc_f32");
+    xnn::check(
+        xnn_setup_batch_matrix_multiply_nc_f32(operator_.get(), workspace_.mutable_bytes().data(), context.in<float>(0),
+                                               context.in<float>(1), context.out<float>(0)),
+        "xnn_setup_batch_matrix_multiply_nc_f32");
     xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }
 
@@ -76,8 +73,7 @@ class MatMulKernel final : public Kernel {
 }  // namespace
 
 std::unique_ptr<Kernel> make_matmul_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "MatMul" || !input_is(graph, node, 0, DType::kF32) ||
-      !input_is(graph, node, 1, DType::kF32)) {
+  if (node.op != "MatMul" || !input_is(graph, node, 0, DType::kF32) || !input_is(graph, node, 1, DType::kF32)) {
     return nullptr;
   }
   for (const ValueId id : node.inputs) {

@@ -23,15 +23,13 @@ class BoundReference final : public BoundKernel {
       Tensor* planned = context.outputs[i];
       if (planned == nullptr) continue;
       if (results[i].shape() != planned->shape() || results[i].dtype() != planned->dtype()) {
-        fail(ErrorCode::kInternal, "{} gives {}{}, inference says {}{}", node_->op,
-             to_string(results[i].dtype()), to_string(results[i].shape()),
-             to_string(planned->dtype()), to_string(planned->shape()));
+        fail(ErrorCode::kInternal, "{} gives {}{}, inference says {}{}", node_->op, to_string(results[i].dtype()),
+             to_string(results[i].shape()), to_string(planned->dtype()), to_string(planned->shape()));
       }
       if (planned->dtype() == DType::kString) {
         *planned = std::move(results[i]);
       } else if (results[i].size() > 0 && results[i].bytes().data() != planned->bytes().data()) {
-        std::memcpy(planned->mutable_bytes().data(), results[i].bytes().data(),
-                    planned->byte_size());
+        std::memcpy(planned->mutable_bytes().data(), results[i].bytes().data(), planned->byte_size());
       }
     }
   }

@@ -14,9 +14,7 @@ template <class Body>
 void for_rows(ThreadPool& pool, std::size_t rows, std::size_t columns, const Body& body) {
   const std::size_t per_block = std::max<std::size_t>(1, kGrain / std::max<std::size_t>(columns, 1));
   const std::size_t blocks = (rows + per_block - 1) / per_block;
-  pool.parallel_for(blocks, [&](std::size_t i) {
-    body(i * per_block, std::min(rows, (i + 1) * per_block));
-  });
+  pool.parallel_for(blocks, [&](std::size_t i) { body(i * per_block, std::min(rows, (i + 1) * per_block)); });
 }
 
 const Attribute* attribute(const Node& node, std::string_view name) {
@@ -46,8 +44,7 @@ class RowKernel final : public Kernel {
  private:
   class Bound final : public BoundKernel {
    public:
-    Bound(Rows rows, std::size_t count, std::size_t columns)
-        : rows_(rows), count_(count), columns_(columns) {}
+    Bound(Rows rows, std::size_t count, std::size_t columns) : rows_(rows), count_(count), columns_(columns) {}
     void run(const RunContext& context) override {
       const float* x = context.in<float>(0);
       float* y = context.out<float>(0);
@@ -88,23 +85,21 @@ bool normalizes_last_axis(const Graph& graph, const Node& node) {
 
 class BoundRotary final : public BoundKernel {
  public:
-  BoundRotary(const BindContext& context, bool interleaved)
-      : shape_(context.inputs[0]), interleaved_(interleaved) {
+  BoundRotary(const BindContext& context, bool interleaved) : shape_(context.inputs[0]), interleaved_(interleaved) {
     strides_[0] = broadcast_strides(context.inputs[1]);
     strides_[1] = broadcast_strides(context.inputs[2]);
   }
   void run(const RunContext& context) override {
     const auto columns = static_cast<std::size_t>(shape_.back());
-    const std::size_t rows =
-        columns == 0 ? 0 : static_cast<std::size_t>(element_count(shape_)) / columns;
+    const std::size_t rows = columns == 0 ? 0 : static_cast<std::size_t>(element_count(shape_)) / columns;
     const float* x = context.in<float>(0);
     const float* cos = context.in<float>(1);
     const float* sin = context.in<float>(2);
     float* y = context.out<float>(0);
     for_rows(*context.pool, rows, columns, [&](std::size_t first, std::size_t last) {
       for (std::size_t row = first; row < last; ++row) {
-        simd::rotate_row(x + row * columns, cos + offset(row, strides_[0]),
-                         sin + offset(row, strides_[1]), interleaved_, y + row * columns, columns);
+        simd::rotate_row(x + row * columns, cos + offset(row, strides_[0]), sin + offset(row, strides_[1]),
+                         interleaved_, y + row * columns, columns);
       }
     });
   }
@@ -149,29 +144,28 @@ class RotaryKernel final : public Kernel {
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node) {
   const bool layer = node.op == "LayerNormalization";
   if (!layer && node.op != "RMSNormalization") return nullptr;
-  if (!input_is(graph, node, 0, DType::kF32) || node.outputs.size() != 1 ||
-      !normalizes_last_axis(graph, node)) {
+  if (!input_is(graph, node, 0, DType::kF32) || node.outputs.size() != 1 || !normalizes_last_axis(graph, node)) {
     return nullptr;
   }
   const auto epsilon = static_cast<float>(number_or(node, "epsilon", 1e-5));
   if (!layer) {
-    return row_kernel([epsilon](const RunContext& context, const float* x, float* y,
-                                std::size_t rows, std::size_t columns) {
-      const float* scale = context.in<float>(1);
-      for (std::size_t r = 0; r < rows; ++r) {
-        simd::rms_norm_row(x + r * columns, scale, epsilon, y + r * columns, columns);
-      }
-    });
+    return row_kernel(
+        [epsilon](const RunContext& context, const float* x, float* y, std::size_t rows, std::size_t columns) {
+          const float* scale = context.in<float>(1);
+          for (std::size_t r = 0; r < rows; ++r) {
+            simd::rms_norm_row(x + r * columns, scale, epsilon, y + r * columns, columns);
+          }
+        });
   }
   const bool has_bias = has_input(node, 2);
-  return row_kernel([epsilon, has_bias](const RunContext& context, const float* x, float* y,
-                                        std::size_t rows, std::size_t columns) {
-    const float* scale = context.in<float>(1);
-    const float* bias = has_bias ? context.in<float>(2) : nullptr;
-    for (std::size_t r = 0; r < rows; ++r) {
-      simd::layer_norm_row(x + r * columns, scale, bias, epsilon, y + r * columns, columns);
-    }
-  });
+  return row_kernel(
+      [epsilon, has_bias](const RunContext& context, const float* x, float* y, std::size_t rows, std::size_t columns) {
+        const float* scale = context.in<float>(1);
+        const float* bias = has_bias ? context.in<float>(2) : nullptr;
+        for (std::size_t r = 0; r < rows; ++r) {
+          simd::layer_norm_row(x + r * columns, scale, bias, epsilon, y + r * columns, columns);
+        }
+      });
 }
 
 std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& node) {
@@ -194,10 +188,10 @@ std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& n
   } else {
     return nullptr;
   }
-  return row_kernel([activation, alpha](const RunContext&, const float* x, float* y,
-                                        std::size_t rows, std::size_t columns) {
-    simd::activate(activation, alpha, x, y, rows * columns);
-  });
+  return row_kernel(
+      [activation, alpha](const RunContext&, const float* x, float* y, std::size_t rows, std::size_t columns) {
+        simd::activate(activation, alpha, x, y, rows * columns);
+      });
 }
 
 std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node) {
@@ -207,14 +201,12 @@ std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node)
   for (std::size_t i = 0; i < 3; ++i) {
     const TensorType& type = graph.value(node.inputs[i]).type;
     // cos and sin may broadcast over rows, not inside a row.
-    if (type.dtype != DType::kF32 || !type.shape || type.shape->empty() ||
-        !(type.shape->back() == x.shape->back())) {
+    if (type.dtype != DType::kF32 || !type.shape || type.shape->empty() || !(type.shape->back() == x.shape->back())) {
       return nullptr;
     }
   }
   const Attribute* interleaved = attribute(node, "interleaved");
-  return std::make_unique<RotaryKernel>(interleaved != nullptr &&
-                                        std::get<std::int64_t>(*interleaved) != 0);
+  return std::make_unique<RotaryKernel>(interleaved != nullptr && std::get<std::int64_t>(*interleaved) != 0);
 }
 
 }  // namespace weft::runtime

@@ -52,13 +52,13 @@ HWY_INLINE V Erf(V x) {
   const V t = hn::Clamp(x, hn::Set(d, -4.0f), hn::Set(d, 4.0f));
   const V u = hn::Mul(t, t);
   V p = hn::Set(d, -2.72614225801306e-10f);
-  for (const float c : {2.77068142495902e-08f, -2.10102402082508e-06f, -5.69250639462346e-05f,
-                        -7.34990630326855e-04f, -2.95459980854025e-03f, -1.60960333262415e-02f}) {
+  for (const float c : {2.77068142495902e-08f, -2.10102402082508e-06f, -5.69250639462346e-05f, -7.34990630326855e-04f,
+                        -2.95459980854025e-03f, -1.60960333262415e-02f}) {
     p = hn::MulAdd(p, u, hn::Set(d, c));
   }
   V q = hn::Set(d, -1.45660718464996e-05f);
-  for (const float c : {-2.13374055278905e-04f, -1.68282697438203e-03f, -7.37332916720468e-03f,
-                        -1.42647390514189e-02f}) {
+  for (const float c :
+       {-2.13374055278905e-04f, -1.68282697438203e-03f, -7.37332916720468e-03f, -1.42647390514189e-02f}) {
     q = hn::MulAdd(q, u, hn::Set(d, c));
   }
   const V y = hn::Div(hn::Mul(t, p), q);
@@ -91,8 +91,7 @@ HWY_INLINE V Apply(Activation activation, V alpha, V x) {
       return hn::Mul(hn::Mul(half, x), hn::Add(one, Erf(hn::Mul(x, hn::Set(d, 0.70710678118654752f)))));
     case Activation::kGeluTanh: {
       const V cube = hn::Mul(hn::Mul(x, x), x);
-      const V inner = hn::Mul(hn::Set(d, 0.79788456080286536f),
-                              hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
+      const V inner = hn::Mul(hn::Set(d, 0.79788456080286536f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
       return hn::Mul(hn::Mul(half, x), hn::Add(one, Tanh(inner)));
     }
     case Activation::kSilu: return hn::Mul(x, Sigmoid(x));
@@ -105,20 +104,17 @@ HWY_INLINE V Apply(Activation activation, V alpha, V x) {
 
 void Activate(Activation activation, float alpha, const float* x, float* y, std::size_t count) {
   const V a = hn::Set(F(), alpha);
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    Store(Apply(activation, a, Load(x + i, lanes)), y + i, lanes);
-  });
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes)
+                           HWY_ATTR { Store(Apply(activation, a, Load(x + i, lanes)), y + i, lanes); });
 }
 
 HWY_INLINE float Sum(const float* x, std::size_t count) {
   V total = hn::Zero(F());
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes)
-                           HWY_ATTR { total = hn::Add(total, Load(x + i, lanes)); });
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { total = hn::Add(total, Load(x + i, lanes)); });
   return hn::ReduceSum(F(), total);
 }
 
-void LayerNormRow(const float* x, const float* scale, const float* bias, float epsilon, float* y,
-                  std::size_t count) {
+void LayerNormRow(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {
   const F d;
   const float mean = Sum(x, count) / static_cast<float>(count);
   const V m = hn::Set(d, mean);
@@ -151,8 +147,7 @@ void RmsNormRow(const float* x, const float* scale, float epsilon, float* y, std
   });
 }
 
-void RotateRow(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
-               std::size_t count) {
+void RotateRow(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   if (interleaved) {
     for (std::size_t i = 0; i + 1 < count; i += 2) {
       const float a = x[i];
@@ -167,8 +162,7 @@ void RotateRow(const float* x, const float* cos, const float* sin, bool interlea
     const V a = Load(x + i, lanes);
     const V b = Load(x + half + i, lanes);
     const V low = hn::Sub(hn::Mul(a, Load(cos + i, lanes)), hn::Mul(b, Load(sin + i, lanes)));
-    const V high =
-        hn::Add(hn::Mul(b, Load(cos + half + i, lanes)), hn::Mul(a, Load(sin + half + i, lanes)));
+    const V high = hn::Add(hn::Mul(b, Load(cos + half + i, lanes)), hn::Mul(a, Load(sin + half + i, lanes)));
     Store(low, y + i, lanes);
     Store(high, y + half + i, lanes);
   });
@@ -188,8 +182,7 @@ HWY_INLINE void PackKeys(const AttentionRows& a, std::size_t first, std::size_t 
 
 // scores[r][t] for kRows query rows over one packed block.
 template <std::size_t kRows>
-HWY_INLINE void Scores(const AttentionRows& a, std::size_t row, std::size_t count,
-                       const float* packed, float* scores) {
+HWY_INLINE void Scores(const AttentionRows& a, std::size_t row, std::size_t count, const float* packed, float* scores) {
   const F d;
   const V scale = hn::Set(d, a.scale);
   const std::size_t lanes = hn::Lanes(d);
@@ -209,24 +202,21 @@ HWY_INLINE void Scores(const AttentionRows& a, std::size_t row, std::size_t coun
 }
 
 // Few query rows: packing would cost more than it saves, so dot products key by key.
-HWY_INLINE void ScoresDirect(const AttentionRows& a, std::size_t first, std::size_t count,
-                             float* scores) {
+HWY_INLINE void ScoresDirect(const AttentionRows& a, std::size_t first, std::size_t count, float* scores) {
   const F d;
   for (std::size_t r = 0; r < a.rows; ++r) {
     const float* q = a.q + r * a.q_stride;
     for (std::size_t t = 0; t < count; ++t) {
       const float* key = a.k + (first + t) * a.k_stride;
       V sum = hn::Zero(d);
-      ForEachVector(a.size, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-        sum = hn::MulAdd(Load(q + i, lanes), Load(key + i, lanes), sum);
-      });
+      ForEachVector(a.size, [&](std::size_t i, std::size_t lanes)
+                                HWY_ATTR { sum = hn::MulAdd(Load(q + i, lanes), Load(key + i, lanes), sum); });
       scores[r * kKeys + t] = hn::ReduceSum(d, sum) * a.scale;
     }
   }
 }
 
-HWY_INLINE void ApplyMask(const AttentionRows& a, std::size_t first, std::size_t count,
-                          float* scores) {
+HWY_INLINE void ApplyMask(const AttentionRows& a, std::size_t first, std::size_t count, float* scores) {
   constexpr float kExcluded = -std::numeric_limits<float>::infinity();
   for (std::size_t r = 0; r < a.rows; ++r) {
     float* row = scores + r * kKeys;
@@ -281,16 +271,14 @@ HWY_INLINE float Exponentiate(float* scores, std::size_t count, float& maximum, 
 
 // out[r] = out[r] * correction[r] + weights[r] * v for kRows rows.
 template <std::size_t kRows>
-HWY_INLINE void Accumulate(const AttentionRows& a, std::size_t row, std::size_t first,
-                           std::size_t count, const float* weights, const float* correction,
-                           bool fresh) {
+HWY_INLINE void Accumulate(const AttentionRows& a, std::size_t row, std::size_t first, std::size_t count,
+                           const float* weights, const float* correction, bool fresh) {
   const F d;
   ForEachVector(a.value_size, [&](std::size_t e, std::size_t lanes) HWY_ATTR {
     V sum[kRows];
     for (std::size_t r = 0; r < kRows; ++r) {
       sum[r] = fresh ? hn::Zero(d)
-                     : hn::Mul(Load(a.out + (row + r) * a.out_stride + e, lanes),
-                               hn::Set(d, correction[row + r]));
+                     : hn::Mul(Load(a.out + (row + r) * a.out_stride + e, lanes), hn::Set(d, correction[row + r]));
     }
     for (std::size_t t = 0; t < count; ++t) {
       const V value = Load(a.v + (first + t) * a.v_stride + e, lanes);
@@ -339,8 +327,7 @@ void Attend(const AttentionRows& a) {
   for (std::size_t r = 0; r < a.rows; ++r) {
     float* out = a.out + r * a.out_stride;
     if (sum[r] == 0.0f) {  // nothing to attend
-      std::fill(out, out + a.value_size,
-                a.zero_masked_rows ? 0.0f : std::numeric_limits<float>::quiet_NaN());
+      std::fill(out, out + a.value_size, a.zero_masked_rows ? 0.0f : std::numeric_limits<float>::quiet_NaN());
       continue;
     }
     if (a.zero_masked_rows && std::isnan(sum[r])) {
@@ -348,9 +335,8 @@ void Attend(const AttentionRows& a) {
       continue;
     }
     const V inverse = hn::Set(d, 1.0f / sum[r]);
-    ForEachVector(a.value_size, [&](std::size_t e, std::size_t lanes) HWY_ATTR {
-      Store(hn::Mul(Load(out + e, lanes), inverse), out + e, lanes);
-    });
+    ForEachVector(a.value_size, [&](std::size_t e, std::size_t lanes)
+                                    HWY_ATTR { Store(hn::Mul(Load(out + e, lanes), inverse), out + e, lanes); });
   }
 }
 

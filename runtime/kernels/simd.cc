@@ -25,15 +25,13 @@ std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
 void activate(Activation activation, float alpha, const float* x, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(Activate)(activation, alpha, x, y, count);
 }
-void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y,
-                    std::size_t count) {
+void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(LayerNormRow)(x, scale, bias, epsilon, y, count);
 }
 void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, scale, epsilon, y, count);
 }
-void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y,
-                std::size_t count) {
+void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RotateRow)(x, cos, sin, interleaved, y, count);
 }
 std::size_t attention_scratch(std::size_t size, std::size_t /*value_size*/) {

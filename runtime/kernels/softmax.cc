@@ -18,8 +18,7 @@ class BoundSoftmax final : public BoundKernel {
                "xnn_reshape_softmax_nc_f32");
   }
   void run(const RunContext& context) override {
-    xnn::check(xnn_setup_softmax_nc_f32(operator_.get(), context.in<float>(0),
-                                        context.out<float>(0)),
+    xnn::check(xnn_setup_softmax_nc_f32(operator_.get(), context.in<float>(0), context.out<float>(0)),
                "xnn_setup_softmax_nc_f32");
     xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
   }

@@ -44,8 +44,8 @@ PackedWeights::PackedWeights() {
     self->reserved_ = Tensor::uninitialized(DType::kU8, {static_cast<std::int64_t>(size)});
     return self->reserved_.mutable_bytes().data();
   };
-  provider_.look_up_or_insert = [](void* context, const xnn_weights_cache_look_up_key* key,
-                                   void* bytes, std::size_t size) -> std::size_t {
+  provider_.look_up_or_insert = [](void* context, const xnn_weights_cache_look_up_key* key, void* bytes,
+                                   std::size_t size) -> std::size_t {
     auto* self = static_cast<PackedWeights*>(context);
     // Convolution asks here even when it has found them.
     if (const std::size_t known = self->find(*key); known != SIZE_MAX) return known;

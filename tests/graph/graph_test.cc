@@ -62,7 +62,8 @@ TEST(Text, SurvivesMutations) {
   std::mt19937 random(7);
   for (int i = 0; i < 4000; ++i) {
     std::string damaged = text;
-    for (std::uint32_t k = random() % 3; k-- > 0;) damaged[random() % damaged.size()] = static_cast<char>(random() % 96 + 32);
+    for (std::uint32_t k = random() % 3; k-- > 0;)
+      damaged[random() % damaged.size()] = static_cast<char>(random() % 96 + 32);
     if (random() % 2) damaged.resize(random() % damaged.size());
     try {
       parse_graph(damaged);
@@ -95,7 +96,8 @@ TEST(Graph, ManyInsertionsAtOnePlaceKeepTheOrder) {
   const OutputSpec output;
   NodeId anchor = graph.add_node({"Last", {x}, {}, {}, {}}, std::span(&output, 1));
   std::vector<NodeId> expected;
-  for (int i = 0; i < 200; ++i) expected.push_back(graph.add_node({"N", {x}, {}, {}, {}}, std::span(&output, 1), anchor));
+  for (int i = 0; i < 200; ++i)
+    expected.push_back(graph.add_node({"N", {x}, {}, {}, {}}, std::span(&output, 1), anchor));
   expected.push_back(anchor);
   EXPECT_EQ(graph.nodes(), expected);
   for (std::size_t i = 1; i < expected.size(); ++i) EXPECT_TRUE(graph.precedes(expected[i - 1], expected[i]));

@@ -1,11 +1,10 @@
-#include "importers/onnx/onnx.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <random>
 
+#include "importers/onnx/onnx.h"
 #include "importers/onnx/wire.h"
 #include "ops/op_def.h"
 
@@ -15,12 +14,14 @@ namespace {
 using onnx::Writer;
 using ::testing::HasSubstr;
 
-std::span<const std::byte> bytes_of(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
 
 // --- Models written by hand ------------------------------------------------------------------------
 
-Writer node(std::string_view op, std::vector<std::string_view> inputs, std::vector<std::string_view> outputs, std::vector<Writer> attributes = {},
-            std::string_view domain = {}) {
+Writer node(std::string_view op, std::vector<std::string_view> inputs, std::vector<std::string_view> outputs,
+            std::vector<Writer> attributes = {}, std::string_view domain = {}) {
   Writer w;
   for (const auto input : inputs) w.text(1, input);
   for (const auto output : outputs) w.text(2, output);
@@ -97,14 +98,17 @@ TEST(Import, LowersOldVersionsToOneForm) {
 
 TEST(Import, ReportsAllUnsupportedOperatorsTogether) {
   Model model = one_node(node("Relu", {"x"}, {"a"}));
-  model.graph.message(1, node("Strange", {"a"}, {"b"})).message(1, node("Strange", {"b"}, {"c"})).message(1, node("Odd", {"c"}, {"y"}, {}, "com.x"));
+  model.graph.message(1, node("Strange", {"a"}, {"b"}))
+      .message(1, node("Strange", {"b"}, {"c"}))
+      .message(1, node("Odd", {"c"}, {"y"}, {}, "com.x"));
   const std::string error = error_of(model.data());
   EXPECT_THAT(error, HasSubstr("Strange (2 nodes, the first is \"Strange_1\")"));
   EXPECT_THAT(error, HasSubstr("com.x.Odd (1 node"));
 }
 
 TEST(Import, AnAttributeThatNobodyReadsIsAnError) {
-  EXPECT_THAT(error_of(one_node(node("Relu", {"x"}, {"y"}, {int_attribute("surprise", 1)})).data()), HasSubstr("\"surprise\" was not read"));
+  EXPECT_THAT(error_of(one_node(node("Relu", {"x"}, {"y"}, {int_attribute("surprise", 1)})).data()),
+              HasSubstr("\"surprise\" was not read"));
 }
 
 TEST(Import, RefusesBrokenStructure) {
@@ -191,7 +195,8 @@ TEST(Import, InlinesFunctionsAndRefusesRecursion) {
 
 std::vector<std::filesystem::path> fixtures() {
   std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(WEFT_SOURCE_DIR "/tests/exports/fixtures")) paths.push_back(entry.path() / "model.onnx");
+  for (const auto& entry : std::filesystem::directory_iterator(WEFT_SOURCE_DIR "/tests/exports/fixtures"))
+    paths.push_back(entry.path() / "model.onnx");
   std::sort(paths.begin(), paths.end());
   return paths;
 }
@@ -220,7 +225,8 @@ TEST(Import, SurvivesMutations) {
     std::string damaged = original;
     for (std::uint32_t i = random() % 8 + 1; i-- > 0;) {
       // Structure is where the small numbers are: the first and last parts of the file.
-      const std::size_t at = random() % 2 ? random() % std::min<std::size_t>(4000, damaged.size()) : random() % damaged.size();
+      const std::size_t at =
+          random() % 2 ? random() % std::min<std::size_t>(4000, damaged.size()) : random() % damaged.size();
       damaged[at] = static_cast<char>(random());
     }
     if (random() % 4 == 0) damaged.resize(random() % damaged.size());
@@ -232,8 +238,8 @@ TEST(Import, SurvivesMutations) {
 }
 
 TEST(TensorProto, RoundTripsEveryType) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kI16, DType::kI32, DType::kI64, DType::kU8,
-                            DType::kU16, DType::kU32, DType::kU64, DType::kBool}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kI16, DType::kI32,
+                            DType::kI64, DType::kU8, DType::kU16, DType::kU32, DType::kU64, DType::kBool}) {
     const Tensor tensor = Tensor::full(dtype, {2, 3}, 1.0);
     const NamedTensor again = read_tensor_proto(bytes_of(write_tensor_proto({"t", tensor})));
     EXPECT_TRUE(again.tensor.identical(tensor)) << to_string(dtype);

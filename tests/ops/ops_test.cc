@@ -12,7 +12,8 @@ namespace weft {
 namespace {
 
 // Runs one operator on tensors.
-std::vector<Tensor> run(std::string_view op, const std::vector<Tensor>& inputs, Attributes attributes = {}, std::size_t outputs = 1) {
+std::vector<Tensor> run(std::string_view op, const std::vector<Tensor>& inputs, Attributes attributes = {},
+                        std::size_t outputs = 1) {
   Graph graph;
   std::vector<ValueId> ids;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -157,10 +158,12 @@ TEST(Loop, CarriesAndStacks) {
   const auto results = outer.make_many("Loop", inputs, 2, {{"num_carried", std::int64_t{1}}}, std::move(subgraphs));
   graph.add_output("x", results[0]);
   graph.add_output("all", results[1]);
-  const auto out = evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(4), Tensor::scalar<std::int64_t>(10)});
+  const auto out =
+      evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(4), Tensor::scalar<std::int64_t>(10)});
   EXPECT_EQ(out[0].item(), 16);
   EXPECT_EQ(ints(out[1]), (std::vector<std::int64_t>{10, 11, 13, 16}));
-  const auto none = evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(0), Tensor::scalar<std::int64_t>(10)});
+  const auto none =
+      evaluate_graph(graph, std::vector{Tensor::scalar<std::int64_t>(0), Tensor::scalar<std::int64_t>(10)});
   EXPECT_EQ(none[1].shape(), (Extents{0}));
 }
 
@@ -179,9 +182,12 @@ TEST(Inference, FollowsShapesThroughIntegerArithmetic) {
   const Expr ones = b.make("ConstantOfShape", {b.ints({3}).id()}, {{"value", Tensor::of<std::int64_t>({1}, {1})}});
   const Expr negative = ones * b.constant(Tensor::scalar<std::int64_t>(-1));
   const Expr chosen = b.where(b.make("Equal", {shape.id(), negative.id()}), ones, shape);
-  EXPECT_EQ(b.shape(b.make("Expand", {b.unsqueeze(b.constant(Tensor::zeros(DType::kF32, {1, 32})), {0}).id(), chosen.id()})), (Shape{B, S, Dim(32)}));
-  const Expr range = b.make("Range", {b.constant(Tensor::scalar<std::int64_t>(0)).id(), b.squeeze(b.extent_of(b.wrap(x), 1), {0}).id(),
-                                      b.constant(Tensor::scalar<std::int64_t>(1)).id()});
+  EXPECT_EQ(
+      b.shape(b.make("Expand", {b.unsqueeze(b.constant(Tensor::zeros(DType::kF32, {1, 32})), {0}).id(), chosen.id()})),
+      (Shape{B, S, Dim(32)}));
+  const Expr range =
+      b.make("Range", {b.constant(Tensor::scalar<std::int64_t>(0)).id(), b.squeeze(b.extent_of(b.wrap(x), 1), {0}).id(),
+                       b.constant(Tensor::scalar<std::int64_t>(1)).id()});
   EXPECT_EQ(b.shape(range), (Shape{S}));
 }
 
@@ -194,11 +200,16 @@ TEST(Inference, AgreesWithKernelsOnRandomShapes) {
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{Dim::symbol("B"), Dim::symbol("S"), Dim(6)}});
     Builder b(graph);
     const Expr value = b.wrap(x);
-    std::vector<Expr> made = {
-        b.transpose(value, {1, 0, 2}), b.slice(value, 1, 0, 3), b.slice(value, 1, -2, INT64_MAX), b.mean(value, {1}, false),
-        b.unsqueeze(value, {0, -1}), b.reshape(value, std::vector<std::int64_t>{-1, 3}), b.make("Flatten", {x}, {{"axis", std::int64_t{2}}}),
-        b.make("Pad", {x, b.ints({0, 1, 0, 0, 2, 0}).id()}), b.make("Tile", {x, b.ints({2, 1, 3}).id()}),
-        b.make("ArgMax", {x}, {{"axis", std::int64_t{-1}}})};
+    std::vector<Expr> made = {b.transpose(value, {1, 0, 2}),
+                              b.slice(value, 1, 0, 3),
+                              b.slice(value, 1, -2, INT64_MAX),
+                              b.mean(value, {1}, false),
+                              b.unsqueeze(value, {0, -1}),
+                              b.reshape(value, std::vector<std::int64_t>{-1, 3}),
+                              b.make("Flatten", {x}, {{"axis", std::int64_t{2}}}),
+                              b.make("Pad", {x, b.ints({0, 1, 0, 0, 2, 0}).id()}),
+                              b.make("Tile", {x, b.ints({2, 1, 3}).id()}),
+                              b.make("ArgMax", {x}, {{"axis", std::int64_t{-1}}})};
     for (std::size_t i = 0; i < made.size(); ++i) graph.add_output(fmt::format("o{}", i), made[i]);
     const auto results = evaluate_graph(graph, std::vector{Tensor::zeros(DType::kF32, {batch, length, 6})});
     const Bindings bindings = {{"B", batch}, {"S", length}};

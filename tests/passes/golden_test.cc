@@ -1,5 +1,6 @@
-// Text files of golden/: a graph, `---- passes: a,b`, and the graph that comes out; or `---- refuse RULE: reason`, where nothing
-// may change and the rule's near miss has to give this reason. Both graphs are run on random inputs and compared.
+// Text files of golden/: a graph, `---- passes: a,b`, and the graph that comes out; or `---- refuse RULE: reason`,
+// where nothing may change and the rule's near miss has to give this reason. Both graphs are run on random inputs and
+// compared.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +24,8 @@ struct Golden {
 std::vector<Golden> read_golden() {
   std::vector<Golden> cases;
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(WEFT_SOURCE_DIR "/tests/passes/golden")) files.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(WEFT_SOURCE_DIR "/tests/passes/golden"))
+    files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   for (const auto& path : files) {
     std::ifstream file(path);
@@ -102,7 +104,8 @@ TEST_P(GoldenTest, RewritesAsWritten) {
     Graph untouched = before.clone();
     infer_graph(untouched);
     EXPECT_EQ(print(after, options), print(untouched, options));
-    const auto rule = std::find_if(report.rules.begin(), report.rules.end(), [&](const RuleReport& r) { return r.name == golden.refused_rule; });
+    const auto rule = std::find_if(report.rules.begin(), report.rules.end(),
+                                   [&](const RuleReport& r) { return r.name == golden.refused_rule; });
     ASSERT_NE(rule, report.rules.end());
     ASSERT_FALSE(rule->near_misses.empty());
     EXPECT_THAT(rule->near_misses.front().reason, ::testing::HasSubstr(golden.reason));

@@ -1,9 +1,10 @@
-#include "graph/error.h"
 #include "runtime/generate/search.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+
+#include "graph/error.h"
 
 namespace weft::runtime {
 namespace {
@@ -80,7 +81,8 @@ TEST(Search, ProcessorsChangeScores) {
   EXPECT_EQ(search(loop, config, {1})[0].tokens, (std::vector<std::int64_t>{1, 2, 1, 0}));
   config = config_with(1);
   config.repetition_penalty = 100;
-  EXPECT_EQ(search({{0, 0, 0}, {0.1f, 0, 5}, {0.2f, 5, 0}}, config, {1})[0].tokens, (std::vector<std::int64_t>{1, 2, 0}));
+  EXPECT_EQ(search({{0, 0, 0}, {0.1f, 0, 5}, {0.2f, 5, 0}}, config, {1})[0].tokens,
+            (std::vector<std::int64_t>{1, 2, 0}));
 }
 
 TEST(Search, ImpossibleOptionsAreErrors) {

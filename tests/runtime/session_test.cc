@@ -69,7 +69,8 @@ TEST_P(AttentionKernel, AgreesWithItsDefinition) {
                           {"k", random_tensor(shape(c.key_heads, c.keys, c.size), 2)},
                           {"v", random_tensor(shape(c.key_heads, c.keys, c.value_size), 3)}};
       std::vector<ValueId> ids;
-      for (const char* name : {"q", "k", "v"}) ids.push_back(graph.add_input(name, {DType::kF32, to_shape(inputs.at(name).shape())}));
+      for (const char* name : {"q", "k", "v"})
+        ids.push_back(graph.add_input(name, {DType::kF32, to_shape(inputs.at(name).shape())}));
       Attributes attributes = {{"scale", 0.7}};
       if (packed) attributes.insert({{"q_num_heads", c.heads}, {"kv_num_heads", c.key_heads}});
       if (mask_kind == 1) inputs["mask"] = random_tensor({c.queries, c.keys}, 4);
@@ -82,7 +83,8 @@ TEST_P(AttentionKernel, AgreesWithItsDefinition) {
         attributes["zero_masked_rows"] = std::int64_t{packed};
       }
       if (mask_kind == 4) attributes["is_causal"] = std::int64_t{1};
-      if (inputs.contains("mask")) ids.push_back(graph.add_input("mask", {inputs["mask"].dtype(), to_shape(inputs["mask"].shape())}));
+      if (inputs.contains("mask"))
+        ids.push_back(graph.add_input("mask", {inputs["mask"].dtype(), to_shape(inputs["mask"].shape())}));
       Builder builder(graph);
       graph.add_output("y", builder.make("Attention", ids, std::move(attributes)));
       SCOPED_TRACE(fmt::format("packed {}, mask {}", packed, mask_kind));
@@ -92,8 +94,10 @@ TEST_P(AttentionKernel, AgreesWithItsDefinition) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionKernel,
-                         ::testing::Values(AttentionCase{1, 1, 1, 1, 1, 1, 1}, AttentionCase{7, 4, 2, 5, 9, 8, 8}, AttentionCase{2, 3, 3, 17, 130, 16, 5},
-                                           AttentionCase{1, 8, 1, 1, 200, 33, 33}, AttentionCase{2, 2, 2, 0, 4, 8, 8}, AttentionCase{1, 2, 2, 20, 64, 4, 64}));
+                         ::testing::Values(AttentionCase{1, 1, 1, 1, 1, 1, 1}, AttentionCase{7, 4, 2, 5, 9, 8, 8},
+                                           AttentionCase{2, 3, 3, 17, 130, 16, 5},
+                                           AttentionCase{1, 8, 1, 1, 200, 33, 33}, AttentionCase{2, 2, 2, 0, 4, 8, 8},
+                                           AttentionCase{1, 2, 2, 20, 64, 4, 64}));
 
 TEST(Attention, NanScoresStayNan) {
   Graph graph;
@@ -111,9 +115,15 @@ TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, Dim(width)}});
     Builder b(graph);
     const Expr scale = b.constant(random_tensor({width}, 2)), bias = b.constant(random_tensor({width}, 3));
-    std::vector<Expr> made = {b.make("LayerNormalization", {x, scale.id(), bias.id()}), b.make("LayerNormalization", {x, scale.id()}),
-                              b.make("RMSNormalization", {x, scale.id()}), b.make("Gelu", {x}), b.make("Gelu", {x}, {{"approximate", std::string("tanh")}}),
-                              b.make("Swish", {x}, {{"alpha", 1.702}}), b.make("Relu", {x}), b.make("Tanh", {x}), b.make("Sigmoid", {x})};
+    std::vector<Expr> made = {b.make("LayerNormalization", {x, scale.id(), bias.id()}),
+                              b.make("LayerNormalization", {x, scale.id()}),
+                              b.make("RMSNormalization", {x, scale.id()}),
+                              b.make("Gelu", {x}),
+                              b.make("Gelu", {x}, {{"approximate", std::string("tanh")}}),
+                              b.make("Swish", {x}, {{"alpha", 1.702}}),
+                              b.make("Relu", {x}),
+                              b.make("Tanh", {x}),
+                              b.make("Sigmoid", {x})};
     if (width % 2 == 0) {
       made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}));
       made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}, {{"interleaved", std::int64_t{1}}}));
@@ -137,10 +147,12 @@ TEST(Kernels, LinearOfEveryShapeAndActivation) {
     const Expr weight = b.constant(random_tensor({inputs, outputs}, 1)), bias = b.constant(random_tensor({outputs}, 2));
     int number = 0;
     for (const char* activation : {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"}) {
-      graph.add_output(fmt::format("y{}", number++), b.make("Linear", {x, weight.id(), bias.id()}, {{"activation", std::string(activation)}}));
+      graph.add_output(fmt::format("y{}", number++),
+                       b.make("Linear", {x, weight.id(), bias.id()}, {{"activation", std::string(activation)}}));
     }
     graph.add_output("z", b.make("Linear", {x, weight.id()}));
-    for (const std::int64_t rows : {0, 1, 9}) expect_same_as_reference(graph, {{"x", random_tensor({2, rows, inputs}, 3)}}, 2e-4);
+    for (const std::int64_t rows : {0, 1, 9})
+      expect_same_as_reference(graph, {{"x", random_tensor({2, rows, inputs}, 3)}}, 2e-4);
   }
 }
 
@@ -216,7 +228,8 @@ TEST(Cache, RowsAreSharedUntilWritten) {
   cache.append(Tensor::of<float>({3, 1, 1, 2}, {3, 4, 5, 6, 7, 8}));
   EXPECT_NE(cache.head(0, 0), cache.head(2, 0));
   const Tensor all = cache.to_tensor();
-  EXPECT_EQ(std::vector<float>(all.data<float>().begin(), all.data<float>().end()), (std::vector<float>{1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 8}));
+  EXPECT_EQ(std::vector<float>(all.data<float>().begin(), all.data<float>().end()),
+            (std::vector<float>{1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 8}));
   EXPECT_THROW(cache.reorder(std::vector<std::int64_t>{3}), Error);
 }
 
@@ -244,7 +257,9 @@ TEST(SessionConcurrently, FourSessionsShareOneModel) {
     Tensor ids = Tensor::zeros(DType::kI64, {3, 6}), ones = Tensor::full(DType::kI64, {3, 6}, 1);
     for (std::size_t i = 0; i < 18; ++i) ids.mutable_data<std::int64_t>()[i] = static_cast<std::int64_t>(i * 7 % 99);
     Tensor result;
-    for (int i = 0; i < 5; ++i) result = session.run({{"input_ids", ids}, {"attention_mask", ones}, {"token_type_ids", Tensor::zeros(DType::kI64, {3, 6})}})[0];
+    for (int i = 0; i < 5; ++i)
+      result = session.run(
+          {{"input_ids", ids}, {"attention_mask", ones}, {"token_type_ids", Tensor::zeros(DType::kI64, {3, 6})}})[0];
     return result;
   };
   std::vector<Tensor> results(4);
@@ -287,7 +302,8 @@ TEST(MemoryPlan, NeverOverlapsWhatIsAlive) {
       EXPECT_EQ(requests[i].offset % 64, 0u);
       for (std::size_t j = 0; j < i; ++j) {
         const bool together = requests[i].first <= requests[j].last && requests[j].first <= requests[i].last;
-        const bool apart = requests[i].offset + requests[i].bytes <= requests[j].offset || requests[j].offset + requests[j].bytes <= requests[i].offset;
+        const bool apart = requests[i].offset + requests[i].bytes <= requests[j].offset ||
+                           requests[j].offset + requests[j].bytes <= requests[i].offset;
         EXPECT_TRUE(!together || apart);
       }
     }
