@@ -6,8 +6,15 @@
 namespace weft {
 namespace {
 
-constexpr std::array<std::string_view, 16> kNames = {"f32", "f16", "bf16", "f64", "i8",   "i16",    "i32", "i64",
-                                                     "u8",  "u16", "u32",  "u64", "bool", "string", "i4",  "u4"};
+constexpr auto kNames = std::to_array<std::string_view>({"f32",      "f16",        "bf16",
+                                                         "f64",      "i8",         "i16",
+                                                         "i32",      "i64",        "u8",
+                                                         "u16",      "u32",        "u64",
+                                                         "bool",     "string",     "i4",
+                                                         "u4",       "i2",         "u2",
+                                                         "f4e2m1",   "f8e4m3fn",   "f8e4m3fnuz",
+                                                         "f8e5m2",   "f8e5m2fnuz", "f8e8m0",
+                                                         "sequence", "optional",   "optional_sequence"});
 
 }  // namespace
 
@@ -77,7 +84,8 @@ std::optional<DType> parse_dtype(std::string_view name) {
 }
 
 std::size_t element_size(DType dtype) {
-  if (dtype == DType::kI4 || dtype == DType::kU4) return 0;
+  if (is_narrow(dtype)) return 1;
+  if (is_object(dtype)) fail(ErrorCode::kInternal, "elements of {} are no bytes", to_string(dtype));
   return visit_dtype(dtype, [](auto tag) { return sizeof(typename decltype(tag)::type); });
 }
 

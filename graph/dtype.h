@@ -28,8 +28,22 @@ enum class DType : std::uint8_t {
   kU64,
   kBool,
   kString,
+  // Narrow types, one element a byte (graph/narrow.h): moved, cast and quantized, not computed with.
   kI4,
-  kU4,  // reserved: two elements a byte; no kernel takes them yet
+  kU4,
+  kI2,
+  kU2,
+  kF4E2M1,
+  kF8E4M3FN,
+  kF8E4M3FNUZ,
+  kF8E5M2,
+  kF8E5M2FNUZ,
+  kF8E8M0,
+  // Containers, whose elements are tensors (TensorType::element says of what): a sequence, a tensor that may be
+  // absent, a sequence that may be absent. Their shape is their length: that of an optional is 0 or 1.
+  kSequence,
+  kOptional,
+  kOptionalSequence,
 };
 
 // IEEE 754 binary16, stored as its bits. Conversions round to nearest even.
@@ -54,13 +68,17 @@ struct BFloat16 {
 std::string_view to_string(DType dtype);
 std::optional<DType> parse_dtype(std::string_view name);
 
-// Bytes of one element; for kI4 and kU4 (packed) 0, for kString sizeof(std::string).
+// Bytes of one element in memory; Error kInternal for strings and containers, whose elements are objects.
 std::size_t element_size(DType dtype);
 
 bool is_float(DType dtype);           // f32 f16 bf16 f64
 bool is_integer(DType dtype);         // i8..i64, u8..u64
 bool is_signed_integer(DType dtype);  // i8..i64
 inline bool is_numeric(DType dtype) { return is_float(dtype) || is_integer(dtype); }
+inline bool is_narrow(DType dtype) { return dtype >= DType::kI4 && dtype <= DType::kF8E8M0; }
+inline bool is_container(DType dtype) { return dtype >= DType::kSequence; }
+// Elements are C++ objects, not bytes.
+inline bool is_object(DType dtype) { return dtype == DType::kString || is_container(dtype); }
 
 // DType of a C++ type. bool is one byte, 0 or 1.
 template <class T>
@@ -129,7 +147,8 @@ struct TypeTag {
   using type = T;
 };
 
-// Calls body(TypeTag<T>{}) with the C++ type of dtype. kI4 and kU4 -> Error kUnsupported.
+// Calls body(TypeTag<T>{}) with the C++ type of dtype: of numbers one can compute with, bool and string. Error
+// kUnsupported for the rest. To move elements of any type, see visit_storage (graph/tensor.h).
 template <class Body>
 decltype(auto) visit_dtype(DType dtype, Body&& body) {
   switch (dtype) {
@@ -147,8 +166,7 @@ decltype(auto) visit_dtype(DType dtype, Body&& body) {
     case DType::kU64: return body(TypeTag<std::uint64_t>{});
     case DType::kBool: return body(TypeTag<bool>{});
     case DType::kString: return body(TypeTag<std::string>{});
-    case DType::kI4:
-    case DType::kU4: break;
+    default: break;
   }
   fail(ErrorCode::kUnsupported, "no kernel takes tensors of {}", to_string(dtype));
 }

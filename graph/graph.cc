@@ -6,7 +6,8 @@
 namespace weft {
 
 std::string to_string(const TensorType& type) {
-  return fmt::format("{}{}", to_string(type.dtype), type.shape ? to_string(*type.shape) : "[*]");
+  const std::string inside = is_container(type.dtype) ? fmt::format("<{}>", to_string(type.element)) : "";
+  return fmt::format("{}{}{}", to_string(type.dtype), inside, type.shape ? to_string(*type.shape) : "[*]");
 }
 
 void Origin::merge(const Origin& other) {

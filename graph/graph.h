@@ -33,11 +33,12 @@ using NodeId = Id<struct NodeTag>;
 // What is known before a run about a tensor.
 struct TensorType {
   DType dtype = DType::kF32;
-  std::optional<Shape> shape;  // nullopt: unknown rank
+  std::optional<Shape> shape;   // nullopt: unknown rank
+  DType element = DType::kF32;  // of containers: the dtype of the tensors inside
 
   friend bool operator==(const TensorType&, const TensorType&) = default;
 };
-// "f32[B, S, 768]", "i64[]", "f32[*]" for an unknown rank
+// "f32[B, S, 768]", "i64[]", "f32[*]" for an unknown rank, "sequence<f32>[*]"
 std::string to_string(const TensorType& type);
 
 class Graph;

@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
 #include <system_error>
+
+#include "graph/narrow.h"
 
 namespace weft {
 namespace {
@@ -17,10 +20,11 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kPadding = 64;
 
-std::shared_ptr<std::byte> allocate_strings(std::size_t count) {
-  auto strings = std::make_shared<std::vector<std::string>>(count);
-  auto* first = reinterpret_cast<std::byte*>(strings->data());
-  return {std::move(strings), first};
+template <class T>
+std::shared_ptr<std::byte> allocate_objects(std::size_t count) {
+  auto objects = std::make_shared<std::vector<T>>(count);
+  auto* first = reinterpret_cast<std::byte*>(objects->data());
+  return {std::move(objects), first};
 }
 
 std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
@@ -32,8 +36,9 @@ std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
 }
 
 std::size_t bytes_needed(DType dtype, std::int64_t count) {
-  if (dtype == DType::kI4 || dtype == DType::kU4) return static_cast<std::size_t>((count + 1) / 2);
-  const std::size_t size = element_size(dtype);
+  const std::size_t size = dtype == DType::kString ? sizeof(std::string)
+                           : is_container(dtype)   ? sizeof(Tensor)
+                                                   : element_size(dtype);
   if (static_cast<std::uint64_t>(count) > (std::uint64_t{1} << 60) / size) {
     fail(ErrorCode::kInvalidModel, "a tensor of {} elements is too large", count);
   }
@@ -77,14 +82,17 @@ Tensor Tensor::uninitialized(DType dtype, Extents shape) {
   result.size_ = element_count(shape);
   result.shape_ = std::move(shape);
   result.writable_ = true;
-  result.bytes_ = dtype == DType::kString ? allocate_strings(static_cast<std::size_t>(result.size_))
-                                          : allocate_bytes(bytes_needed(dtype, result.size_));
+  const std::size_t bytes = bytes_needed(dtype, result.size_);
+  const auto count = static_cast<std::size_t>(result.size_);
+  result.bytes_ = dtype == DType::kString ? allocate_objects<std::string>(count)
+                  : is_container(dtype)   ? allocate_objects<Tensor>(count)
+                                          : allocate_bytes(bytes);
   return result;
 }
 
 Tensor Tensor::zeros(DType dtype, Extents shape) {
   Tensor result = uninitialized(dtype, std::move(shape));
-  if (dtype != DType::kString) std::memset(result.bytes_.get(), 0, result.byte_size());
+  if (!is_object(dtype)) std::memset(result.bytes_.get(), 0, result.byte_size());
   return result;
 }
 
@@ -95,7 +103,7 @@ Tensor Tensor::share(DType dtype, Extents shape, std::shared_ptr<const std::byte
 }
 
 Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes, std::size_t byte_count) {
-  if (dtype == DType::kString) fail(ErrorCode::kInternal, "string tensors cannot share raw bytes");
+  if (is_object(dtype)) fail(ErrorCode::kInternal, "tensors of {} cannot share raw bytes", to_string(dtype));
   Tensor result;
   result.dtype_ = dtype;
   result.size_ = element_count(shape);
@@ -110,6 +118,10 @@ Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes
 
 Tensor Tensor::full(DType dtype, Extents shape, double value) {
   Tensor result = uninitialized(dtype, std::move(shape));
+  if (is_narrow(dtype)) {
+    for (std::byte& element : result.mutable_bytes()) element = std::byte{narrow_from_double(dtype, value)};
+    return result;
+  }
   visit_dtype(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_same_v<T, std::string>) {
@@ -130,12 +142,12 @@ Tensor Tensor::full(DType dtype, Extents shape, double value) {
 std::size_t Tensor::byte_size() const { return bytes_needed(dtype_, size_); }
 
 std::span<const std::byte> Tensor::bytes() const {
-  if (dtype_ == DType::kString) fail(ErrorCode::kInternal, "string tensors have no raw bytes");
+  if (is_object(dtype_)) fail(ErrorCode::kInternal, "tensors of {} have no raw bytes", to_string(dtype_));
   return {bytes_.get(), byte_size()};
 }
 
 std::span<std::byte> Tensor::mutable_bytes() {
-  if (dtype_ == DType::kString) fail(ErrorCode::kInternal, "string tensors have no raw bytes");
+  if (is_object(dtype_)) fail(ErrorCode::kInternal, "tensors of {} have no raw bytes", to_string(dtype_));
   if (!writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
   return {bytes_.get(), byte_size()};
 }
@@ -145,15 +157,29 @@ void Tensor::check_access(DType wanted, bool write) const {
     fail(ErrorCode::kInternal, "a tensor of {} read as {}", to_string(dtype_), to_string(wanted));
   }
   if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
-  if (dtype_ != DType::kString && reinterpret_cast<std::uintptr_t>(bytes_.get()) % element_size(dtype_) != 0) {
+  if (!is_object(dtype_)) check_word(element_size(dtype_), write);
+}
+
+void Tensor::check_word(std::size_t size, bool write) const {
+  if (is_object(dtype_) || element_size(dtype_) != size) {
+    fail(ErrorCode::kInternal, "a tensor of {} read as words of {} bytes", to_string(dtype_), size);
+  }
+  if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
+  if (reinterpret_cast<std::uintptr_t>(bytes_.get()) % size != 0) {
     fail(ErrorCode::kInternal, "misaligned tensor of {}", to_string(dtype_));
   }
+}
+
+void Tensor::check_container(bool write) const {
+  if (!is_container(dtype_)) fail(ErrorCode::kInternal, "a tensor of {} read as a container", to_string(dtype_));
+  if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
 }
 
 double Tensor::item() const {
   if (size_ != 1) {
     fail(ErrorCode::kInvalidArgument, "one element wanted, shape {} given", to_string(shape_));
   }
+  if (is_narrow(dtype_)) return narrow_to_float(dtype_, std::to_integer<std::uint8_t>(bytes()[0]));
   return visit_dtype(dtype_, [&](auto tag) -> double {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_same_v<T, std::string>) {
@@ -193,10 +219,12 @@ Tensor Tensor::reshaped(Extents shape) const {
 
 Tensor Tensor::clone() const {
   Tensor result = uninitialized(dtype_, shape_);
-  if (dtype_ == DType::kString) {
-    const auto from = data<std::string>();
-    const auto to = result.mutable_data<std::string>();
-    for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i];
+  if (is_object(dtype_)) {
+    visit_storage(dtype_, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const auto from = data<T>();
+      std::copy(from.begin(), from.end(), result.mutable_data<T>().begin());
+    });
   } else if (size_ > 0) {
     std::memcpy(result.bytes_.get(), bytes_.get(), byte_size());
   }
@@ -204,21 +232,18 @@ Tensor Tensor::clone() const {
 }
 
 Tensor Tensor::aligned() const {
-  const std::size_t size = dtype_ == DType::kString ? 1 : element_size(dtype_);
-  if (size == 0 || reinterpret_cast<std::uintptr_t>(bytes_.get()) % size == 0) return *this;
+  const std::size_t size = is_object(dtype_) ? 1 : element_size(dtype_);
+  if (reinterpret_cast<std::uintptr_t>(bytes_.get()) % size == 0) return *this;
   return clone();
 }
 
 bool Tensor::identical(const Tensor& other) const {
   if (dtype_ != other.dtype_ || shape_ != other.shape_) return false;
   if (size_ == 0) return true;
-  if (dtype_ == DType::kString) {
-    const auto a = data<std::string>();
-    const auto b = other.data<std::string>();
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      if (a[i] != b[i]) return false;
-    }
-    return true;
+  if (dtype_ == DType::kString) return std::ranges::equal(data<std::string>(), other.data<std::string>());
+  if (is_container(dtype_)) {
+    return std::ranges::equal(data<Tensor>(), other.data<Tensor>(),
+                              [](const Tensor& a, const Tensor& b) { return a.identical(b); });
   }
   return std::memcmp(bytes_.get(), other.bytes_.get(), byte_size()) == 0;
 }

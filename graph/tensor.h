@@ -1,6 +1,7 @@
 // Tensors: dtype, shape and bytes that are owned, shared or mapped from a file.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -65,18 +66,19 @@ class Tensor {
   std::size_t byte_size() const;
   bool writable() const { return writable_; }
 
-  // Elements as T, which must be the C++ type of dtype(); else Error kInternal.
+  // Elements as T, which must be the C++ type of dtype(), or the Word of its size, or Tensor for containers; else
+  // Error kInternal.
   template <class T>
   std::span<const T> data() const {
-    check_access(dtype_of<T>, false);
+    check<T>(false);
     return {reinterpret_cast<const T*>(bytes_.get()), static_cast<std::size_t>(size_)};
   }
   template <class T>
   std::span<T> mutable_data() {
-    check_access(dtype_of<T>, true);
+    check<T>(true);
     return {reinterpret_cast<T*>(bytes_.get()), static_cast<std::size_t>(size_)};
   }
-  // Raw bytes; Error kInternal for strings.
+  // Raw bytes; Error kInternal for strings and containers.
   std::span<const std::byte> bytes() const;
   std::span<std::byte> mutable_bytes();
   // The only element, converted; Error kInvalidArgument if there is not exactly one, or of strings.
@@ -93,13 +95,25 @@ class Tensor {
   bool identical(const Tensor& other) const;
 
  private:
+  template <class T>
+  void check(bool write) const {
+    if constexpr (std::is_same_v<T, Tensor>) {
+      check_container(write);
+    } else if constexpr (requires { T::kWordSize; }) {
+      check_word(T::kWordSize, write);
+    } else {
+      check_access(dtype_of<T>, write);
+    }
+  }
   void check_access(DType wanted, bool write) const;
+  void check_word(std::size_t size, bool write) const;
+  void check_container(bool write) const;
 
   DType dtype_ = DType::kF32;
   Extents shape_ = {0};
   std::int64_t size_ = 0;
   bool writable_ = false;
-  std::shared_ptr<std::byte> bytes_;  // of strings: an array of std::string
+  std::shared_ptr<std::byte> bytes_;  // of strings: an array of std::string; of containers: of Tensor
 };
 
 template <class T>
@@ -111,6 +125,27 @@ Tensor Tensor::of(Extents shape, std::span<const T> values) {
   std::span<T> out = result.mutable_data<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];
   return result;
+}
+
+// An element of kSize bytes of whatever type.
+template <std::size_t kSize>
+struct Word {
+  static constexpr std::size_t kWordSize = kSize;
+  alignas(kSize) std::array<std::byte, kSize> bytes;
+};
+
+// Calls body(TypeTag<T>{}) with the type that moves elements of dtype unread: a Word of their size, std::string, or
+// Tensor for containers.
+template <class Body>
+decltype(auto) visit_storage(DType dtype, Body&& body) {
+  if (dtype == DType::kString) return body(TypeTag<std::string>{});
+  if (is_container(dtype)) return body(TypeTag<Tensor>{});
+  switch (element_size(dtype)) {
+    case 1: return body(TypeTag<Word<1>>{});
+    case 2: return body(TypeTag<Word<2>>{});
+    case 4: return body(TypeTag<Word<4>>{});
+    default: return body(TypeTag<Word<8>>{});
+  }
 }
 
 // A file mapped read-only; the pointer keeps the mapping alive. Error kIo.

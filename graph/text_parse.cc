@@ -110,6 +110,13 @@ class Parser {
     const std::optional<DType> dtype = parse_dtype(name);
     if (!dtype) error("an element type");
     TensorType result{*dtype, Shape{}};
+    if (is_container(*dtype)) {
+      expect("<");
+      const std::optional<DType> element = parse_dtype(word());
+      if (!element) error("an element type");
+      result.element = *element;
+      expect(">");
+    }
     expect("[");
     if (accept("*")) {
       expect("]");
@@ -179,6 +186,7 @@ class Parser {
     if (!type.shape || !is_static(*type.shape)) error("a static shape");
     const Extents shape = *evaluate(*type.shape, {});
     if (accept_word("base64")) return from_base64(type.dtype, shape);
+    if (is_narrow(type.dtype) || is_container(type.dtype)) error("base64");
     if (peek("...")) error("the contents, which were left out when this was printed,");
     // Each element takes two characters at least: the text bounds what is allocated.
     if (element_count(shape) > static_cast<std::int64_t>(text_.size() - at_)) error("more elements");
@@ -222,8 +230,7 @@ class Parser {
       bits += 6;
       if (bits >= 8) bytes += static_cast<char>(block >> (bits -= 8) & 0xff);
     }
-    if (dtype == DType::kString || dtype == DType::kI4 || dtype == DType::kU4 ||
-        static_cast<std::uint64_t>(element_count(shape)) != bytes.size() / element_size(dtype) ||
+    if (is_object(dtype) || static_cast<std::uint64_t>(element_count(shape)) != bytes.size() / element_size(dtype) ||
         bytes.size() % element_size(dtype) != 0) {
       error("as many bytes as the type needs");
     }

@@ -53,6 +53,7 @@ std::string base64(std::span<const std::byte> bytes) {
 }
 
 bool has_nan(const Tensor& tensor) {
+  if (is_narrow(tensor.dtype())) return false;
   return visit_dtype(tensor.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_floating_point_v<T>) {
@@ -91,7 +92,8 @@ std::string elements_text(const Tensor& tensor) {
 std::string tensor_text(const Tensor& given, std::int64_t elide_above) {
   const Tensor tensor = given.aligned();
   if (tensor.size() > elide_above) return "...";
-  const bool decimal = tensor.dtype() == DType::kString || (tensor.size() <= kDecimalElements && !has_nan(tensor));
+  const bool decimal = tensor.dtype() == DType::kString ||
+                       (!is_narrow(tensor.dtype()) && tensor.size() <= kDecimalElements && !has_nan(tensor));
   return decimal ? elements_text(tensor) : "base64 " + quoted(base64(tensor.bytes()));
 }
 

@@ -1,5 +1,6 @@
 #include "ops/cast.h"
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -98,13 +99,43 @@ void infer_cast(InferContext& context) {
 }
 
 void cast_kernel(KernelContext& context) {
-  context.set_output(0, cast(context.input(0), context.attributes().type("to")));
+  const AttributeReader& attributes = context.attributes();
+  const std::string& mode = attributes.text("round_mode");
+  CastOptions options;
+  options.saturate = attributes.integer("saturate") != 0;
+  options.rounding = mode == "nearest" ? Rounding::kNearest : mode == "down" ? Rounding::kDown : Rounding::kUp;
+  context.set_output(0, cast(context.input(0), attributes.type("to"), options));
+}
+
+Tensor from_narrow(const Tensor& x) {
+  Tensor y = Tensor::uninitialized(DType::kF32, x.shape());
+  const auto in = x.bytes();
+  const auto out = y.mutable_data<float>();
+  std::array<float, 256> table{};
+  for (std::size_t code = 0; code < table.size(); ++code) {
+    table[code] = narrow_to_float(x.dtype(), static_cast<std::uint8_t>(code));
+  }
+  for (std::size_t i = 0; i < in.size(); ++i) out[i] = table[std::to_integer<std::size_t>(in[i])];
+  return y;
+}
+
+Tensor to_narrow(const Tensor& x, DType to, const CastOptions& options) {
+  const Tensor wide = cast(x, DType::kF64);
+  Tensor y = Tensor::uninitialized(to, x.shape());
+  const auto in = wide.data<double>();
+  const auto out = y.mutable_bytes();
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    out[i] = std::byte{narrow_from_double(to, in[i], options.saturate, options.rounding)};
+  }
+  return y;
 }
 
 }  // namespace
 
-Tensor cast(const Tensor& x, DType to) {
+Tensor cast(const Tensor& x, DType to, const CastOptions& options) {
   if (x.dtype() == to) return x;
+  if (is_narrow(x.dtype())) return cast(from_narrow(x), to, options);
+  if (is_narrow(to)) return to_narrow(x, to, options);
   Tensor y = Tensor::uninitialized(to, x.shape());
   visit_dtype(x.dtype(), [&](auto from_tag) {
     using From = typename decltype(from_tag)::type;
@@ -124,7 +155,8 @@ std::span<const OpDef> cast_ops() {
        .inputs = {{"input"}},
        .outputs = {{"output"}},
        .attributes = {{"to", AttributeKind::kType, true},
-                      {"saturate", AttributeKind::kInt, false, Attribute(std::int64_t{1})}},
+                      {"saturate", AttributeKind::kInt, false, Attribute(std::int64_t{1})},
+                      {"round_mode", AttributeKind::kString, false, Attribute(std::string("up"))}},
        .infer = infer_cast,
        .reference = cast_kernel},
   };

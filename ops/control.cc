@@ -1,29 +1,53 @@
-// If, Loop and Scan. Captured values are inputs (docs/operators.md).
-#include <algorithm>
+// If and Loop. Captured values are inputs (docs/operators.md).
+#include "ops/control.h"
 
 #include "ops/families.h"
 #include "ops/shape_util.h"
 
 namespace weft {
-namespace {
 
-using Result = InferContext::Result;
-using Input = InferContext::Input;
-
-std::vector<Input> inputs_from(const InferContext& context, std::size_t first, std::vector<TensorType>& storage) {
-  std::vector<Input> inputs;
+std::vector<InferContext::Input> inputs_from(const InferContext& context, std::size_t first,
+                                             std::vector<TensorType>& storage) {
+  std::vector<InferContext::Input> inputs;
   storage.reserve(context.input_count());
   for (std::size_t i = first; i < context.input_count(); ++i) {
-    storage.push_back({context.dtype(i), std::nullopt});
-    if (context.has_shape(i)) storage.back().shape = context.shape(i);
+    storage.push_back(context.type(i));
     inputs.push_back({&storage.back(), context.elements(i), nullptr});
   }
   return inputs;
 }
 
+std::vector<Tensor> tensors_from(const KernelContext& context, std::size_t first) {
+  std::vector<Tensor> tensors;
+  for (std::size_t i = first; i < context.input_count(); ++i) tensors.push_back(context.input(i));
+  return tensors;
+}
+
+Tensor stack(const std::vector<Tensor>& parts) {
+  Extents shape = parts[0].shape();
+  shape.insert(shape.begin(), static_cast<std::int64_t>(parts.size()));
+  Tensor result = Tensor::uninitialized(parts[0].dtype(), shape);
+  visit_storage(result.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* to = result.mutable_data<T>().data();
+    for (const Tensor& part : parts) {
+      if (part.shape() != parts[0].shape()) fail(ErrorCode::kInvalidModel, "scan outputs change shape");
+      const auto from = part.data<T>();
+      to = std::copy(from.begin(), from.end(), to);
+    }
+  });
+  return result;
+}
+
+namespace {
+
+using Input = InferContext::Input;
+using Result = InferContext::Result;
+
 // What holds whichever branch ran.
 Result either(const InferContext& context, Result a, const Result& b) {
-  if (a.type.dtype != b.type.dtype) fail(ErrorCode::kInvalidModel, "the branches of If differ in dtype");
+  if (a.type.dtype != b.type.dtype || a.type.element != b.type.element)
+    fail(ErrorCode::kInvalidModel, "the branches of If differ in dtype");
   if (!a.type.shape || !b.type.shape || a.type.shape->size() != b.type.shape->size()) {
     a.type.shape.reset();
     a.elements.reset();
@@ -47,12 +71,6 @@ void infer_if(InferContext& context) {
     }
     context.set_result(i, either(context, then_results[i], else_results[i]));
   }
-}
-
-std::vector<Tensor> tensors_from(const KernelContext& context, std::size_t first) {
-  std::vector<Tensor> tensors;
-  for (std::size_t i = first; i < context.input_count(); ++i) tensors.push_back(context.input(i));
-  return tensors;
 }
 
 void if_kernel(KernelContext& context) {
@@ -92,23 +110,6 @@ void infer_loop(InferContext& context) {
   }
 }
 
-// Joins equal tensors along a new first axis.
-Tensor stack(const std::vector<Tensor>& parts) {
-  Extents shape = parts[0].shape();
-  shape.insert(shape.begin(), static_cast<std::int64_t>(parts.size()));
-  Tensor result = Tensor::uninitialized(parts[0].dtype(), shape);
-  visit_dtype(result.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T* to = result.mutable_data<T>().data();
-    for (const Tensor& part : parts) {
-      if (part.shape() != parts[0].shape()) fail(ErrorCode::kInvalidModel, "scan outputs change shape");
-      const auto from = part.data<T>();
-      to = std::copy(from.begin(), from.end(), to);
-    }
-  });
-  return result;
-}
-
 void loop_kernel(KernelContext& context) {
   const auto carried = static_cast<std::size_t>(context.integer("num_carried"));
   const std::int64_t limit = context.has(0) ? context.input(0).to_ints().at(0) : INT64_MAX;
@@ -143,122 +144,6 @@ void loop_kernel(KernelContext& context) {
   }
 }
 
-// --- Scan (ONNX 9) -----------------------------------------------------------------------------------
-
-std::int64_t listed(const AttributeReader& attributes, std::string_view name, std::size_t index) {
-  if (!attributes.has(name)) return 0;
-  const auto& values = attributes.integers(name);
-  return index < values.size() ? values[index] : 0;
-}
-
-void infer_scan(InferContext& context) {
-  const auto states = static_cast<std::size_t>(context.integer("num_states"));
-  const auto scans = static_cast<std::size_t>(context.integer("num_scan_inputs"));
-  std::vector<TensorType> storage;
-  std::vector<Input> inputs = inputs_from(context, 0, storage);
-  Dim length = context.unknown_dim();
-  for (std::size_t i = states; i < states + scans && i < inputs.size(); ++i) {
-    if (!storage[i].shape || storage[i].shape->empty()) continue;
-    const auto rank = static_cast<std::int64_t>(storage[i].shape->size());
-    const auto axis = normalize_axis(listed(context.attributes(), "scan_input_axes", i - states), rank);
-    length = (*storage[i].shape)[static_cast<std::size_t>(axis)];
-    storage[i].shape->erase(storage[i].shape->begin() + axis);
-    inputs[i].elements = nullptr;
-  }
-  std::vector<Result> results = context.infer_subgraph(0, inputs);
-  for (std::size_t i = 0; i < context.output_count(); ++i) {
-    if (i >= results.size()) fail(ErrorCode::kInvalidModel, "the body of Scan has too few outputs");
-    Result result = std::move(results[i]);
-    result.elements.reset();
-    if (i >= states && result.type.shape) {
-      const auto rank = static_cast<std::int64_t>(result.type.shape->size()) + 1;
-      const auto axis = normalize_axis(listed(context.attributes(), "scan_output_axes", i - states), rank);
-      result.type.shape->insert(result.type.shape->begin() + axis, length);
-    }
-    context.set_result(i, std::move(result));
-  }
-}
-
-// Element `index` along `axis`.
-Tensor slice_of(const Tensor& x, std::int64_t axis, std::int64_t index) {
-  Extents shape = x.shape();
-  shape.erase(shape.begin() + axis);
-  Tensor result = Tensor::uninitialized(x.dtype(), std::move(shape));
-  std::int64_t inner = 1;
-  for (std::int64_t i = axis + 1; i < x.rank(); ++i) inner *= x.extent(i);
-  visit_dtype(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T* from = x.data<T>().data();
-    T* to = result.mutable_data<T>().data();
-    for (std::int64_t o = 0; o < result.size() / std::max<std::int64_t>(inner, 1); ++o) {
-      const T* row = from + (o * x.extent(axis) + index) * inner;
-      to = std::copy(row, row + inner, to);
-    }
-  });
-  return result;
-}
-
-// The first axis of x goes to position `axis`.
-Tensor with_first_axis_at(const Tensor& x, std::int64_t axis) {
-  if (axis == 0) return x;
-  Extents shape = x.shape();
-  const std::int64_t length = shape[0];
-  shape.erase(shape.begin());
-  shape.insert(shape.begin() + axis, length);
-  Tensor result = Tensor::uninitialized(x.dtype(), shape);
-  std::int64_t inner = 1;
-  for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < shape.size(); ++i) inner *= shape[i];
-  visit_dtype(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const std::int64_t outer = length == 0 ? 0 : x.size() / length / std::max<std::int64_t>(inner, 1);
-    for (std::int64_t n = 0; n < length; ++n) {
-      for (std::int64_t o = 0; o < outer; ++o) {
-        const T* from = x.data<T>().data() + (n * outer + o) * inner;
-        std::copy(from, from + inner, result.mutable_data<T>().data() + (o * length + n) * inner);
-      }
-    }
-  });
-  return result;
-}
-
-void scan_kernel(KernelContext& context) {
-  const auto states = static_cast<std::size_t>(context.integer("num_states"));
-  const auto scans = static_cast<std::size_t>(context.integer("num_scan_inputs"));
-  const AttributeReader& attributes = context.attributes();
-  std::vector<Tensor> state;
-  for (std::size_t i = 0; i < states; ++i) state.push_back(context.input(i));
-  std::int64_t length = 0;
-  for (std::size_t i = 0; i < scans; ++i) {
-    const Tensor& x = context.input(states + i);
-    length = x.extent(normalize_axis(listed(attributes, "scan_input_axes", i), x.rank()));
-  }
-  const std::vector<Tensor> captured = tensors_from(context, states + scans);
-  std::vector<std::vector<Tensor>> scanned(context.output_count() - std::min(states, context.output_count()));
-  for (std::int64_t step = 0; step < length; ++step) {
-    std::vector<Tensor> inputs = state;
-    for (std::size_t i = 0; i < scans; ++i) {
-      const Tensor& x = context.input(states + i);
-      const std::int64_t axis = normalize_axis(listed(attributes, "scan_input_axes", i), x.rank());
-      const bool backwards = listed(attributes, "scan_input_directions", i) != 0;
-      inputs.push_back(slice_of(x, axis, backwards ? length - 1 - step : step));
-    }
-    inputs.insert(inputs.end(), captured.begin(), captured.end());
-    const std::vector<Tensor> results = context.run_subgraph(0, inputs);
-    for (std::size_t i = 0; i < states; ++i) state[i] = results.at(i);
-    for (std::size_t i = 0; i < scanned.size(); ++i) {
-      const bool backwards = listed(attributes, "scan_output_directions", i) != 0;
-      scanned[i].insert(backwards ? scanned[i].begin() : scanned[i].end(), results.at(states + i));
-    }
-  }
-  for (std::size_t i = 0; i < states && i < context.output_count(); ++i) context.set_output(i, state[i]);
-  for (std::size_t i = 0; i < scanned.size(); ++i) {
-    if (scanned[i].empty()) fail(ErrorCode::kUnsupported, "Scan over a sequence of length 0");
-    const Tensor stacked = stack(scanned[i]);
-    const std::int64_t axis = normalize_axis(listed(attributes, "scan_output_axes", i), stacked.rank());
-    context.set_output(states + i, with_first_axis_at(stacked, axis));
-  }
-}
-
 }  // namespace
 
 std::span<const OpDef> control_ops() {
@@ -276,18 +161,6 @@ std::span<const OpDef> control_ops() {
        .subgraphs = {"body"},
        .infer = infer_loop,
        .reference = loop_kernel},
-      {.name = "Scan",
-       .inputs = {{"values", Arity::kVariadic}},
-       .outputs = {{"outputs", Arity::kVariadic}},
-       .attributes = {{"num_states", AttributeKind::kInt, true},
-                      {"num_scan_inputs", AttributeKind::kInt, true},
-                      {"scan_input_axes", AttributeKind::kInts},
-                      {"scan_output_axes", AttributeKind::kInts},
-                      {"scan_input_directions", AttributeKind::kInts},
-                      {"scan_output_directions", AttributeKind::kInts}},
-       .subgraphs = {"body"},
-       .infer = infer_scan,
-       .reference = scan_kernel},
   };
   return ops;
 }

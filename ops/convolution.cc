@@ -121,7 +121,8 @@ Transposed transposed_extents(const AttributeReader& attributes, const std::vect
       const std::int64_t wanted =
           attributes.has("output_shape") ? attributes.integers("output_shape").at(i) : input[i] * strides[i];
       const std::int64_t total = full - wanted;
-      begin = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
+      const std::int64_t half = total >= 0 ? total / 2 : -((1 - total) / 2);  // floor
+      begin = mode == "SAME_UPPER" ? half : total - half;
       end = total - begin;
     }
     result.pads_begin.push_back(begin);

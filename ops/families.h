@@ -25,5 +25,14 @@ std::span<const OpDef> padding_ops();
 std::span<const OpDef> gather_ops();
 std::span<const OpDef> generate_ops();
 std::span<const OpDef> control_ops();
+std::span<const OpDef> scan_ops();
+std::span<const OpDef> sequence_ops();
+std::span<const OpDef> quantize_ops();
+std::span<const OpDef> resize_ops();
+std::span<const OpDef> rearrange_ops();
+std::span<const OpDef> signal_ops();
+std::span<const OpDef> vision_ops();
+std::span<const OpDef> bits_ops();
+std::span<const OpDef> state_space_ops();
 
 }  // namespace weft

@@ -4,24 +4,11 @@
 
 #include "ops/cast.h"
 #include "ops/families.h"
+#include "ops/index_util.h"
 #include "ops/shape_util.h"
 
 namespace weft {
 namespace {
-
-// Negative counts from the end; Error kInvalidArgument out of range.
-std::int64_t checked_index(std::int64_t index, std::int64_t extent) {
-  if (index < -extent || index >= extent) {
-    fail(ErrorCode::kInvalidArgument, "index {} on an axis of length {}", index, extent);
-  }
-  return index < 0 ? index + extent : index;
-}
-
-std::int64_t product(const Extents& shape, std::size_t first, std::size_t last) {
-  std::int64_t result = 1;
-  for (std::size_t i = first; i < last; ++i) result *= shape[i];
-  return result;
-}
 
 // --- Gather ----------------------------------------------------------------------------------------
 
@@ -56,7 +43,7 @@ void gather_kernel(KernelContext& context) {
   const std::int64_t outer = product(x.shape(), 0, axis);
   const std::int64_t inner = product(x.shape(), axis + 1, x.shape().size());
   const std::int64_t extent = x.shape()[axis];
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = out.mutable_data<T>().data();
@@ -94,7 +81,7 @@ void gather_elements_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), x.rank()));
   Tensor& out = context.output(0, x.dtype(), context.input(1).shape());
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = out.mutable_data<T>().data();
@@ -137,7 +124,7 @@ void gather_nd_kernel(KernelContext& context) {
       width == 0 ? out.size() / std::max<std::int64_t>(inner, 1) : static_cast<std::int64_t>(values.size() / width);
   const std::int64_t per_batch = batches == 0 ? 0 : tuples / batches;
   const std::int64_t batch_stride = batch == 0 ? 0 : strides[batch - 1];
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = out.mutable_data<T>().data();
     for (std::int64_t n = 0; n < tuples; ++n) {
@@ -157,8 +144,8 @@ template <class T>
 void combine(T& data, const T& update, const std::string& reduction) {
   if (reduction == "none") {
     data = update;
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    fail(ErrorCode::kInvalidModel, "scattering strings with reduction {}", reduction);
+  } else if constexpr (!std::is_arithmetic_v<T> && !std::is_same_v<T, Float16> && !std::is_same_v<T, BFloat16>) {
+    fail(ErrorCode::kInvalidModel, "scattering elements that are no numbers with reduction {}", reduction);
   } else {
     const auto widen = [](const T& x) {
       if constexpr (std::is_arithmetic_v<T>)
@@ -181,6 +168,16 @@ void combine(T& data, const T& update, const std::string& reduction) {
   }
 }
 
+// A reduction computes; without one elements of any type are moved.
+template <class Body>
+void visit_scattered(DType dtype, const std::string& reduction, const Body& body) {
+  if (reduction == "none") {
+    visit_storage(dtype, body);
+  } else {
+    visit_dtype(dtype, body);
+  }
+}
+
 void infer_scatter(InferContext& context) { infer_same_as_first(context); }
 
 void scatter_elements_kernel(KernelContext& context) {
@@ -190,7 +187,7 @@ void scatter_elements_kernel(KernelContext& context) {
   if (context.input(2).shape() != context.input(1).shape())
     fail(ErrorCode::kInvalidModel, "indices and updates differ in shape");
   Tensor out = x.clone();
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_scattered(x.dtype(), reduction, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = out.mutable_data<T>().data();
     const T* updates = context.input(2).data<T>().data();
@@ -214,7 +211,7 @@ void scatter_nd_kernel(KernelContext& context) {
   if (context.input(2).size() != tuples * inner)
     fail(ErrorCode::kInvalidModel, "ScatterND with updates of {}", to_string(context.input(2).shape()));
   Tensor out = x.clone();
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_scattered(x.dtype(), reduction, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = out.mutable_data<T>().data();
     const T* updates = context.input(2).data<T>().data();
@@ -253,7 +250,7 @@ void one_hot_kernel(KernelContext& context) {
   const std::int64_t inner = product(indices.shape(), static_cast<std::size_t>(axis), indices.shape().size());
   Tensor& out = context.output(0, values.dtype(), std::move(shape));
   const auto at = indices.data<std::int64_t>();
-  visit_dtype(values.dtype(), [&](auto tag) {
+  visit_storage(values.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto out_data = out.mutable_data<T>();
     std::fill(out_data.begin(), out_data.end(), values.data<T>()[0]);

@@ -55,8 +55,13 @@ void range_kernel(KernelContext& context) {
       const T step = context.input(2).data<T>()[0];
       T* y = out.mutable_data<T>().data();
       for (std::int64_t i = 0; i < count; ++i) y[i] = static_cast<T>(first + static_cast<T>(i) * step);
+    } else if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        out.mutable_data<T>()[static_cast<std::size_t>(i)] =
+            T(static_cast<float>(start) + static_cast<float>(i) * static_cast<float>(delta));
+      }
     } else {
-      fail(ErrorCode::kUnsupported, "Range of {}", to_string(dtype));
+      fail(ErrorCode::kInvalidModel, "Range of {}", to_string(dtype));
     }
   });
 }
@@ -85,7 +90,7 @@ void constant_of_shape_kernel(KernelContext& context) {
   const Tensor value = context.attributes().tensor("value").aligned();
   if (value.size() != 1) fail(ErrorCode::kInvalidModel, "ConstantOfShape of {} values", value.size());
   Tensor& out = context.output(0, value.dtype(), context.input(0).to_ints());
-  visit_dtype(value.dtype(), [&](auto tag) {
+  visit_storage(value.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (T& element : out.mutable_data<T>()) element = value.data<T>()[0];
   });
@@ -103,7 +108,7 @@ void eye_like_kernel(KernelContext& context) {
   Tensor out = Tensor::zeros(dtype, x.shape());
   const Tensor one = Tensor::full(dtype, {}, 1.0);
   const std::int64_t k = context.integer("k");
-  visit_dtype(dtype, [&](auto tag) {
+  visit_storage(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (std::int64_t r = 0; r < x.extent(0); ++r) {
       if (r + k < 0 || r + k >= x.extent(1)) continue;

@@ -265,7 +265,7 @@ void where_kernel(KernelContext& context) {
   const std::int64_t length = shape.empty() ? 1 : shape.back();
   const auto step = [&](std::size_t k) { return shape.empty() ? 0 : strides[k].back(); };
   const bool* choose = condition.data<bool>().data();
-  visit_dtype(a.dtype(), [&](auto tag) {
+  visit_storage(a.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* x = a.data<T>().data();
     const T* y = b.data<T>().data();

@@ -16,7 +16,7 @@ void copy_strided(const Tensor& x, Tensor& out, const Extents& strides, std::int
   const std::array<Extents, 2> both = {strides, row_major_strides(shape)};
   const std::int64_t length = shape.empty() ? 1 : shape.back();
   const std::int64_t step = shape.empty() ? 0 : strides.back();
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data() + offset;
     T* to = out.mutable_data<T>().data();
@@ -126,7 +126,7 @@ void concat_kernel(KernelContext& context) {
   std::int64_t outer = 1, inner = 1;
   for (std::int64_t k = 0; k < axis; ++k) outer *= first.extent(k);
   for (std::int64_t k = axis + 1; k < first.rank(); ++k) inner *= first.extent(k);
-  visit_dtype(first.dtype(), [&](auto tag) {
+  visit_storage(first.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = out.mutable_data<T>().data();
     for (std::int64_t o = 0; o < outer; ++o) {

@@ -101,6 +101,16 @@ std::optional<std::vector<std::int64_t>> InferContext::integers(std::size_t inpu
 
 const Tensor* InferContext::tensor(std::size_t input) const { return has(input) ? inputs_[input].tensor : nullptr; }
 
+const TensorType& InferContext::type(std::size_t input) const {
+  dtype(input);
+  return *inputs_[input].type;
+}
+
+void InferContext::set_type(std::size_t output, TensorType type) {
+  set_dtype(output, type.dtype);
+  results_.at(output).type = std::move(type);
+}
+
 void InferContext::set_dtype(std::size_t output, DType dtype) {
   if (output >= results_.size()) return;
   results_[output].type.dtype = dtype;

@@ -97,7 +97,8 @@ class InferContext {
   std::size_t input_count() const { return inputs_.size(); }
   std::size_t output_count() const { return results_.size(); }
   bool has(std::size_t input) const;
-  DType dtype(std::size_t input) const;     // Error kInvalidModel when absent
+  DType dtype(std::size_t input) const;  // Error kInvalidModel when absent
+  const TensorType& type(std::size_t input) const;
   bool has_shape(std::size_t input) const;  // rank known
   // The shape; when the rank is unknown, inference of this node ends here without an error: outputs
   // whose dtype was set have unknown rank. So set dtypes first.
@@ -115,6 +116,7 @@ class InferContext {
   void set_dtype(std::size_t output, DType dtype);
   void set_shape(std::size_t output, Shape shape);
   void set(std::size_t output, DType dtype, Shape shape);
+  void set_type(std::size_t output, TensorType type);
   void set_elements(std::size_t output, std::vector<Dim> elements);
   void set_result(std::size_t output, Result result);
 

@@ -71,7 +71,7 @@ void pad_kernel(KernelContext& context) {
   }
   Tensor& out = context.output(0, x.dtype(), shape);
   const Extents strides = row_major_strides(x.shape());
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     T filler{};
     if (context.has(2) && context.input(2).size() > 0) filler = context.input(2).data<T>()[0];
@@ -111,7 +111,7 @@ void tile_kernel(KernelContext& context) {
   for (std::size_t i = 0; i < shape.size(); ++i) shape[i] *= repeats[i];
   Tensor& out = context.output(0, x.dtype(), shape);
   const Extents strides = row_major_strides(x.shape());
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = out.mutable_data<T>().data();
@@ -133,7 +133,7 @@ void trilu_kernel(KernelContext& context) {
   const std::int64_t rows = x.extent(x.rank() - 2);
   const std::int64_t columns = x.extent(x.rank() - 1);
   Tensor& out = context.output(0, x.dtype(), x.shape());
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = out.mutable_data<T>().data();

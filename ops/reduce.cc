@@ -320,7 +320,8 @@ void top_k_kernel(KernelContext& context) {
   context.set_output(1, std::move(indices));
 }
 
-void cum_sum_kernel(KernelContext& context) {
+template <bool kProduct>
+void cumulate_kernel(KernelContext& context) {
   const Tensor& input = context.input(0);
   const std::int64_t axis = normalize_axis(static_cast<std::int64_t>(context.input(1).item()), input.rank());
   const bool exclusive = context.integer("exclusive") != 0;
@@ -334,19 +335,29 @@ void cum_sum_kernel(KernelContext& context) {
       T* y = out.mutable_data<T>().data();
       const std::size_t count = split.reduced.size();
       for (const std::int64_t base : split.kept) {
-        T total = 0;
+        T total = kProduct ? 1 : 0;
         for (std::size_t n = 0; n < count; ++n) {
           const std::int64_t at = base + split.reduced[reverse ? count - 1 - n : n];
           const T value = x[at];
           if (exclusive) y[at] = total;
-          total = static_cast<T>(total + value);
+          total = static_cast<T>(kProduct ? total * value : total + value);
           if (!exclusive) y[at] = total;
         }
       }
     } else {
-      fail(ErrorCode::kUnsupported, "CumSum of {}", to_string(input.dtype()));
+      fail(ErrorCode::kUnsupported, "cumulation of {}", to_string(input.dtype()));
     }
   });
+}
+
+OpDef cumulation(std::string_view name, void (*reference)(KernelContext&)) {
+  return {.name = name,
+          .inputs = {{"x"}, {"axis"}},
+          .outputs = {{"y"}},
+          .attributes = {{"exclusive", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
+                         {"reverse", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
+          .infer = infer_same_as_first,
+          .reference = reference};
 }
 
 }  // namespace
@@ -373,13 +384,8 @@ std::span<const OpDef> reduce_ops() {
                       {"sorted", AttributeKind::kInt, false, Attribute(std::int64_t{1})}},
        .infer = infer_top_k,
        .reference = top_k_kernel},
-      {.name = "CumSum",
-       .inputs = {{"x"}, {"axis"}},
-       .outputs = {{"y"}},
-       .attributes = {{"exclusive", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
-                      {"reverse", AttributeKind::kInt, false, Attribute(std::int64_t{0})}},
-       .infer = infer_same_as_first,
-       .reference = cum_sum_kernel},
+      cumulation("CumSum", cumulate_kernel<false>),
+      cumulation("CumProd", cumulate_kernel<true>),
   };
   return ops;
 }

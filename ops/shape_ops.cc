@@ -269,7 +269,7 @@ void expand_kernel(KernelContext& context) {
   const std::array<Extents, 2> strides = {broadcast_strides(x.shape(), shape), row_major_strides(shape)};
   const std::int64_t length = shape.empty() ? 1 : shape.back();
   const std::int64_t step = shape.empty() ? 0 : strides[0].back();
-  visit_dtype(x.dtype(), [&](auto tag) {
+  visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = out.mutable_data<T>().data();

@@ -23,7 +23,7 @@ int merge_constants(Graph& graph) {
   int merged = 0;
   for (const ValueId id : graph.values()) {
     const Value& value = graph.value(id);
-    if (value.kind != ValueKind::kConstant || value.type.dtype == DType::kString || value.tensor->byte_size() > kSmall)
+    if (value.kind != ValueKind::kConstant || is_object(value.type.dtype) || value.tensor->byte_size() > kSmall)
       continue;
     std::vector<ValueId>& same_shape = seen[to_string(value.type)];
     const auto found = std::find_if(same_shape.begin(), same_shape.end(),

@@ -10,7 +10,7 @@ namespace {
 // Results above this many bytes are kept only when they do not exceed what they are computed from.
 constexpr std::size_t kMaxGrowth = 1 << 20;
 
-std::size_t bytes_of(const Tensor& tensor) { return tensor.dtype() == DType::kString ? 0 : tensor.byte_size(); }
+std::size_t bytes_of(const Tensor& tensor) { return is_object(tensor.dtype()) ? 0 : tensor.byte_size(); }
 
 bool can_fold(const Graph& graph, const Node& node) {
   if (!get_op(node.op).deterministic || !node.subgraphs.empty()) return false;
@@ -25,7 +25,7 @@ bool grows_too_much(const Graph& graph, const Node& node, std::size_t input_byte
     if (!id.valid()) continue;
     const TensorType& type = graph.value(id).type;
     if (!type.shape || !is_static(*type.shape)) return false;
-    if (type.dtype == DType::kString) continue;
+    if (is_object(type.dtype)) continue;
     const Extents shape = *evaluate(*type.shape, {});
     const auto bytes = static_cast<std::size_t>(element_count(shape)) * element_size(type.dtype);
     if (bytes > kMaxGrowth && bytes > input_bytes) return true;

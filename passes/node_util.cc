@@ -21,7 +21,7 @@ std::optional<std::vector<std::int64_t>> known_integers(const Graph& graph, Valu
 
 std::optional<double> known_number(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
-  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 || value.type.dtype == DType::kString) {
+  if (value.kind != ValueKind::kConstant || value.tensor->size() != 1 || is_object(value.type.dtype)) {
     return std::nullopt;
   }
   return value.tensor->aligned().item();

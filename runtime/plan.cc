@@ -95,7 +95,7 @@ class Planner {
     facts.elements = std::move(result.elements);
     ValuePlan& plan = plan_->values[id];
     plan.dtype = facts.type.dtype;
-    if (!facts.static_shape()) {
+    if (!facts.static_shape() || is_container(plan.dtype)) {
       plan.place = Place::kDynamic;
       return;
     }
@@ -213,9 +213,9 @@ class Planner {
         }
         request_of[id] = requests.size();
         const ValuePlan& value = plan_->values.at(id);
-        const std::size_t bytes = value.dtype == DType::kString ? 0
-                                                                : static_cast<std::size_t>(element_count(value.shape)) *
-                                                                      element_size(value.dtype);
+        const std::size_t bytes =
+            is_object(value.dtype) ? 0
+                                   : static_cast<std::size_t>(element_count(value.shape)) * element_size(value.dtype);
         requests.push_back({bytes, i, i, 0});
       }
     }

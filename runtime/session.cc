@@ -68,7 +68,7 @@ struct Session::Impl {
     for (const auto& [id, value] : plan.values) {
       if (value.place == Place::kGiven) {
         table[id] = value.known;
-      } else if (value.place == Place::kOutput || value.dtype == DType::kString) {
+      } else if (value.place == Place::kOutput || is_object(value.dtype)) {
         if (value.place != Place::kDynamic) table[id] = Tensor::uninitialized(value.dtype, value.shape);
       } else if (value.place == Place::kArena) {
         // Not owning: the arena outlives the run.

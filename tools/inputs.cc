@@ -90,6 +90,7 @@ std::string summarize(const Tensor& tensor) {
     const auto strings = tensor.data<std::string>();
     return fmt::format("\"{}\"{}", strings[0], strings.size() > 1 ? ", ..." : "");
   }
+  if (is_container(tensor.dtype())) return fmt::format("{} elements", tensor.size());
   const Tensor wide = cast(tensor, DType::kF64);
   const auto data = wide.data<double>();
   if (data.size() <= 8) return fmt::format("{:.6g}", fmt::join(data, " "));

@@ -22,10 +22,10 @@ struct Verdict {
   std::string reason;
 };
 
-NamedTensor read_tensor(const fs::path& path) {
+NamedTensor read_tensor(const fs::path& path, const TensorType& type) {
   const MappedFile file = map_file(path.string());
   return with_frame([&] { return "in " + path.string(); },
-                    [&] { return read_tensor_proto({file.bytes.get(), file.size}); });
+                    [&] { return read_tensor_proto({file.bytes.get(), file.size}, type); });
 }
 
 // Empty when they agree: dtype and shape exactly, floats within the tolerance, NaN equal to NaN.
@@ -33,6 +33,13 @@ std::string compare(const Tensor& actual, const Tensor& expected, const TestOpti
   if (actual.dtype() != expected.dtype() || actual.shape() != expected.shape()) {
     return fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.shape()),
                        to_string(expected.dtype()), to_string(expected.shape()));
+  }
+  if (is_container(actual.dtype())) {
+    for (std::size_t i = 0; i < actual.data<Tensor>().size(); ++i) {
+      const std::string inside = compare(actual.data<Tensor>()[i], expected.data<Tensor>()[i], options);
+      if (!inside.empty()) return fmt::format("element {}: {}", i, inside);
+    }
+    return "";
   }
   if (!is_float(actual.dtype())) return actual.identical(expected) ? "" : "elements differ";
   const Tensor wide_a = cast(actual, DType::kF64);
@@ -71,18 +78,16 @@ void run_set(runtime::Session& session, const fs::path& set, const TestOptions& 
   const Graph& graph = session.model().graph();
   runtime::TensorMap inputs;
   for (const fs::path& path : files_with(set, "input_")) {
-    NamedTensor input = read_tensor(path);
     const std::size_t index = number_in(path);
-    if (input.name.empty() && index < graph.inputs().size()) input.name = graph.value(graph.inputs()[index]).name;
-    inputs[input.name] = std::move(input.tensor);
+    if (index >= graph.inputs().size())
+      fail(ErrorCode::kInvalidArgument, "{} inputs, {} files", graph.inputs().size(), index + 1);
+    const Value& value = graph.value(graph.inputs()[index]);
+    inputs[value.name] = read_tensor(path, value.type).tensor;
   }
   const std::vector<Tensor> outputs = session.run(inputs);
   for (const fs::path& path : files_with(set, "output_")) {
-    const NamedTensor expected = read_tensor(path);
-    std::size_t index = number_in(path);
-    for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
-      if (graph.outputs()[i].name == expected.name) index = i;
-    }
+    const std::size_t index = number_in(path);
+    const NamedTensor expected = read_tensor(path, graph.value(graph.outputs()[index].value).type);
     const std::string difference = compare(outputs.at(index), expected.tensor, options);
     if (!difference.empty()) {
       fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), expected.name, difference);

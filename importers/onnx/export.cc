@@ -46,7 +46,7 @@ Writer opset(std::string_view domain, std::int64_t version) {
 
 Writer value_info(std::string_view name, const TensorType& type) {
   Writer tensor;
-  tensor.integer(1, from_dtype(type.dtype));
+  tensor.integer(1, from_dtype(is_container(type.dtype) ? type.element : type.dtype));
   if (type.shape) {
     Writer shape;
     for (const Dim& dim : *type.shape) {
@@ -59,8 +59,18 @@ Writer value_info(std::string_view name, const TensorType& type) {
     }
     tensor.message(2, shape);
   }
-  Writer wrapped, info;
+  Writer wrapped;
   wrapped.message(1, tensor);
+  const auto wrap = [&](int field) {
+    Writer element, outer;
+    element.message(1, wrapped);
+    outer.message(field, element);
+    wrapped = std::move(outer);
+  };
+  constexpr int kSequenceType = 4, kOptionalType = 9;
+  if (type.dtype == DType::kSequence || type.dtype == DType::kOptionalSequence) wrap(kSequenceType);
+  if (type.dtype == DType::kOptional || type.dtype == DType::kOptionalSequence) wrap(kOptionalType);
+  Writer info;
   info.text(1, name).message(2, wrapped);
   return info;
 }
@@ -177,7 +187,7 @@ class Exporter {
 
   Writer initializer(const std::string& name, const Tensor& tensor) {
     constexpr std::size_t kSmall = 1024;
-    if (data_ == nullptr || tensor.dtype() == DType::kString || tensor.byte_size() < kSmall) {
+    if (data_ == nullptr || is_object(tensor.dtype()) || tensor.byte_size() < kSmall) {
       return tensor_message({name, tensor});
     }
     constexpr std::size_t kAlignment = 64;
@@ -308,8 +318,7 @@ std::size_t constant_bytes(const Graph& graph) {
   std::size_t total = 0;
   for (const ValueId id : graph.values()) {
     const Value& value = graph.value(id);
-    if (value.kind == ValueKind::kConstant && value.tensor->dtype() != DType::kString)
-      total += value.tensor->byte_size();
+    if (value.kind == ValueKind::kConstant && !is_object(value.tensor->dtype())) total += value.tensor->byte_size();
   }
   return total;
 }

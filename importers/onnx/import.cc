@@ -11,7 +11,7 @@ namespace weft::onnx {
 namespace {
 
 constexpr std::int64_t kMinIrVersion = 3, kMaxIrVersion = 13;
-constexpr std::int64_t kMinOpset = 7;
+constexpr std::int64_t kMinOpset = 1;
 constexpr int kMaxInlineDepth = 64;
 
 // Names of values in reach of a node, in one graph or function body.
@@ -70,9 +70,7 @@ class Importer {
   TensorType type_of(const ValueInfoProto& info, Graph& graph) {
     return with_frame([&] { return fmt::format("in input \"{}\"", info.name); },
                       [&] {
-                        if (!info.type.is_tensor) fail(ErrorCode::kUnsupported, "inputs that are no tensors");
-                        TensorType type;
-                        type.dtype = to_dtype(info.type.elem_type);
+                        TensorType type = base_type(info.type);
                         if (info.type.shape) {
                           type.shape.emplace();
                           for (const DimProto& dim : *info.type.shape) type.shape->push_back(dim_of(dim, graph));
@@ -169,7 +167,7 @@ class Importer {
     if (is_own_function(node)) {
       return lowering.pass(own_operator(node.op_type), lowering.inputs());
     }
-    if (node.op_type == "If" || node.op_type == "Loop" || node.op_type == "Scan") {
+    if (node.op_type == "If" || node.op_type == "Loop" || node.op_type == "Scan" || node.op_type == "SequenceMap") {
       return lower_control(lowering, body);
     }
     if (const LowerFunction special = find_lowering(node.op_type)) return special(lowering);
@@ -252,8 +250,10 @@ class Importer {
     if (l.op() == "Loop") {
       inputs.resize(std::max<std::size_t>(inputs.size(), 2));
       attributes["num_carried"] = static_cast<std::int64_t>(inputs.size()) - 2;
+    } else if (l.op() == "SequenceMap") {
+      attributes["num_inputs"] = static_cast<std::int64_t>(inputs.size());
     } else if (l.op() == "Scan") {
-      if (l.opset() < 9) fail(ErrorCode::kUnsupported, "Scan of operator set 8");
+      if (l.opset() < 9) batch_scan(l, inputs, attributes);
       attributes["num_states"] = static_cast<std::int64_t>(inputs.size()) - l.integer("num_scan_inputs", 0);
     }
     const std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
@@ -267,6 +267,15 @@ class Importer {
     return {values.begin(), values.end()};
   }
 
+  // Scan of opset 8 runs once for each row of a batch, and scans the axis after it.
+  static void batch_scan(Lowering& l, std::vector<ValueId>& inputs, Attributes& attributes) {
+    if (l.has(0)) fail(ErrorCode::kUnsupported, "Scan of operator set 8 with sequence_lens");
+    if (inputs.empty()) fail(ErrorCode::kInvalidModel, "Scan without inputs");
+    inputs.erase(inputs.begin());
+    attributes["batched"] = std::int64_t{1};
+    if (const auto directions = l.integers("directions")) attributes["scan_input_directions"] = *directions;
+  }
+
   // Types of a body's own inputs as far as the node's inputs say.
   std::vector<TensorType> formal_types(Lowering& l, const std::vector<ValueId>& inputs, const Attributes& attributes,
                                        const Body& body) {
@@ -277,12 +286,16 @@ class Importer {
       types.push_back({DType::kBool, Shape{}});
     }
     const std::size_t first = l.op() == "Loop" ? 2 : 0;
-    const std::size_t states = l.op() == "Scan"
+    const std::size_t states = attributes.contains("num_states")
                                    ? static_cast<std::size_t>(std::get<std::int64_t>(attributes.at("num_states")))
                                    : inputs.size();
     for (std::size_t i = first; i < inputs.size(); ++i) {
       TensorType type = body.graph->value(inputs[i]).type;
-      if (l.op() == "Loop") {
+      if (l.op() == "SequenceMap") {
+        if (type.dtype == DType::kSequence) type = {type.element, std::nullopt};
+      } else if (attributes.contains("batched")) {
+        type.shape.reset();
+      } else if (l.op() == "Loop") {
         type.shape.reset();  // may change from one iteration to the next
       } else if (i >= states && type.shape && !type.shape->empty()) {
         type.shape->erase(type.shape->begin());

@@ -89,7 +89,9 @@ Attributes Lowering::schema_attributes(std::string_view op) {
         if (!attribute->tensor) fail(ErrorCode::kInvalidModel, "attribute \"{}\" is no tensor", name);
         result[name] = tensor(*attribute);
         break;
-      case AttributeKind::kType: result[name] = to_dtype(integer(name, 0)); break;
+      case AttributeKind::kType:
+        if (integer(name, 0) != 0) result[name] = to_dtype(integer(name, 0));  // 0: as if not given
+        break;
     }
   }
   return result;
@@ -112,7 +114,8 @@ std::vector<ValueId> Lowering::pass(std::string_view op, std::span<const ValueId
 }
 
 LowerFunction find_lowering(std::string_view op) {
-  for (const auto table : {constant_lowerings(), axes_lowerings(), network_lowerings()}) {
+  for (const auto table :
+       {constant_lowerings(), axes_lowerings(), network_lowerings(), attention_lowerings(), value_lowerings()}) {
     for (const LoweringEntry& entry : table) {
       if (entry.op == op) return entry.lower;
     }

@@ -75,5 +75,7 @@ struct LoweringEntry {
 std::span<const LoweringEntry> constant_lowerings();
 std::span<const LoweringEntry> axes_lowerings();
 std::span<const LoweringEntry> network_lowerings();
+std::span<const LoweringEntry> attention_lowerings();
+std::span<const LoweringEntry> value_lowerings();
 
 }  // namespace weft::onnx

@@ -67,15 +67,12 @@ Values dropout(Lowering& l) {
   return values;
 }
 
-Values cast(Lowering& l) {
-  l.ignore("round_mode");
-  return l.pass("Cast", l.inputs());
-}
-
 Values cast_like(Lowering& l) {
-  l.ignore("saturate");
-  l.ignore("round_mode");
-  return {l.builder().cast(l.input(0), l.builder().dtype(l.input(1))).id()};
+  const DType to = l.builder().dtype(l.input(1));
+  return {l.builder()
+              .make("Cast", {l.input(0).id()},
+                    {{"to", to}, {"saturate", l.integer("saturate", 1)}, {"round_mode", l.text("round_mode", "up")}})
+              .id()};
 }
 
 Values eye_like(Lowering& l) {
@@ -88,10 +85,9 @@ Values eye_like(Lowering& l) {
 
 std::span<const LoweringEntry> constant_lowerings() {
   static constexpr LoweringEntry kEntries[] = {
-      {"Constant", constant}, {"ConstantOfShape", constant_of_shape},
-      {"Identity", identity}, {"Dropout", dropout},
-      {"Cast", cast},         {"CastLike", cast_like},
-      {"EyeLike", eye_like},
+      {"Constant", constant},  {"ConstantOfShape", constant_of_shape},
+      {"Identity", identity},  {"Dropout", dropout},
+      {"CastLike", cast_like}, {"EyeLike", eye_like},
   };
   return kEntries;
 }

@@ -9,12 +9,39 @@ namespace {
 
 using Values = std::vector<ValueId>;
 
+// Statistics of this batch, and the running ones moved towards them.
+Values trained_batch_normalization(Lowering& l, double epsilon) {
+  Builder& b = l.builder();
+  const double momentum = l.number("momentum", 0.9);
+  const Expr x = l.input(0);
+  std::vector<std::int64_t> axes = {0}, rest;
+  for (std::int64_t i = 2; i < b.rank(x); ++i) axes.push_back(i);
+  for (std::int64_t i = 1; i + 1 < b.rank(x); ++i) rest.push_back(i);
+  const auto per_channel = [&](Expr parameter) { return rest.empty() ? parameter : b.unsqueeze(parameter, rest); };
+  const Expr mean = b.mean(x, axes);
+  const Expr centred = x - mean;
+  const Expr variance = b.mean(centred * centred, axes);
+  const Expr y = centred / b.sqrt(variance + epsilon) * per_channel(l.input(1)) + per_channel(l.input(2));
+  const auto running = [&](Expr before, Expr now) {
+    return (before * momentum + b.squeeze(now, axes) * (1 - momentum)).id();
+  };
+  return {y.id(), running(l.input(3), mean), running(l.input(4), variance)};
+}
+
 Values batch_normalization(Lowering& l) {
-  l.ignore("momentum");
-  if (l.integer("training_mode", 0) != 0) fail(ErrorCode::kUnsupported, "BatchNormalization in training mode");
   if (l.integer("spatial", 1) != 1) fail(ErrorCode::kUnsupported, "BatchNormalization with spatial = 0");
   const auto epsilon = l.number("epsilon", 1e-5);
+  if (l.integer("training_mode", 0) != 0) return trained_batch_normalization(l, epsilon);
+  l.ignore("momentum");
   return {l.builder().make("BatchNormalization", std::span(l.inputs()).first(5), {{"epsilon", epsilon}}).id()};
+}
+
+Values mean_variance_normalization(Lowering& l) {
+  Builder& b = l.builder();
+  const auto axes = l.integers("axes").value_or(std::vector<std::int64_t>{0, 2, 3});
+  const Expr centred = l.input(0) - b.mean(l.input(0), axes);
+  constexpr double kEpsilon = 1e-9;
+  return {(centred / (b.sqrt(b.mean(centred * centred, axes)) + kEpsilon)).id()};
 }
 
 // Opset 18 has one scale and bias per group, 21 one per channel.
@@ -32,61 +59,6 @@ Values group_normalization(Lowering& l) {
   return {b.make("GroupNormalization", {l.input(0).id(), spread(l.input(1)), spread(l.input(2))},
                  {{"epsilon", l.number("epsilon", 1e-5)}, {"num_groups", groups}})
               .id()};
-}
-
-// Attention of opset 23: past keys and values are concatenated, head counts and scale are written out.
-Values attention(Lowering& l) {
-  Builder& b = l.builder();
-  l.ignore("softmax_precision");
-  if (l.number("softcap", 0) != 0) fail(ErrorCode::kUnsupported, "Attention with softcap");
-  if (l.wants(3)) fail(ErrorCode::kUnsupported, "Attention with the output qk_matmul_output");
-  l.ignore("qk_matmul_output_mode");
-  if (l.has(6)) fail(ErrorCode::kUnsupported, "Attention with nonpad_kv_seqlen");
-  const std::int64_t query_heads = l.integer("q_num_heads", 0);
-  const std::int64_t key_heads = l.integer("kv_num_heads", 0);
-  Expr k = l.input(1);
-  Expr v = l.input(2);
-  const bool cached = l.has(4) || l.wants(1) || l.wants(2);
-  if (cached && b.rank(k) == 3) {
-    const auto split = [&](Expr x) {
-      return b.transpose(b.reshape(x, std::vector<std::int64_t>{0, 0, key_heads, -1}), {0, 2, 1, 3});
-    };
-    k = split(k);
-    v = split(v);
-  }
-  Attributes attributes = {{"q_num_heads", b.rank(l.input(0)) == 3 ? query_heads : 0},
-                           {"kv_num_heads", b.rank(k) == 3 ? key_heads : 0}};
-  Expr mask = l.maybe(3);
-  const bool causal = l.integer("is_causal", 0) != 0;
-  if (l.has(4)) {
-    const auto join = [&](Expr past, Expr added) {
-      const ValueId parts[] = {past.id(), added.id()};
-      return b.concat(parts, 2);
-    };
-    const Expr past_length = b.squeeze(b.extent_of(l.input(4), 2), {0});
-    k = join(l.input(4), k);
-    v = join(l.input(5), v);
-    if (causal) {  // query s is at position P + s
-      const Expr zero = b.constant(Tensor::scalar<std::int64_t>(0));
-      const Expr one = b.constant(Tensor::scalar<std::int64_t>(1));
-      const auto range = [&](Expr n) { return b.make("Range", {zero.id(), n.id(), one.id()}); };
-      const Expr queries = range(b.squeeze(b.extent_of(l.input(0), b.rank(l.input(0)) - 2), {0})) + past_length;
-      const Expr keys = range(b.squeeze(b.extent_of(k, 2), {0}));
-      const Expr allowed = b.make("LessOrEqual", {b.unsqueeze(keys, {0}).id(), b.unsqueeze(queries, {1}).id()});
-      if (!mask) {
-        mask = allowed;
-      } else if (b.dtype(mask) == DType::kBool) {
-        mask = b.make("And", {mask.id(), allowed.id()});
-      } else {
-        mask = b.where(allowed, mask, b.scalar(b.dtype(mask), -INFINITY));
-      }
-    }
-  } else if (causal) {
-    attributes["is_causal"] = std::int64_t{1};
-  }
-  if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
-  const Expr y = b.make("Attention", {l.input(0).id(), k.id(), v.id(), mask.id()}, std::move(attributes));
-  return {y.id(), k.id(), v.id()};
 }
 
 Values upsample(Lowering& l) {
@@ -112,6 +84,28 @@ Values resize(Lowering& l) {
               .id()};
 }
 
+// Before opset 20 the modes were called after two dimensions.
+Values grid_sample(Lowering& l) {
+  Attributes attributes = l.schema_attributes("GridSample");
+  const std::string mode = l.text("mode", "linear");
+  attributes["mode"] = std::string(mode == "bilinear" ? "linear" : mode == "bicubic" ? "cubic" : mode);
+  return {l.builder().make("GridSample", l.inputs(), std::move(attributes)).id()};
+}
+
+Values roi_align(Lowering& l) {
+  Attributes attributes = l.schema_attributes("RoiAlign");
+  if (l.opset() < 16) attributes["coordinate_transformation_mode"] = std::string("output_half_pixel");
+  return {l.builder().make("RoiAlign", l.inputs(), std::move(attributes)).id()};
+}
+
+// Opset 17 has the axis as an attribute.
+Values dft(Lowering& l) {
+  if (l.opset() >= 20) return l.pass("DFT", l.inputs());
+  const Expr axis = l.builder().constant(Tensor::scalar<std::int64_t>(l.integer("axis", 1)));
+  const std::array<ValueId, 3> inputs = {l.input(0).id(), l.maybe(1).id(), axis.id()};
+  return l.pass("DFT", inputs);
+}
+
 Values scatter(Lowering& l) { return l.pass("ScatterElements", l.inputs()); }
 
 }  // namespace
@@ -120,7 +114,10 @@ std::span<const LoweringEntry> network_lowerings() {
   static constexpr LoweringEntry kEntries[] = {
       {"BatchNormalization", batch_normalization},
       {"GroupNormalization", group_normalization},
-      {"Attention", attention},
+      {"MeanVarianceNormalization", mean_variance_normalization},
+      {"GridSample", grid_sample},
+      {"RoiAlign", roi_align},
+      {"DFT", dft},
       {"Upsample", upsample},
       {"Resize", resize},
       {"Scatter", scatter},

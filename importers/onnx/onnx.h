@@ -32,13 +32,13 @@ Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path&
 std::string export_onnx(const Graph& graph);
 void export_onnx(const Graph& graph, const std::filesystem::path& path);
 
-// A serialized TensorProto (the .pb files of ONNX test folders) and its name. Error kInvalidModel;
-// kUnsupported for SequenceProto or OptionalProto contents.
+// A serialized TensorProto, SequenceProto or OptionalProto (the .pb files of ONNX test folders, which do not say
+// which they are: `type` does) and its name. Error kInvalidModel.
 struct NamedTensor {
   std::string name;
   Tensor tensor;
 };
-NamedTensor read_tensor_proto(std::span<const std::byte> bytes);
+NamedTensor read_tensor_proto(std::span<const std::byte> bytes, const TensorType& type = {});
 std::string write_tensor_proto(const NamedTensor& tensor);
 
 }  // namespace weft

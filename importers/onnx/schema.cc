@@ -74,16 +74,32 @@ std::vector<DimProto> parse_shape(Bytes bytes) {
   return shape;
 }
 
-TypeProto parse_type(Bytes bytes) {
+// Nesting beyond an optional sequence of tensors is of kind kOther.
+TypeProto parse_type(Bytes bytes, int depth = 0) {
+  using Kind = TypeProto::Kind;
   TypeProto type;
   type.present = true;
   parse(bytes, [&](const Field& field) {
-    if (field.number != 1) return;
-    type.is_tensor = true;
-    parse(field.bytes, [&](const Field& inner) {
-      if (inner.number == 1) type.elem_type = inner.as_int();
-      if (inner.number == 2) type.shape = parse_shape(inner.bytes);
-    });
+    if (field.number == 1) {
+      type.kind = Kind::kTensor;
+      parse(field.bytes, [&](const Field& inner) {
+        if (inner.number == 1) type.elem_type = inner.as_int();
+        if (inner.number == 2) type.shape = parse_shape(inner.bytes);
+      });
+    } else if ((field.number == 4 || field.number == 9) && depth < 3) {
+      TypeProto element;
+      parse(field.bytes, [&](const Field& inner) {
+        if (inner.number == 1) element = parse_type(inner.bytes, depth + 1);
+      });
+      type.elem_type = element.elem_type;
+      if (element.kind == Kind::kTensor) {
+        type.kind = field.number == 4 ? Kind::kSequence : Kind::kOptional;
+      } else {
+        type.kind = field.number == 9 && element.kind == Kind::kSequence ? Kind::kOptionalSequence : Kind::kOther;
+      }
+    } else if (field.number == 5 || field.number == 8) {
+      type.kind = Kind::kOther;
+    }
   });
   return type;
 }
@@ -120,6 +136,7 @@ AttributeProto parse_attribute(Bytes bytes, int depth) {
       case 8: append_ints(field, attribute.ints); break;
       case 9: attribute.strings.push_back(field.text()); break;
       case 20: attribute.type = static_cast<AttributeType>(field.as_int()); break;
+      case 14: attribute.type_proto = parse_type(field.bytes); break;
       case 21: attribute.reference = field.text(); break;
       case 22: attribute.sparse_tensor = std::make_shared<SparseTensorProto>(parse_sparse(field.bytes)); break;
       default: break;

@@ -40,7 +40,8 @@ struct DimProto {
 };
 
 struct TypeProto {
-  bool is_tensor = false;  // sequences, optionals, maps are not
+  enum class Kind : std::uint8_t { kNone, kTensor, kSequence, kOptional, kOptionalSequence, kOther };
+  Kind kind = Kind::kNone;
   bool present = false;
   std::int64_t elem_type = 0;
   std::optional<std::vector<DimProto>> shape;
@@ -84,6 +85,7 @@ struct AttributeProto {
   std::shared_ptr<TensorProto> tensor;
   std::shared_ptr<SparseTensorProto> sparse_tensor;
   std::shared_ptr<GraphProto> graph;
+  TypeProto type_proto;
 };
 
 struct NodeProto {

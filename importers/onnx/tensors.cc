@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "graph/narrow.h"
 #include "importers/onnx/onnx.h"
 
 namespace weft::onnx {
@@ -14,20 +15,13 @@ struct Code {
   std::int64_t data_type;
   DType dtype;
 };
-constexpr std::array<Code, 14> kCodes = {{{1, DType::kF32},
-                                          {2, DType::kU8},
-                                          {3, DType::kI8},
-                                          {4, DType::kU16},
-                                          {5, DType::kI16},
-                                          {6, DType::kI32},
-                                          {7, DType::kI64},
-                                          {8, DType::kString},
-                                          {9, DType::kBool},
-                                          {10, DType::kF16},
-                                          {11, DType::kF64},
-                                          {12, DType::kU32},
-                                          {13, DType::kU64},
-                                          {16, DType::kBF16}}};
+constexpr std::array<Code, 24> kCodes = {
+    {{1, DType::kF32},     {2, DType::kU8},          {3, DType::kI8},        {4, DType::kU16},
+     {5, DType::kI16},     {6, DType::kI32},         {7, DType::kI64},       {8, DType::kString},
+     {9, DType::kBool},    {10, DType::kF16},        {11, DType::kF64},      {12, DType::kU32},
+     {13, DType::kU64},    {16, DType::kBF16},       {17, DType::kF8E4M3FN}, {18, DType::kF8E4M3FNUZ},
+     {19, DType::kF8E5M2}, {20, DType::kF8E5M2FNUZ}, {21, DType::kU4},       {22, DType::kI4},
+     {23, DType::kF4E2M1}, {24, DType::kF8E8M0},     {25, DType::kU2},       {26, DType::kI2}}};
 
 template <class T>
 T from_integer(std::int64_t value) {
@@ -90,12 +84,55 @@ std::uint64_t parse_count(const std::string& text, std::string_view key) {
   return value;
 }
 
+// Bytes in the file.
 std::size_t bytes_of(DType dtype, std::int64_t count) {
-  const std::size_t size = element_size(dtype);
-  if (static_cast<std::uint64_t>(count) > (std::uint64_t{1} << 60) / size) {
+  const auto bits = static_cast<std::uint64_t>(packed_bits(dtype));
+  if (static_cast<std::uint64_t>(count) > (std::uint64_t{1} << 60) / bits) {
     fail(ErrorCode::kInvalidModel, "a tensor of {} elements is too large", count);
   }
-  return static_cast<std::size_t>(count) * size;
+  return (static_cast<std::size_t>(count) * bits + 7) / 8;
+}
+
+// Elements of 2 or 4 bits, the first in the low bits of the first byte, one a byte.
+Tensor unpack(DType dtype, Extents shape, Bytes packed) {
+  Tensor tensor = Tensor::uninitialized(dtype, std::move(shape));
+  const auto bits = static_cast<std::size_t>(packed_bits(dtype));
+  const std::size_t per_byte = 8 / bits;
+  const unsigned mask = (1u << bits) - 1;
+  const bool is_signed = dtype == DType::kI4 || dtype == DType::kI2;
+  const auto out = tensor.mutable_bytes();
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    unsigned code = std::to_integer<unsigned>(packed[i / per_byte]) >> (i % per_byte * bits) & mask;
+    if (is_signed && (code >> (bits - 1)) != 0) code |= ~mask;
+    out[i] = static_cast<std::byte>(code);
+  }
+  return tensor;
+}
+
+std::string pack(const Tensor& tensor) {
+  const auto bits = static_cast<std::size_t>(packed_bits(tensor.dtype()));
+  const std::size_t per_byte = 8 / bits;
+  const unsigned mask = (1u << bits) - 1;
+  std::string packed(bytes_of(tensor.dtype(), tensor.size()), '\0');
+  const auto in = tensor.bytes();
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const unsigned code = std::to_integer<unsigned>(in[i]) & mask;
+    auto& byte = packed[i / per_byte];
+    byte = static_cast<char>(static_cast<unsigned char>(byte) | code << (i % per_byte * bits));
+  }
+  return packed;
+}
+
+Tensor narrow_from_fields(const TensorProto& proto, DType dtype, Extents shape, std::int64_t count) {
+  if (proto.int_data.size() != bytes_of(dtype, count)) {
+    fail(ErrorCode::kInvalidModel, "{} values for {}{}", proto.int_data.size(), to_string(dtype), to_string(shape));
+  }
+  std::vector<std::byte> packed;
+  for (const std::int64_t value : proto.int_data) packed.push_back(static_cast<std::byte>(value & 0xff));
+  if (packed_bits(dtype) < 8) return unpack(dtype, std::move(shape), packed);
+  Tensor tensor = Tensor::uninitialized(dtype, std::move(shape));
+  std::copy(packed.begin(), packed.end(), tensor.mutable_bytes().begin());
+  return tensor;
 }
 
 }  // namespace
@@ -115,6 +152,19 @@ std::int64_t from_dtype(DType dtype) {
   fail(ErrorCode::kUnsupported, "ONNX export of {}", to_string(dtype));
 }
 
+TensorType base_type(const TypeProto& type) {
+  using Kind = TypeProto::Kind;
+  switch (type.kind) {
+    case Kind::kTensor: return {to_dtype(type.elem_type), std::nullopt};
+    case Kind::kSequence: return {DType::kSequence, std::nullopt, to_dtype(type.elem_type)};
+    case Kind::kOptional: return {DType::kOptional, std::nullopt, to_dtype(type.elem_type)};
+    case Kind::kOptionalSequence: return {DType::kOptionalSequence, std::nullopt, to_dtype(type.elem_type)};
+    case Kind::kNone: fail(ErrorCode::kInvalidModel, "no type is given");
+    case Kind::kOther: break;
+  }
+  fail(ErrorCode::kUnsupported, "a type that is no tensor, sequence or optional of tensors");
+}
+
 TensorLoader::TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder)
     : owner_(std::move(owner)), folder_(std::move(folder)) {}
 
@@ -131,11 +181,13 @@ Tensor TensorLoader::load(const TensorProto& proto) {
                           fail(ErrorCode::kInvalidModel, "{} bytes of raw data for {}{}", proto.raw_data.size(),
                                to_string(dtype), to_string(shape));
                         }
+                        if (packed_bits(dtype) < 8) return unpack(dtype, std::move(shape), proto.raw_data);
                         return normalized(Tensor::share(dtype, std::move(shape),
                                                         std::shared_ptr<const std::byte>(owner_, proto.raw_data.data()),
                                                         proto.raw_data.size()));
                       }
                       if (count == 0) return Tensor::zeros(dtype, std::move(shape));
+                      if (is_narrow(dtype)) return narrow_from_fields(proto, dtype, std::move(shape), count);
                       return visit_dtype(dtype, [&](auto tag) {
                         return from_fields<typename decltype(tag)::type>(proto, std::move(shape), count);
                       });
@@ -195,6 +247,7 @@ Tensor TensorLoader::load_external(const TensorProto& proto, DType dtype, Extent
     fail(ErrorCode::kInvalidModel, "external data: length {} for {}{}", *length_text, to_string(dtype),
          to_string(shape));
   }
+  if (packed_bits(dtype) < 8) return unpack(dtype, std::move(shape), {file.bytes.get() + offset, needed});
   return Tensor::share(dtype, std::move(shape), std::shared_ptr<const std::byte>(file.bytes, file.bytes.get() + offset),
                        needed);
 }
@@ -224,11 +277,41 @@ const MappedFile& TensorLoader::map(const std::string& location) {
 
 namespace weft {
 
-NamedTensor read_tensor_proto(std::span<const std::byte> bytes) {
+namespace {
+
+NamedTensor read_plain(std::span<const std::byte> bytes) {
   const onnx::TensorProto proto = onnx::parse_tensor(bytes);
-  if (proto.data_type == 0) fail(ErrorCode::kUnsupported, "the file holds no tensor");
+  if (proto.data_type == 0) fail(ErrorCode::kInvalidModel, "the file holds no tensor");
   onnx::TensorLoader loader(std::shared_ptr<const std::byte>(std::shared_ptr<void>(), bytes.data()), {});
   return {std::string(proto.name), loader.load(proto).clone()};
+}
+
+Tensor container(DType dtype, std::span<const Tensor> elements) {
+  Tensor result = Tensor::uninitialized(dtype, {static_cast<std::int64_t>(elements.size())});
+  std::copy(elements.begin(), elements.end(), result.mutable_data<Tensor>().begin());
+  return result;
+}
+
+// SequenceProto and OptionalProto: 1 name, 3 the tensor or tensors, 5 the sequence of an optional.
+NamedTensor read_container(std::span<const std::byte> bytes, DType dtype) {
+  NamedTensor result;
+  std::vector<Tensor> elements;
+  onnx::Reader reader(bytes);
+  for (onnx::Field field; reader.next(field);) {
+    if (field.number == 1) result.name = field.text();
+    if (field.number == 3 && dtype != DType::kOptionalSequence) elements.push_back(read_plain(field.bytes).tensor);
+    if (field.number == 5 && dtype == DType::kOptionalSequence) {
+      elements.push_back(read_container(field.bytes, DType::kSequence).tensor);
+    }
+  }
+  result.tensor = container(dtype, elements);
+  return result;
+}
+
+}  // namespace
+
+NamedTensor read_tensor_proto(std::span<const std::byte> bytes, const TensorType& type) {
+  return is_container(type.dtype) ? read_container(bytes, type.dtype) : read_plain(bytes);
 }
 
 std::string write_tensor_proto(const NamedTensor& named) {
@@ -239,6 +322,8 @@ std::string write_tensor_proto(const NamedTensor& named) {
   if (!named.name.empty()) proto.text(8, named.name);
   if (tensor.dtype() == DType::kString) {
     for (const std::string& text : tensor.data<std::string>()) proto.text(6, text);
+  } else if (packed_bits(tensor.dtype()) < 8) {
+    proto.text(9, onnx::pack(tensor));
   } else {
     proto.bytes(9, tensor.bytes());
   }

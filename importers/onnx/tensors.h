@@ -5,7 +5,7 @@
 #include <map>
 #include <memory>
 
-#include "graph/tensor.h"
+#include "graph/graph.h"
 #include "importers/onnx/schema.h"
 
 namespace weft::onnx {
@@ -13,6 +13,9 @@ namespace weft::onnx {
 // ONNX's number of an element type <-> DType. Error kUnsupported for types weft has not.
 DType to_dtype(std::int64_t data_type);
 std::int64_t from_dtype(DType dtype);
+
+// The type without its shape. Error kUnsupported for maps, sparse tensors and deeper nesting.
+TensorType base_type(const TypeProto& type);
 
 // Turns TensorProtos into Tensors. Raw and external data are shared with the mapped files.
 class TensorLoader {

@@ -26,7 +26,7 @@ class BoundReference final : public BoundKernel {
         fail(ErrorCode::kInternal, "{} gives {}{}, inference says {}{}", node_->op, to_string(results[i].dtype()),
              to_string(results[i].shape()), to_string(planned->dtype()), to_string(planned->shape()));
       }
-      if (planned->dtype() == DType::kString) {
+      if (is_object(planned->dtype())) {
         *planned = std::move(results[i]);
       } else if (results[i].size() > 0 && results[i].bytes().data() != planned->bytes().data()) {
         std::memcpy(planned->mutable_bytes().data(), results[i].bytes().data(), planned->byte_size());

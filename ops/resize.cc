@@ -1,0 +1,286 @@
+// Resize: interpolation along each axis in turn (ONNX 19).
+#include <cmath>
+#include <numeric>
+
+#include "ops/cast.h"
+#include "ops/families.h"
+#include "ops/shape_util.h"
+
+namespace weft {
+namespace {
+
+struct Axis {
+  std::int64_t input = 0, output = 0;
+  double scale = 1;           // output / input as asked for, perhaps not exact
+  double start = 0, end = 1;  // region of interest
+};
+
+// What an output coordinate reads along one axis.
+struct Taps {
+  std::vector<std::int64_t> index;
+  std::vector<double> weight;
+  bool outside = false;  // beyond the input of a cropped region
+};
+
+double source_coordinate(const std::string& mode, const Axis& axis, std::int64_t at) {
+  const auto x = static_cast<double>(at);
+  const auto in = static_cast<double>(axis.input);
+  const double out = axis.scale * in;
+  if (mode == "asymmetric") return x / axis.scale;
+  if (mode == "align_corners") return out == 1 ? 0 : x * (in - 1) / (out - 1);
+  if (mode == "pytorch_half_pixel") return axis.output > 1 ? (x + 0.5) / axis.scale - 0.5 : -0.5;
+  if (mode == "tf_crop_and_resize") {
+    if (axis.output <= 1) return 0.5 * (axis.start + axis.end) * (in - 1);
+    return axis.start * (in - 1) + x * (axis.end - axis.start) * (in - 1) / static_cast<double>(axis.output - 1);
+  }
+  const double centre = (x + 0.5) / axis.scale - 0.5;
+  if (mode == "half_pixel") return centre;
+  if (mode == "half_pixel_symmetric") return centre + in / 2 * (1 - static_cast<double>(axis.output) / out);
+  fail(ErrorCode::kInvalidModel, "Resize has no coordinate_transformation_mode \"{}\"", mode);
+}
+
+std::int64_t nearest(const std::string& mode, double x) {
+  if (mode == "floor") return static_cast<std::int64_t>(std::floor(x));
+  if (mode == "ceil") return static_cast<std::int64_t>(std::ceil(x));
+  if (mode == "round_prefer_floor") return static_cast<std::int64_t>(std::ceil(x - 0.5));
+  if (mode == "round_prefer_ceil") return static_cast<std::int64_t>(std::floor(x + 0.5));
+  fail(ErrorCode::kInvalidModel, "Resize has no nearest_mode \"{}\"", mode);
+}
+
+// Keys' kernel.
+double cubic(double x, double a) {
+  x = std::abs(x);
+  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+Taps taps_at(const AttributeReader& attributes, const Axis& axis, std::int64_t at) {
+  const std::string& transform = attributes.text("coordinate_transformation_mode");
+  const double x = source_coordinate(transform, axis, at);
+  Taps taps;
+  const auto last = static_cast<double>(axis.input - 1);
+  taps.outside = transform == "tf_crop_and_resize" && (x < 0 || x > last);
+  const auto clamp = [&](std::int64_t i) { return std::clamp<std::int64_t>(i, 0, axis.input - 1); };
+  const std::string& mode = attributes.text("mode");
+  if (mode == "nearest") {
+    taps.index.push_back(clamp(nearest(attributes.text("nearest_mode"), x)));
+    taps.weight.push_back(1);
+    return taps;
+  }
+  const bool is_cubic = mode == "cubic";
+  if (!is_cubic && mode != "linear") fail(ErrorCode::kInvalidModel, "Resize has no mode \"{}\"", mode);
+  const double a = attributes.number("cubic_coeff_a");
+  const bool antialias = attributes.integer("antialias") != 0;
+  const double squeeze = antialias ? std::min(axis.scale, 1.0) : 1.0;
+  const double reach = (is_cubic ? 2.0 : 1.0) / squeeze;
+  const double base = std::ceil(x) - 1;  // so that the rest lies in (0, 1]
+  const double rest = x - base;
+  const auto first = static_cast<std::int64_t>(std::floor(-reach)) + 1;
+  const std::int64_t end = (is_cubic && antialias) || !is_cubic || squeeze == 1.0 ? 2 - first : 3;
+  double total = 0;
+  for (std::int64_t i = first; i < end; ++i) {
+    const double distance = (static_cast<double>(i) - rest) * squeeze;
+    double weight = is_cubic ? cubic(distance, a) : std::max(0.0, 1 - std::abs(distance));
+    const std::int64_t index = static_cast<std::int64_t>(base) + i;
+    if (attributes.integer("exclude_outside") != 0 && index != clamp(index)) weight = 0;
+    taps.index.push_back(clamp(index));
+    taps.weight.push_back(weight);
+    total += weight;
+  }
+  if (antialias || attributes.integer("exclude_outside") != 0) {
+    for (double& weight : taps.weight) weight /= total;
+  }
+  return taps;
+}
+
+// Axes listed in the attribute, or all.
+std::vector<std::int64_t> resized_axes(const AttributeReader& attributes, std::int64_t rank) {
+  std::vector<std::int64_t> axes;
+  if (attributes.has("axes")) {
+    for (const std::int64_t axis : attributes.integers("axes")) axes.push_back(normalize_axis(axis, rank));
+  } else {
+    axes.resize(static_cast<std::size_t>(rank));
+    std::iota(axes.begin(), axes.end(), 0);
+  }
+  return axes;
+}
+
+std::vector<Axis> plan_axes(const KernelContext& context) {
+  const Tensor& x = context.input(0);
+  const AttributeReader& attributes = context.attributes();
+  std::vector<Axis> plan;
+  for (const std::int64_t extent : x.shape()) plan.push_back({extent, extent, 1.0, 0.0, 1.0});
+  const auto axes = resized_axes(attributes, x.rank());
+  const auto expect = [&](const Tensor& list, std::size_t per_axis, std::string_view name) {
+    if (list.rank() != 1 || list.size() != static_cast<std::int64_t>(axes.size() * per_axis)) {
+      fail(ErrorCode::kInvalidModel, "Resize of {} axes with {} of {}", axes.size(), name, to_string(list.shape()));
+    }
+  };
+  if (context.has(1) && context.input(1).size() > 0 &&
+      attributes.text("coordinate_transformation_mode") == "tf_crop_and_resize") {
+    const Tensor region = cast(context.input(1), DType::kF64);
+    expect(region, 2, "roi");
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      plan[static_cast<std::size_t>(axes[i])].start = region.data<double>()[i];
+      plan[static_cast<std::size_t>(axes[i])].end = region.data<double>()[i + axes.size()];
+    }
+  }
+  if (context.has(3) && context.input(3).size() > 0) {
+    const std::vector<std::int64_t> sizes = context.input(3).to_ints();
+    expect(context.input(3), 1, "sizes");
+    const std::string& policy = attributes.text("keep_aspect_ratio_policy");
+    double common = 0;
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      Axis& axis = plan[static_cast<std::size_t>(axes[i])];
+      axis.output = sizes[i];
+      axis.scale = static_cast<double>(sizes[i]) / static_cast<double>(axis.input);
+      const bool first = i == 0;
+      common = first                    ? axis.scale
+               : policy == "not_larger" ? std::min(common, axis.scale)
+                                        : std::max(common, axis.scale);
+    }
+    for (std::size_t i = 0; policy != "stretch" && i < axes.size(); ++i) {
+      Axis& axis = plan[static_cast<std::size_t>(axes[i])];
+      axis.scale = common;
+      axis.output = static_cast<std::int64_t>(std::floor(common * static_cast<double>(axis.input) + 0.5));
+    }
+  } else if (context.has(2) && context.input(2).size() > 0) {
+    const Tensor scales = cast(context.input(2), DType::kF64);
+    expect(scales, 1, "scales");
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      Axis& axis = plan[static_cast<std::size_t>(axes[i])];
+      axis.scale = scales.data<double>()[i];
+      const double output = std::floor(axis.scale * static_cast<double>(axis.input));
+      if (!(axis.scale > 0) || output > 0x1p40)
+        fail(ErrorCode::kInvalidArgument, "Resize with a scale of {}", axis.scale);
+      axis.output = static_cast<std::int64_t>(output);
+    }
+  } else {
+    fail(ErrorCode::kInvalidModel, "Resize without scales or sizes");
+  }
+  for (const Axis& axis : plan) {
+    if (axis.output < 0 || (axis.input == 0 && axis.output > 0)) {
+      fail(ErrorCode::kInvalidArgument, "Resize of an axis of {} to {}", axis.input, axis.output);
+    }
+  }
+  return plan;
+}
+
+// x with one axis resampled.
+Tensor resample(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
+  Extents shape = x.shape();
+  const std::int64_t extent = shape[axis];
+  std::int64_t outer = 1, inner = 1;
+  for (std::size_t i = 0; i < axis; ++i) outer *= shape[i];
+  for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
+  shape[axis] = static_cast<std::int64_t>(taps.size());
+  Tensor y = Tensor::zeros(x.dtype(), shape);
+  const float* from = x.data<float>().data();
+  float* to = y.mutable_data<float>().data();
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (const Taps& tap : taps) {
+      for (std::size_t k = 0; k < tap.index.size(); ++k) {
+        const auto weight = static_cast<float>(tap.weight[k]);
+        const float* row = from + (o * extent + tap.index[k]) * inner;
+        for (std::int64_t i = 0; i < inner; ++i) to[i] += weight * row[i];
+      }
+      to += inner;
+    }
+  }
+  return y;
+}
+
+// Nearest moves elements of any type.
+Tensor pick(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
+  std::vector<std::int64_t> index;
+  for (const Taps& tap : taps) index.push_back(tap.index.at(0));
+  Node node;
+  node.op = "Gather";
+  node.inputs = {ValueId{0}, ValueId{1}};
+  node.outputs = {ValueId{2}};
+  node.attributes["axis"] = static_cast<std::int64_t>(axis);
+  const Tensor indices = Tensor::vector<std::int64_t>(index);
+  const Tensor* inputs[] = {&x, &indices};
+  return evaluate_node(node, inputs).at(0);
+}
+
+// Wherever any axis looked outside of a cropped region.
+void fill_outside(Tensor& y, const std::vector<std::vector<Taps>>& taps, float value) {
+  const Extents strides = row_major_strides(y.shape());
+  for (std::int64_t n = 0; n < y.size(); ++n) {
+    for (std::size_t axis = 0; axis < taps.size(); ++axis) {
+      const std::int64_t at = n / strides[axis] % y.shape()[axis];
+      if (!taps[axis].empty() && taps[axis][static_cast<std::size_t>(at)].outside) {
+        y.mutable_data<float>()[static_cast<std::size_t>(n)] = value;
+      }
+    }
+  }
+}
+
+void resize_kernel(KernelContext& context) {
+  const AttributeReader& attributes = context.attributes();
+  const std::vector<Axis> plan = plan_axes(context);
+  const bool moves = attributes.text("mode") == "nearest";
+  const bool crops = attributes.text("coordinate_transformation_mode") == "tf_crop_and_resize";
+  const DType dtype = context.input(0).dtype();
+  Tensor y = moves && !crops ? context.input(0) : cast(context.input(0), DType::kF32);
+  std::vector<std::vector<Taps>> taps(plan.size());
+  for (std::size_t axis = 0; axis < plan.size(); ++axis) {
+    const bool whole = plan[axis].start == 0 && plan[axis].end == 1;
+    if (plan[axis].output == plan[axis].input && plan[axis].scale == 1 && whole) continue;
+    for (std::int64_t at = 0; at < plan[axis].output; ++at) taps[axis].push_back(taps_at(attributes, plan[axis], at));
+    y = moves ? pick(y, axis, taps[axis]) : resample(y, axis, taps[axis]);
+  }
+  if (crops) fill_outside(y, taps, static_cast<float>(attributes.number("extrapolation_value")));
+  context.set_output(0, cast(y, dtype));
+}
+
+void infer_resize(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  Shape result = context.shape(0);
+  const AttributeReader& attributes = context.attributes();
+  const auto axes = resized_axes(attributes, context.rank(0));
+  const auto* sizes = context.elements(3);
+  const Tensor* scales = context.tensor(2);
+  const bool stretched = attributes.text("keep_aspect_ratio_policy") == "stretch";
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    Dim& dim = result[static_cast<std::size_t>(axes[i])];
+    if (sizes != nullptr && sizes->size() == axes.size() && stretched) {
+      dim = (*sizes)[i];
+    } else if (scales != nullptr && scales->size() == static_cast<std::int64_t>(axes.size()) && dim.is_constant()) {
+      const double factor = cast(*scales, DType::kF64).data<double>()[i];
+      dim = Dim(static_cast<std::int64_t>(std::floor(factor * static_cast<double>(dim.value()))));
+    } else {
+      dim = context.unknown_dim();
+    }
+  }
+  context.set_shape(0, std::move(result));
+}
+
+AttributeDef text(std::string_view name, std::string_view fallback) {
+  return {name, AttributeKind::kString, false, Attribute(std::string(fallback))};
+}
+
+}  // namespace
+
+std::span<const OpDef> resize_ops() {
+  static const std::vector<OpDef> ops = {
+      {.name = "Resize",
+       .inputs = {{"X"}, {"roi", Arity::kOptional}, {"scales", Arity::kOptional}, {"sizes", Arity::kOptional}},
+       .outputs = {{"Y"}},
+       .attributes = {text("mode", "nearest"),
+                      text("coordinate_transformation_mode", "half_pixel"),
+                      text("nearest_mode", "round_prefer_floor"),
+                      text("keep_aspect_ratio_policy", "stretch"),
+                      {"cubic_coeff_a", AttributeKind::kFloat, false, Attribute(-0.75)},
+                      {"extrapolation_value", AttributeKind::kFloat, false, Attribute(0.0)},
+                      {"exclude_outside", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
+                      {"antialias", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
+                      {"axes", AttributeKind::kInts}},
+       .infer = infer_resize,
+       .reference = resize_kernel},
+  };
+  return ops;
+}
+
+}  // namespace weft

@@ -1,0 +1,318 @@
+// Sampling and selection in images: GridSample, RoiAlign, NonMaxSuppression.
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cast.h"
+#include "ops/families.h"
+#include "ops/index_util.h"
+#include "ops/shape_util.h"
+
+namespace weft {
+namespace {
+
+// --- GridSample (ONNX 20) ---------------------------------------------------------------------------------------
+
+// Reads one plane of an image at real coordinates, the first axis first.
+class Sampler {
+ public:
+  Sampler(const AttributeReader& attributes, Extents extents)
+      : mode_(attributes.text("mode")),
+        padding_(attributes.text("padding_mode")),
+        align_(attributes.integer("align_corners") != 0),
+        extents_(std::move(extents)),
+        strides_(row_major_strides(extents_)) {
+    if (mode_ != "nearest" && mode_ != "linear" && mode_ != "cubic") {
+      fail(ErrorCode::kInvalidModel, "GridSample has no mode \"{}\"", mode_);
+    }
+    if (padding_ != "zeros" && padding_ != "border" && padding_ != "reflection") {
+      fail(ErrorCode::kInvalidModel, "GridSample has no padding_mode \"{}\"", padding_);
+    }
+  }
+
+  // at: coordinates in [-1, 1] along the axes.
+  double operator()(const double* plane, std::span<const double> at) const {
+    std::vector<double> x;
+    for (std::size_t axis = 0; axis < at.size(); ++axis) {
+      const auto extent = static_cast<double>(extents_[axis]);
+      double value = align_ ? (at[axis] + 1) / 2 * (extent - 1) : ((at[axis] + 1) * extent - 1) / 2;
+      if (mode_ != "cubic") value = padded(value, axis);  // cubic pads each neighbour
+      x.push_back(mode_ == "nearest" ? std::nearbyint(value) : value);
+    }
+    return interpolate(plane, x, 0, 0);
+  }
+
+ private:
+  double padded(double x, std::size_t axis) const {
+    const auto extent = static_cast<double>(extents_[axis]);
+    if (!std::isfinite(x)) return padding_ == "zeros" ? -1e9 : 0;
+    if (padding_ == "border") return std::clamp(x, 0.0, extent - 1);
+    if (padding_ == "reflection") {
+      const double low = align_ ? 0 : -0.5, high = align_ ? extent - 1 : extent - 0.5;
+      const double span = high - low;
+      if (span <= 0) return 0;
+      double offset = std::fmod(std::abs(x - low), 2 * span);
+      if (offset > span) offset = 2 * span - offset;
+      return std::clamp(offset + low, 0.0, extent - 1);
+    }
+    return x;
+  }
+
+  // The element at whole coordinates, or 0 outside.
+  double interpolate(const double* plane, const std::vector<double>& x, std::size_t axis, std::int64_t offset) const {
+    if (axis == x.size()) return plane[offset];
+    const auto read = [&](double whole) {
+      if (mode_ == "cubic") whole = std::nearbyint(padded(whole, axis));
+      if (!(whole >= 0) || whole > static_cast<double>(extents_[axis] - 1)) return 0.0;
+      return interpolate(plane, x, axis + 1, offset + static_cast<std::int64_t>(whole) * strides_[axis]);
+    };
+    if (mode_ == "nearest") return read(x[axis]);
+    const double base = std::floor(x[axis]), rest = x[axis] - base;
+    if (mode_ == "linear") return (rest < 1 ? (1 - rest) * read(base) : 0) + (rest > 0 ? rest * read(base + 1) : 0);
+    constexpr double kA = -0.75;
+    const auto near = [&](double d) { return ((kA + 2) * d - (kA + 3)) * d * d + 1; };
+    const auto far = [&](double d) { return ((kA * d - 5 * kA) * d + 8 * kA) * d - 4 * kA; };
+    return far(1 + rest) * read(base - 1) + near(rest) * read(base) + near(1 - rest) * read(base + 1) +
+           far(2 - rest) * read(base + 2);
+  }
+
+  std::string mode_, padding_;
+  bool align_;
+  Extents extents_, strides_;
+};
+
+void infer_grid_sample(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  const Shape& x = context.shape(0);
+  const Shape& grid = context.shape(1);
+  if (x.size() < 3 || grid.size() != x.size()) {
+    fail(ErrorCode::kInvalidModel, "GridSample of {} at {}", to_string(x), to_string(grid));
+  }
+  Shape result = {x[0], x[1]};
+  result.insert(result.end(), grid.begin() + 1, grid.end() - 1);
+  context.set_shape(0, std::move(result));
+}
+
+void grid_sample_kernel(KernelContext& context) {
+  const Tensor x = cast(context.input(0), DType::kF64), grid = cast(context.input(1), DType::kF64);
+  const std::int64_t rank = x.rank() - 2;
+  if (rank < 1 || grid.rank() != x.rank() || grid.shape().back() != rank || grid.extent(0) != x.extent(0)) {
+    fail(ErrorCode::kInvalidModel, "GridSample of {} at {}", to_string(x.shape()), to_string(grid.shape()));
+  }
+  const Extents image(x.shape().begin() + 2, x.shape().end());
+  Extents shape = {x.extent(0), x.extent(1)};
+  shape.insert(shape.end(), grid.shape().begin() + 1, grid.shape().end() - 1);
+  Tensor y = Tensor::zeros(DType::kF64, shape);
+  const std::int64_t points = product(grid.shape(), 1, grid.shape().size() - 1), pixels = element_count(image);
+  const Sampler sample(context.attributes(), image);
+  std::vector<double> at(static_cast<std::size_t>(rank));
+  for (std::int64_t n = 0; pixels > 0 && n < x.extent(0); ++n) {
+    for (std::int64_t point = 0; point < points; ++point) {
+      const double* from = grid.data<double>().data() + (n * points + point) * rank;
+      std::reverse_copy(from, from + rank, at.begin());  // the grid names the last axis first
+      for (std::int64_t c = 0; c < x.extent(1); ++c) {
+        const double* plane = x.data<double>().data() + (n * x.extent(1) + c) * pixels;
+        y.mutable_data<double>()[static_cast<std::size_t>((n * x.extent(1) + c) * points + point)] = sample(plane, at);
+      }
+    }
+  }
+  context.set_output(0, cast(y, context.input(0).dtype()));
+}
+
+// --- RoiAlign (ONNX 16) -----------------------------------------------------------------------------------------
+
+void infer_roi_align(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  context.set_shape(0, {context.shape(1).at(0), context.shape(0).at(1), Dim(context.integer("output_height")),
+                        Dim(context.integer("output_width"))});
+}
+
+// Bilinear reading with the edge repeated by up to one pixel: four weighted corners.
+struct Corners {
+  std::array<std::int64_t, 4> offset{};
+  std::array<double, 4> weight{};
+};
+
+Corners corners_at(double y, double x, std::int64_t height, std::int64_t width) {
+  Corners corners;
+  if (y < -1 || y > static_cast<double>(height) || x < -1 || x > static_cast<double>(width)) return corners;
+  const auto along = [](double at, std::int64_t extent) {
+    at = std::max(at, 0.0);
+    std::int64_t low = static_cast<std::int64_t>(at);
+    if (low >= extent - 1) return std::tuple(extent - 1, extent - 1, 0.0);
+    return std::tuple(low, low + 1, at - static_cast<double>(low));
+  };
+  const auto [top, bottom, v] = along(y, height);
+  const auto [left, right, u] = along(x, width);
+  corners.offset = {top * width + left, top * width + right, bottom * width + left, bottom * width + right};
+  corners.weight = {(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u};
+  return corners;
+}
+
+void roi_align_kernel(KernelContext& context) {
+  const Tensor x = cast(context.input(0), DType::kF64), rois = cast(context.input(1), DType::kF64);
+  const auto batch = context.input(2).to_ints();
+  const AttributeReader& attributes = context.attributes();
+  const std::int64_t out_height = attributes.integer("output_height"), out_width = attributes.integer("output_width");
+  const std::int64_t ratio = attributes.integer("sampling_ratio");
+  const double scale = attributes.number("spatial_scale");
+  const bool half = attributes.text("coordinate_transformation_mode") == "half_pixel";
+  const bool average = attributes.text("mode") == "avg";
+  if (x.rank() != 4 || rois.rank() != 2 || rois.extent(1) != 4 || out_height <= 0 || out_width <= 0 ||
+      static_cast<std::int64_t>(batch.size()) != rois.extent(0)) {
+    fail(ErrorCode::kInvalidModel, "RoiAlign of {} at {}", to_string(x.shape()), to_string(rois.shape()));
+  }
+  const std::int64_t height = x.extent(2), width = x.extent(3), channels = x.extent(1);
+  Tensor y = Tensor::zeros(DType::kF64, {rois.extent(0), channels, out_height, out_width});
+  double* to = y.mutable_data<double>().data();
+  for (std::int64_t r = 0; r < rois.extent(0); ++r) {
+    const double* roi = rois.data<double>().data() + r * 4;
+    const double shift = half ? 0.5 : 0.0, left = roi[0] * scale - shift, top = roi[1] * scale - shift;
+    double wide = roi[2] * scale - shift - left, high = roi[3] * scale - shift - top;
+    if (!half) {
+      wide = std::max(wide, 1.0);
+      high = std::max(high, 1.0);
+    }
+    const double bin_height = high / static_cast<double>(out_height), bin_width = wide / static_cast<double>(out_width);
+    constexpr double kMostSamples = 1e6;
+    const auto samples = [&](double bin) {
+      return ratio > 0 ? ratio : static_cast<std::int64_t>(std::ceil(std::clamp(bin, 0.0, kMostSamples)));
+    };
+    const std::int64_t rows = samples(bin_height), columns = samples(bin_width);
+    const std::int64_t image = checked_index(batch[static_cast<std::size_t>(r)], x.extent(0));
+    for (std::int64_t place = 0; place < out_height * out_width; ++place) {
+      for (std::int64_t s = 0; s < rows * columns; ++s) {
+        const double at_y = top + (static_cast<double>(place / out_width) +
+                                   (static_cast<double>(s / columns) + 0.5) / static_cast<double>(rows)) *
+                                      bin_height;
+        const double at_x = left + (static_cast<double>(place % out_width) +
+                                    (static_cast<double>(s % columns) + 0.5) / static_cast<double>(columns)) *
+                                       bin_width;
+        const Corners corners = corners_at(at_y, at_x, height, width);
+        for (std::int64_t c = 0; c < channels; ++c) {
+          const double* plane = x.data<double>().data() + (image * channels + c) * height * width;
+          double& cell = to[(r * channels + c) * out_height * out_width + place];
+          double sum = 0, largest = -INFINITY;
+          for (std::size_t k = 0; k < 4; ++k) {
+            const double part = corners.weight[k] * plane[corners.offset[k]];
+            sum += part;
+            largest = std::max(largest, part);
+          }
+          if (average) {
+            cell += sum / static_cast<double>(rows * columns);
+          } else {
+            cell = s == 0 ? largest : std::max(cell, largest);
+          }
+        }
+      }
+    }
+  }
+  context.set_output(0, cast(y, context.input(0).dtype()));
+}
+
+// --- NonMaxSuppression (ONNX 11) --------------------------------------------------------------------------------
+
+void infer_suppression(InferContext& context) { context.set(0, DType::kI64, {context.unknown_dim(), Dim(3)}); }
+
+struct Box {
+  double top, left, bottom, right;
+  double area() const { return (bottom - top) * (right - left); }
+};
+
+Box box_at(const float* at, bool centred) {
+  if (centred) {
+    const double x = at[0], y = at[1], w = at[2] / 2, h = at[3] / 2;
+    return {y - h, x - w, y + h, x + w};
+  }
+  return {std::min(at[0], at[2]), std::min(at[1], at[3]), std::max(at[0], at[2]), std::max(at[1], at[3])};
+}
+
+double overlap(const Box& a, const Box& b) {
+  const double high = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
+  const double wide = std::min(a.right, b.right) - std::max(a.left, b.left);
+  if (high <= 0 || wide <= 0) return 0;
+  return high * wide / (a.area() + b.area() - high * wide);
+}
+
+void suppression_kernel(KernelContext& context) {
+  const Tensor& boxes = context.input(0);
+  const Tensor& scores = context.input(1);
+  const bool centred = context.integer("center_point_box") != 0;
+  const auto scalar = [&](std::size_t i, double fallback) {
+    return context.has(i) && context.input(i).size() > 0 ? context.input(i).item() : fallback;
+  };
+  const auto most = static_cast<std::int64_t>(scalar(2, 0));
+  const double iou_limit = scalar(3, 0);
+  const double score_limit = context.has(4) && context.input(4).size() > 0 ? context.input(4).item() : -INFINITY;
+  if (boxes.rank() != 3 || scores.rank() != 3 || boxes.extent(2) != 4 || boxes.extent(1) != scores.extent(2) ||
+      boxes.extent(0) != scores.extent(0)) {
+    fail(ErrorCode::kInvalidModel, "NonMaxSuppression of {} and {}", to_string(boxes.shape()),
+         to_string(scores.shape()));
+  }
+  const std::int64_t count = boxes.extent(1);
+  std::vector<std::int64_t> selected;
+  for (std::int64_t row = 0; row < scores.extent(0) * scores.extent(1); ++row) {
+    const std::int64_t batch = row / scores.extent(1);
+    const float* score = scores.data<float>().data() + row * count;
+    std::vector<std::int64_t> order;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (static_cast<double>(score[i]) > score_limit) order.push_back(i);
+    }
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return score[a] > score[b]; });
+    std::vector<Box> kept;
+    for (const std::int64_t i : order) {
+      if (static_cast<std::int64_t>(kept.size()) >= most) break;
+      const Box box = box_at(boxes.data<float>().data() + (batch * count + i) * 4, centred);
+      if (std::any_of(kept.begin(), kept.end(), [&](const Box& other) { return overlap(box, other) > iou_limit; })) {
+        continue;
+      }
+      kept.push_back(box);
+      selected.insert(selected.end(), {batch, row % scores.extent(1), i});
+    }
+  }
+  const auto found = static_cast<std::int64_t>(selected.size()) / 3;
+  context.set_output(0, Tensor::of<std::int64_t>({found, 3}, selected));
+}
+
+AttributeDef integer(std::string_view name, std::int64_t fallback) {
+  return {name, AttributeKind::kInt, false, Attribute(fallback)};
+}
+AttributeDef text(std::string_view name, std::string_view fallback) {
+  return {name, AttributeKind::kString, false, Attribute(std::string(fallback))};
+}
+
+}  // namespace
+
+std::span<const OpDef> vision_ops() {
+  static const std::vector<OpDef> ops = {
+      {.name = "GridSample",
+       .inputs = {{"X"}, {"grid"}},
+       .outputs = {{"Y"}},
+       .attributes = {integer("align_corners", 0), text("mode", "linear"), text("padding_mode", "zeros")},
+       .infer = infer_grid_sample,
+       .reference = grid_sample_kernel},
+      {.name = "RoiAlign",
+       .inputs = {{"X"}, {"rois"}, {"batch_indices"}},
+       .outputs = {{"Y"}},
+       .attributes = {text("coordinate_transformation_mode", "half_pixel"),
+                      text("mode", "avg"),
+                      integer("output_height", 1),
+                      integer("output_width", 1),
+                      integer("sampling_ratio", 0),
+                      {"spatial_scale", AttributeKind::kFloat, false, Attribute(1.0)}},
+       .infer = infer_roi_align,
+       .reference = roi_align_kernel},
+      {.name = "NonMaxSuppression",
+       .inputs = {{"boxes"},
+                  {"scores"},
+                  {"max_output_boxes_per_class", Arity::kOptional},
+                  {"iou_threshold", Arity::kOptional},
+                  {"score_threshold", Arity::kOptional}},
+       .outputs = {{"selected_indices"}},
+       .attributes = {integer("center_point_box", 0)},
+       .infer = infer_suppression,
+       .reference = suppression_kernel},
+  };
+  return ops;
+}
+
+}  // namespace weft
