@@ -47,9 +47,10 @@ unsigned largest_code(const Format& f) {
   }
 }
 
+// Where there is no NaN: negative zero.
 unsigned nan_code(const Format& f) {
-  if (f.specials == Specials::kUnsigned) return 1u << sign_shift(f);
-  return (1u << sign_shift(f)) - 1;
+  if (f.specials == Specials::kUnsigned || f.specials == Specials::kNone) return 1u << sign_shift(f);
+  return f.specials == Specials::kIeee ? largest_code(f) + 3 : (1u << sign_shift(f)) - 1;
 }
 
 double magnitude(const Format& f, unsigned code) {
@@ -77,11 +78,8 @@ float decode_float(const Format& f, std::uint8_t bits) {
 std::uint8_t encode_float(const Format& f, double value, bool saturate) {
   const unsigned sign = std::signbit(value) ? 1u << sign_shift(f) : 0u;
   const unsigned top = largest_code(f);
-  if (std::isnan(value)) {
-    return static_cast<std::uint8_t>(f.specials == Specials::kUnsigned ? nan_code(f)
-                                     : f.specials == Specials::kNone   ? top
-                                                                       : sign | nan_code(f));
-  }
+  const bool signed_nan = f.specials == Specials::kIeee || f.specials == Specials::kNanOnly;
+  if (std::isnan(value)) return static_cast<std::uint8_t>((signed_nan ? sign : 0) | nan_code(f));
   const double x = std::abs(value);
   unsigned code = 0;
   if (std::isfinite(x) && x > 0) {
@@ -97,7 +95,7 @@ std::uint8_t encode_float(const Format& f, double value, bool saturate) {
   if (code > top) {
     if (saturate || f.specials == Specials::kNone) return static_cast<std::uint8_t>(sign | top);
     if (f.specials == Specials::kIeee) return static_cast<std::uint8_t>(sign | (top + 1));
-    return static_cast<std::uint8_t>(f.specials == Specials::kUnsigned ? nan_code(f) : sign | nan_code(f));
+    return static_cast<std::uint8_t>((signed_nan ? sign : 0) | nan_code(f));
   }
   if (f.specials == Specials::kUnsigned && code == 0) return 0;
   return static_cast<std::uint8_t>(sign | code);

@@ -56,7 +56,10 @@ void gather_kernel(KernelContext& context) {
   });
 }
 
-void infer_gather_elements(InferContext& context) { context.set(0, context.dtype(0), context.shape(1)); }
+void infer_gather_elements(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  context.set_shape(0, context.shape(1));
+}
 
 // Calls body(offset into data, flat position among the indices) for each index along `axis`.
 template <class Body>

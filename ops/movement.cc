@@ -140,6 +140,7 @@ void concat_kernel(KernelContext& context) {
 }
 
 void infer_split(InferContext& context) {
+  for (std::size_t i = 0; i < context.output_count(); ++i) context.set_dtype(i, context.dtype(0));
   const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
   const Shape& x = context.shape(0);
   const auto pieces = static_cast<std::int64_t>(context.output_count());

@@ -225,7 +225,11 @@ void infer_get(InferContext& context) {
   }
 }
 
+bool is_optional(DType dtype) { return dtype == DType::kOptional || dtype == DType::kOptionalSequence; }
+
+// A Loop may carry an optional value in and a plain one from then on: that is its own element.
 void get_kernel(KernelContext& context) {
+  if (!is_optional(context.input(0).dtype())) return context.set_output(0, context.input(0));
   const auto elements = context.input(0).data<Tensor>();
   if (elements.empty()) fail(ErrorCode::kInvalidArgument, "OptionalGetElement of an optional that holds nothing");
   context.set_output(0, elements[0]);
@@ -234,7 +238,8 @@ void get_kernel(KernelContext& context) {
 void infer_has(InferContext& context) { context.set(0, DType::kBool, {}); }
 
 void has_kernel(KernelContext& context) {
-  context.output(0, DType::kBool, {}).mutable_data<bool>()[0] = context.input(0).size() > 0;
+  context.output(0, DType::kBool, {}).mutable_data<bool>()[0] =
+      !is_optional(context.input(0).dtype()) || context.input(0).size() > 0;
 }
 
 AttributeDef integer(std::string_view name, std::int64_t fallback) {

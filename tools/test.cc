@@ -24,8 +24,15 @@ struct Verdict {
 
 NamedTensor read_tensor(const fs::path& path, const TensorType& type) {
   const MappedFile file = map_file(path.string());
-  return with_frame([&] { return "in " + path.string(); },
-                    [&] { return read_tensor_proto({file.bytes.get(), file.size}, type); });
+  NamedTensor named = with_frame([&] { return "in " + path.string(); },
+                                 [&] { return read_tensor_proto({file.bytes.get(), file.size}, type); });
+  // Releases of ONNX before 1.19 wrote bf16 as the integers of its bits.
+  if (type.dtype == DType::kBF16 && named.tensor.dtype() == DType::kU16) {
+    Tensor bits = Tensor::uninitialized(DType::kBF16, named.tensor.shape());
+    std::ranges::copy(named.tensor.bytes(), bits.mutable_bytes().begin());
+    named.tensor = std::move(bits);
+  }
+  return named;
 }
 
 // Empty when they agree: dtype and shape exactly, floats within the tolerance, NaN equal to NaN.
@@ -41,7 +48,8 @@ std::string compare(const Tensor& actual, const Tensor& expected, const TestOpti
     }
     return "";
   }
-  if (!is_float(actual.dtype())) return actual.identical(expected) ? "" : "elements differ";
+  const bool approximate = is_float(actual.dtype()) || is_narrow(actual.dtype());
+  if (!approximate) return actual.identical(expected) ? "" : "elements differ";
   const Tensor wide_a = cast(actual, DType::kF64);
   const Tensor wide_b = cast(expected, DType::kF64);
   const auto a = wide_a.data<double>();

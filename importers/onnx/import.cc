@@ -146,6 +146,9 @@ class Importer {
     const std::int64_t opset = is_own_function(node) ? 1 : opset_of(node, body);
     Builder builder(*body.graph, {}, origin_of(node, body.prefix));
     Lowering lowering(node, opset, arguments_of(node, body), std::move(inputs), builder, tensors_);
+    lowering.set_inliner([&](const GraphProto& graph, std::span<const ValueId> given) {
+      return inline_graph(graph, given, body);
+    });
     const std::vector<ValueId> values = lower(lowering, body);
     lowering.check_all_read();
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
@@ -227,6 +230,23 @@ class Importer {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       if (!node.outputs[i].empty()) define(caller, node.outputs[i], resolve(body, function.outputs[i]));
     }
+  }
+
+  std::vector<ValueId> inline_graph(const GraphProto& proto, std::span<const ValueId> inputs, const Body& outer) {
+    Body body{outer.graph, outer.scope, outer.opsets, outer.arguments, outer.prefix, outer.depth + 1};
+    if (body.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "subgraphs nested too deeply");
+    if (proto.inputs.size() != inputs.size()) {
+      fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name, proto.inputs.size(),
+           inputs.size());
+    }
+    for (std::size_t i = 0; i < inputs.size(); ++i) define(body, proto.inputs[i].name, inputs[i]);
+    for (const TensorProto& tensor : proto.initializers) {
+      define(body, tensor.name, body.graph->add_constant(tensors_.load(tensor), std::string(tensor.name)));
+    }
+    import_nodes(proto.nodes, body);
+    std::vector<ValueId> outputs;
+    for (const ValueInfoProto& output : proto.outputs) outputs.push_back(resolve(body, output.name));
+    return outputs;
   }
 
   // --- If, Loop, Scan --------------------------------------------------------------------------------

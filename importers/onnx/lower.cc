@@ -105,6 +105,16 @@ void Lowering::check_all_read() const {
   }
 }
 
+std::vector<Expr> Lowering::inline_graph(std::string_view name, std::span<const ValueId> inputs) {
+  const AttributeProto* attribute = find(name);
+  if (attribute == nullptr || !attribute->graph || !inliner_) {
+    fail(ErrorCode::kInvalidModel, "attribute \"{}\" is no graph", name);
+  }
+  std::vector<Expr> outputs;
+  for (const ValueId id : inliner_(*attribute->graph, inputs)) outputs.push_back(builder_->wrap(id));
+  return outputs;
+}
+
 std::vector<ValueId> Lowering::pass(std::string_view op, std::span<const ValueId> inputs) {
   std::size_t outputs = output_count();
   while (outputs > 1 && !wants(outputs - 1)) --outputs;

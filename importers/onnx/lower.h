@@ -1,6 +1,7 @@
 // From one node of an ONNX operator set to canonical operators.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,12 @@ class Lowering {
   // Error kUnsupported naming the first attribute that nobody read.
   void check_all_read() const;
 
+  // Adds the nodes of a graph attribute to the graph that is being built, its inputs being these values; returns its
+  // outputs. Error kInvalidModel when the attribute is absent or takes another number of inputs.
+  using InlineGraph = std::function<std::vector<ValueId>(const GraphProto&, std::span<const ValueId>)>;
+  std::vector<Expr> inline_graph(std::string_view attribute, std::span<const ValueId> inputs);
+  void set_inliner(InlineGraph inliner) { inliner_ = std::move(inliner); }
+
   // op with these inputs and the attributes of its schema.
   std::vector<ValueId> pass(std::string_view op, std::span<const ValueId> inputs);
 
@@ -59,6 +66,7 @@ class Lowering {
   Builder* builder_;
   TensorLoader* tensors_;
   std::set<std::string, std::less<>> read_;
+  InlineGraph inliner_;
 };
 
 // The values of the node's outputs, one per output, invalid where absent.

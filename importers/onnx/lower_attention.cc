@@ -182,6 +182,7 @@ Values rotary_embedding(Lowering& l) {
   }
   const auto table = [&](std::size_t index) {
     Expr half = l.input(index);
+    if (width > 0 && !b.shape(half).back().is(width / 2)) half = b.slice(half, -1, 0, width / 2);
     if (l.has(3)) half = b.make("Gather", {half.id(), l.input(3).id()}, {{"axis", std::int64_t{0}}});
     Expr full;
     if (interleaved == 0) {
@@ -209,6 +210,43 @@ Values rotary_embedding(Lowering& l) {
   return {y.id()};
 }
 
+// score_mod and prob_mod are graphs from a tensor of scores [B, H, S, T] to one.
+Values flex_attention(Lowering& l) {
+  Builder& b = l.builder();
+  const Expr q = l.input(0);
+  const bool modified = l.find("score_mod") != nullptr || l.find("prob_mod") != nullptr;
+  l.ignore("softmax_precision");
+  if (!modified) {
+    Attributes attributes = {{"q_num_heads", std::int64_t{0}}, {"kv_num_heads", std::int64_t{0}}};
+    if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
+    return {b.make("Attention", {q.id(), l.input(1).id(), l.input(2).id()}, std::move(attributes)).id()};
+  }
+  const Dim query_heads = b.shape(q).at(1), key_heads = b.shape(l.input(1)).at(1);
+  const bool grouped = !(query_heads == key_heads);
+  if (grouped && (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.is(0) ||
+                  query_heads.value() % key_heads.value() != 0)) {
+    fail(ErrorCode::kUnsupported, "FlexAttention with {} query and {} key heads", query_heads.to_string(),
+         key_heads.to_string());
+  }
+  const std::int64_t group = grouped ? query_heads.value() / key_heads.value() : 1;
+  const Expr k = repeat_heads(b, l.input(1), group), v = repeat_heads(b, l.input(2), group);
+  Expr scores = b.matmul(q, b.transpose(k, {0, 1, 3, 2}));
+  if (const AttributeProto* scale = l.find("scale")) {
+    scores = scores * static_cast<double>(scale->f);
+  } else {
+    scores = scores / b.sqrt(b.squeeze(b.cast(b.extent_of(q, 3), b.dtype(q)), {0}));
+  }
+  const auto apply = [&](std::string_view name, Expr x) {
+    if (l.find(name) == nullptr) return x;
+    const ValueId inputs[] = {x.id()};
+    const std::vector<Expr> outputs = l.inline_graph(name, inputs);
+    if (outputs.size() != 1) fail(ErrorCode::kInvalidModel, "{} has {} outputs", name, outputs.size());
+    return outputs[0];
+  };
+  const Expr weights = apply("prob_mod", b.softmax(apply("score_mod", scores), -1));
+  return {b.matmul(b.cast(weights, b.dtype(v)), v).id()};
+}
+
 Values linear_attention(Lowering& l) {
   l.ignore("chunk_size");  // how it may be computed, not what
   return l.pass("LinearAttention", l.inputs());
@@ -220,6 +258,7 @@ std::span<const LoweringEntry> attention_lowerings() {
   static constexpr LoweringEntry kEntries[] = {
       {"Attention", attention},
       {"RotaryEmbedding", rotary_embedding},
+      {"FlexAttention", flex_attention},
       {"LinearAttention", linear_attention},
   };
   return kEntries;

@@ -8,6 +8,9 @@
 namespace weft::onnx {
 namespace {
 
+// Experimental operators of ONNX; no name is in both domains.
+constexpr std::string_view kPreviewDomain = "ai.onnx.preview";
+
 constexpr std::string_view kOwnDomain = "weft";
 
 // "modeling_bert.py:312 in forward" of the innermost frame of a Python stack trace.
@@ -181,7 +184,7 @@ void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::stri
       inside.erase(function);
       continue;
     }
-    if (node.domain.empty() && (find_op(node.op_type) != nullptr || find_lowering(node.op_type) != nullptr)) {
+    if ((node.domain.empty() || node.domain == kPreviewDomain) && (find_op(node.op_type) != nullptr || find_lowering(node.op_type) != nullptr)) {
       continue;
     }
     const std::string name =
