@@ -28,8 +28,9 @@ struct ValuePlan {
 
 struct PlanStep {
   const CompiledNode* compiled;
-  std::unique_ptr<BoundKernel> kernel;  // null: dynamic, view or cache
-  bool dynamic = false;
+  std::unique_ptr<BoundKernel> kernel;  // null: view, cache, or dynamic and not bound yet
+  bool dynamic = false;                 // shapes come out of the run
+  std::vector<Extents> bound_inputs;    // dynamic: the shapes that `kernel` is bound to
   bool materialize_cache = false;  // kCache: somebody reads it as a tensor
 };
 

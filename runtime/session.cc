@@ -95,21 +95,67 @@ struct Session::Impl {
                  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
                    const ValueId id = node.inputs[i];
                    const CacheState* cache = nullptr;
-                   if (id.valid() && step.kernel && step.compiled->kernel->reads_cache(i)) cache = cache_of(id);
+                   if (id.valid() && !step.dynamic && step.compiled->kernel && step.compiled->kernel->reads_cache(i)) cache = cache_of(id);
                    from_cache.push_back(cache);
                    inputs.push_back(!id.valid() || cache != nullptr ? nullptr : &read(id));
                  }
-                 if (step.dynamic) {
-                   std::vector<Tensor> results = evaluate_node(node, inputs);
-                   for (std::size_t i = 0; i < results.size(); ++i) {
-                     if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
-                   }
-                   return;
-                 }
+                 if (step.dynamic) return run_dynamic(step, node, inputs);
                  std::vector<Tensor*> outputs;
                  for (const ValueId id : node.outputs) outputs.push_back(id.valid() ? &table.at(id) : nullptr);
                  step.kernel->run({inputs, from_cache, outputs, pool.get()});
                });
+  }
+
+  // A node whose shapes were not known when the plan was made: bound now, or run by reference.
+  void run_dynamic(PlanStep& step, const Node& node, std::span<const Tensor* const> inputs) {
+    const Kernel* kernel = step.compiled->kernel.get();
+    const auto shapes = kernel == nullptr || kernel->is_reference() ? std::nullopt : output_types(node, inputs);
+    if (!shapes) {
+      std::vector<Tensor> results = evaluate_node(node, inputs);
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
+      }
+      return;
+    }
+    std::vector<Extents> input_shapes, output_shapes;
+    for (const Tensor* input : inputs) input_shapes.push_back(input != nullptr ? input->shape() : Extents{});
+    std::vector<Tensor> results;
+    for (const auto& [dtype, shape] : *shapes) {
+      output_shapes.push_back(shape);
+      results.push_back(Tensor::uninitialized(dtype, shape));
+    }
+    if (!step.kernel || step.bound_inputs != input_shapes) {
+      step.kernel = kernel->bind({&node, input_shapes, output_shapes, pool.get()});
+      step.bound_inputs = std::move(input_shapes);
+    }
+    std::vector<Tensor*> outputs;
+    for (std::size_t i = 0; i < results.size(); ++i) outputs.push_back(node.outputs[i].valid() ? &results[i] : nullptr);
+    const std::vector<const CacheState*> no_caches(inputs.size(), nullptr);
+    step.kernel->run({inputs, no_caches, outputs, pool.get()});
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
+    }
+  }
+
+  // Types of a node's outputs for these inputs; nullopt when even now they do not follow from them.
+  static std::optional<std::vector<std::pair<DType, Extents>>> output_types(const Node& node,
+                                                                            std::span<const Tensor* const> inputs) {
+    std::vector<TensorType> types(inputs.size());
+    std::vector<InferContext::Input> given(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (inputs[i] == nullptr) continue;
+      types[i] = {inputs[i]->dtype(), to_shape(inputs[i]->shape())};
+      given[i] = {&types[i], nullptr, inputs[i]};
+    }
+    InferContext context(get_op(node.op), node.attributes, given, node.outputs.size(),
+                         [] { return Dim::symbol("?"); });
+    get_op(node.op).infer(context);
+    std::vector<std::pair<DType, Extents>> result;
+    for (const InferContext::Result& output : context.results()) {
+      if (!output.type.shape || !is_static(*output.type.shape)) return std::nullopt;
+      result.emplace_back(output.type.dtype, *evaluate(*output.type.shape, {}));
+    }
+    return result;
   }
 
   const Extents& step_shape(ValueId id) const { return current->values.at(id).shape; }

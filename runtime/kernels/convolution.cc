@@ -21,6 +21,11 @@ struct PackedConvolution {
   const float* weight = nullptr;
   const float* bias = nullptr;
   xnn::PackedWeights weights;
+  // XNNPACK packs depthwise weights anew for each operator: they stay.
+  std::vector<float> depthwise_weight;
+  Tensor depthwise_bias;
+
+  bool depthwise() const { return group_inputs == 1 && outputs == groups; }
 
   xnn::Operator create() const {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -29,7 +34,8 @@ struct PackedConvolution {
         xnn_create_convolution2d_nhwc_f32(window.pad_top, window.pad_right, window.pad_bottom, window.pad_left, height,
                                           width, window.stride_y, window.stride_x, window.dilation_y, window.dilation_x,
                                           groups, group_inputs, outputs / groups, group_inputs * groups, outputs,
-                                          weight, bias, -kInfinity, kInfinity, 0, nullptr, weights.cache(), &op),
+                                          weight, bias, -kInfinity, kInfinity, 0, nullptr,
+                                          depthwise() ? nullptr : weights.cache(), &op),
         "xnn_create_convolution2d_nhwc_f32");
     return xnn::Operator(op);
   }
@@ -159,6 +165,11 @@ std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& 
   if (bias != nullptr) {
     aligned_bias = bias->aligned();
     packed->bias = aligned_bias.data<float>().data();
+  }
+  if (packed->depthwise()) {
+    packed->depthwise_weight = std::move(channels_last);
+    packed->depthwise_bias = aligned_bias;
+    return std::make_unique<ConvolutionKernel>(std::move(packed));
   }
   packed->create();  // packs
   packed->weights.seal();

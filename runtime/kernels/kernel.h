@@ -57,6 +57,8 @@ class Kernel {
   virtual bool may_overwrite(std::size_t /*input*/) const { return false; }
   // Does the kernel read this input straight from a cache?
   virtual bool reads_cache(std::size_t /*input*/) const { return false; }
+  // True when it runs the reference kernel, which needs no binding.
+  virtual bool is_reference() const { return false; }
   // True when the kernel has its own form of the node's constants and reads the originals no more.
   virtual bool packs_constants() const { return false; }
 };

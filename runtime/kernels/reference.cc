@@ -43,6 +43,7 @@ class ReferenceKernel final : public Kernel {
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     return std::make_unique<BoundReference>(context.node);
   }
+  bool is_reference() const override { return true; }
 };
 
 }  // namespace

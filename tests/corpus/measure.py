@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Runs weft, and ONNX Runtime's optimizer beside it, over what make_corpus.py wrote; writes docs/fusion.md.
+
+    python measure.py CORPUS [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort]
+"""
+import argparse
+import collections
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def weft_row(weft, folder):
+    """(explained as JSON or None, largest differences with passes none and all or an error text)"""
+    explained = run(weft, "explain", str(folder / "model.onnx"), "--json")
+    info = json.loads(explained.stdout) if explained.returncode == 0 else None
+    results = []
+    for passes in ("none", "all"):
+        judged = run(weft, "test", str(folder), "--of-largest", "1e-4", "--passes", passes)
+        results.append("ok" if judged.returncode == 0 and "1 passed" in judged.stdout else
+                       (judged.stdout + judged.stderr).strip()[:400])
+    return info, results, explained.stderr.strip()
+
+
+def ort_row(folder):
+    """Attention operators that ONNX Runtime makes at load."""
+    import onnx  # pylint: disable=import-outside-toplevel
+    import onnxruntime  # pylint: disable=import-outside-toplevel
+    with tempfile.TemporaryDirectory() as temporary:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = f"{temporary}/m.onnx"
+        onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        counts = collections.Counter(n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node)
+    return sum(v for k, v in counts.items() if "Attention" in k)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=pathlib.Path)
+    parser.add_argument("--weft", default="build/release/tools/weft")
+    parser.add_argument("--report", type=pathlib.Path)
+    parser.add_argument("--ort", action="store_true")
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    rows, bad = [], 0
+    for folder in sorted(options.corpus.iterdir()):
+        if not (folder / "model.onnx").exists() or not re.search(options.only, folder.name):
+            continue
+        info, results, error = weft_row(options.weft, folder)
+        if info is None:
+            bad += 1
+            print(f"{folder.name}: {error[:300]}", flush=True)
+            rows.append([folder.name] + ["-"] * 6)
+            continue
+        softmax = info.get("softmax_left", info["attention"]["cores"] - info["attention"]["fused"])
+        norms, qkv = info["norms"], info["qkv"]
+        row = [folder.name, f"{info['attention']['fused']}/{info['attention']['cores']}", f"{norms['fused']}/{norms['sites']}",
+               f"{qkv['fused']}/{qkv['sites']}", softmax, *results]
+        if options.ort:
+            row.append(ort_row(folder))
+        rows.append(row)
+        complete = results == ["ok", "ok"] and info["attention"]["fused"] == info["attention"]["cores"]
+        bad += not complete
+        print(" ".join(str(x) for x in row), flush=True)
+    if options.report:
+        heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "passes none", "passes all"] + (
+            ["attention in ONNX Runtime"] if options.ort else [])
+        text = ["# Fusion over a corpus of exports\n\nWritten by `tests/corpus/measure.py`. \"ok\": three shapes within 1e-4 of "
+                "PyTorch, relative to each output's largest magnitude.\n\n", "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
+        text += ["| " + " | ".join(str(x).replace("\n", " ")[:120] for x in row) + " |\n" for row in rows]
+        options.report.write_text("".join(text))
+    print(f"{len(rows)} exports, {bad} with something left")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
