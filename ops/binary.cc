@@ -236,8 +236,11 @@ void infer_div(InferContext& context) {
   // Truncation is flooring only for non-negative dividends and positive divisors.
   infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
     if (a.is_constant() && b.is_constant() && !b.is(0)) return a.value() / b.value();
-    if (!a.never_negative() || b.is(0) || !b.never_negative()) return std::nullopt;
-    return Dim::floor_div(a, b);
+    if (b.is(0) || !b.never_negative()) return std::nullopt;
+    if (a.never_negative()) return Dim::floor_div(a, b);
+    if (!b.is_constant()) return std::nullopt;
+    // Towards zero, written with floors of what is not negative.
+    return Dim::floor_div(Dim::max(a, Dim(0)), b) - Dim::floor_div(Dim::max(a * Dim(-1), Dim(0)), b);
   });
 }
 void infer_mod(InferContext& context) {

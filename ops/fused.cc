@@ -115,6 +115,7 @@ void decompose_attention(Expansion& e) {
     const Expr size = e.squeeze(e.cast(e.extent_of(q, 3), e.dtype(q)), {0});
     scores = scores / e.sqrt(size);
   }
+  if (const double cap = e.number("softcap"); cap != 0) scores = e.tanh(scores / cap) * cap;
   if (e.has(3)) {
     Expr mask = e.input(3);
     if (e.dtype(mask) == DType::kBool) {
@@ -224,7 +225,8 @@ std::span<const OpDef> fused_ops() {
                       integer("is_causal", 0),
                       integer("q_num_heads", 0),
                       integer("kv_num_heads", 0),
-                      integer("zero_masked_rows", 0)},
+                      integer("zero_masked_rows", 0),
+                      {"softcap", AttributeKind::kFloat, false, Attribute(0.0)}},
        .infer = infer_attention,
        .decompose = decompose_attention},
       {.name = "Rotary",

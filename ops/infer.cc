@@ -55,6 +55,13 @@ std::vector<Result> infer_inside(Graph& outer, Graph& inner, std::span<const Inp
       }
     }
   }
+  // What was inferred before has symbols that may mean something else in the new inputs.
+  for (const ValueId id : inner.values()) {
+    Value& value = inner.value(id);
+    if (value.kind != ValueKind::kResult) continue;
+    value.type.shape.reset();
+    value.elements.reset();
+  }
   infer_graph(inner);
   const auto foreign = [&](const Dim& dim) {
     const std::vector<std::string> names = dim.symbols();

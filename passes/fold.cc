@@ -123,7 +123,9 @@ int inline_branches(Graph& graph, std::vector<RuleReport>&, bool) {
       std::vector<OutputSpec> outputs;
       for (const ValueId output : node.outputs) {
         if (output.valid())
-          outputs.push_back({branch.value(output).name, branch.value(output).type});
+          // Its dims are named in the branch: inference names them anew.
+          outputs.push_back({branch.value(output).name,
+                             {branch.value(output).type.dtype, std::nullopt, branch.value(output).type.element}});
         else
           outputs.push_back({"", {}, true});
       }

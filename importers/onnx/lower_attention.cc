@@ -85,7 +85,7 @@ Expr repeat_heads(Builder& b, Expr x, std::int64_t group) {
   return b.reshape(b.make("Expand", {b.unsqueeze(x, {2}).id(), b.concat(wide, 0).id()}), b.concat(merged, 0));
 }
 
-// Written out: what the fused operator has no room for (a soft cap, the scores as an output).
+// Written out: the fused operator does not give its scores.
 Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap) {
   Builder& b = l.builder();
   const DType dtype = b.dtype(given.q);
@@ -137,7 +137,7 @@ Values attention(Lowering& l) {
   const bool plain_positions =
       !l.has(4) && !l.has(6) && l.integer("left_window_size", -1) < 0 && l.integer("right_window_size", -1) < 0;
   const bool cached = l.has(4) || l.has(5) || l.wants(1) || l.wants(2);
-  const bool fused = softcap == 0 && !l.wants(3);
+  const bool fused = !l.wants(3);
   Operands o = {l.input(0), l.input(1), l.input(2)};
   const bool heads_apart = cached || !fused || !plain_positions || l.has(3);
   if (heads_apart) {
@@ -164,6 +164,7 @@ Values attention(Lowering& l) {
                            {"is_causal", std::int64_t{causal && plain_positions ? 1 : 0}},
                            {"zero_masked_rows", std::int64_t{mask ? 1 : 0}}};
   if (mask && is_float(b.dtype(mask)) && b.dtype(mask) != b.dtype(o.q)) mask = b.cast(mask, b.dtype(o.q));
+  if (softcap != 0) attributes["softcap"] = softcap;
   if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
   const Expr y = b.make("Attention", {o.q.id(), o.k.id(), o.v.id(), mask.id()}, std::move(attributes));
   return {y.id(), o.k.id(), o.v.id()};

@@ -12,6 +12,7 @@ namespace {
 struct Settings {
   std::int64_t query_heads = 0, key_heads = 0;  // 0: from rank-4 inputs
   double scale = 0;                             // 0: 1 / sqrt(D)
+  double softcap = 0;                           // 0: none
   bool causal = false;
   bool zero_masked_rows = false;
 };
@@ -129,6 +130,7 @@ class BoundAttention final : public BoundKernel {
     rows.size = static_cast<std::size_t>(q_.size);
     rows.value_size = static_cast<std::size_t>(v_.size);
     rows.scale = scale_;
+    rows.softcap = static_cast<float>(settings_.softcap);
     if (has_mask_) {
       const std::int64_t offset = b * mask_strides_[0] + h * mask_strides_[1] + first * mask_strides_[2];
       if (context.inputs[3]->dtype() == DType::kBool) {
@@ -193,6 +195,9 @@ std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& no
   settings.zero_masked_rows = integer("zero_masked_rows") != 0;
   if (const auto found = node.attributes.find("scale"); found != node.attributes.end()) {
     settings.scale = std::get<double>(found->second);
+  }
+  if (const auto found = node.attributes.find("softcap"); found != node.attributes.end()) {
+    settings.softcap = std::get<double>(found->second);
   }
   return std::make_unique<AttentionKernel>(settings);
 }

@@ -216,7 +216,19 @@ HWY_INLINE void ScoresDirect(const AttentionRows& a, std::size_t first, std::siz
   }
 }
 
+HWY_INLINE void ApplySoftcap(const AttentionRows& a, std::size_t count, float* scores) {
+  const F d;
+  const V cap = hn::Set(d, a.softcap), inverse = hn::Set(d, 1.0f / a.softcap);
+  for (std::size_t r = 0; r < a.rows; ++r) {
+    float* row = scores + r * kKeys;
+    ForEachVector(count, [&](std::size_t t, std::size_t lanes) HWY_ATTR {
+      Store(hn::Mul(Tanh(hn::Mul(Load(row + t, lanes), inverse)), cap), row + t, lanes);
+    });
+  }
+}
+
 HWY_INLINE void ApplyMask(const AttentionRows& a, std::size_t first, std::size_t count, float* scores) {
+  if (a.softcap > 0) ApplySoftcap(a, count, scores);
   constexpr float kExcluded = -std::numeric_limits<float>::infinity();
   for (std::size_t r = 0; r < a.rows; ++r) {
     float* row = scores + r * kKeys;

@@ -40,6 +40,7 @@ struct AttentionRows {
   std::size_t size;        // D
   std::size_t value_size;  // E
   float scale;
+  float softcap = 0;                        // > 0: scores become softcap * tanh(score / softcap) before masks
   const float* mask = nullptr;              // additive, or
   const std::uint8_t* mask_bits = nullptr;  // nonzero: attend
   std::size_t mask_row_stride = 0;          // elements between rows of the mask, 0: one row for all
