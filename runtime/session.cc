@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <functional>
 #include <list>
 #include <set>
 
@@ -95,7 +96,8 @@ struct Session::Impl {
                  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
                    const ValueId id = node.inputs[i];
                    const CacheState* cache = nullptr;
-                   if (id.valid() && !step.dynamic && step.compiled->kernel && step.compiled->kernel->reads_cache(i)) cache = cache_of(id);
+                   if (id.valid() && !step.dynamic && step.compiled->kernel && step.compiled->kernel->reads_cache(i))
+                     cache = cache_of(id);
                    from_cache.push_back(cache);
                    inputs.push_back(!id.valid() || cache != nullptr ? nullptr : &read(id));
                  }
@@ -106,6 +108,15 @@ struct Session::Impl {
                });
   }
 
+  // A result may be a view of an input whose place in the arena is given away after this step.
+  Tensor outside_arena(Tensor result) const {
+    if (is_object(result.dtype()) || result.size() == 0 || arena.size() == 0) return result;
+    const std::byte* bytes = result.bytes().data();
+    const std::less<> before;
+    const bool inside = !before(bytes, arena.bytes().data()) && before(bytes, arena.bytes().data() + arena.size());
+    return inside ? result.clone() : result;
+  }
+
   // A node whose shapes were not known when the plan was made: bound now, or run by reference.
   void run_dynamic(PlanStep& step, const Node& node, std::span<const Tensor* const> inputs) {
     const Kernel* kernel = step.compiled->kernel.get();
@@ -113,7 +124,7 @@ struct Session::Impl {
     if (!shapes) {
       std::vector<Tensor> results = evaluate_node(node, inputs);
       for (std::size_t i = 0; i < results.size(); ++i) {
-        if (node.outputs[i].valid()) table[node.outputs[i]] = std::move(results[i]);
+        if (node.outputs[i].valid()) table[node.outputs[i]] = outside_arena(std::move(results[i]));
       }
       return;
     }
@@ -147,8 +158,7 @@ struct Session::Impl {
       types[i] = {inputs[i]->dtype(), to_shape(inputs[i]->shape())};
       given[i] = {&types[i], nullptr, inputs[i]};
     }
-    InferContext context(get_op(node.op), node.attributes, given, node.outputs.size(),
-                         [] { return Dim::symbol("?"); });
+    InferContext context(get_op(node.op), node.attributes, given, node.outputs.size(), [] { return Dim::symbol("?"); });
     get_op(node.op).infer(context);
     std::vector<std::pair<DType, Extents>> result;
     for (const InferContext::Result& output : context.results()) {

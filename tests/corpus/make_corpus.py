@@ -63,9 +63,11 @@ def decoder(config_class, model_class, options):
         config._attn_implementation = attention
         return Wrapped(model_class(config), ["input_ids", "attention_mask"], ["logits"], use_cache=False)
     return (make, ["input_ids", "attention_mask"], ["logits"], {"input_ids": TEXT, "attention_mask": TEXT},
-            lambda b, s: (exports.ids(b, s).clamp(3), left_mask(b, s)), TEXT_SHAPES)
+            lambda b, s: (exports.ids(b, s).clamp(3), exports.padded_mask(b, s)), TEXT_SHAPES)
 
 
+# With a past only: a query row without any key is where an exported file may differ from PyTorch (the dynamo exporter's
+# attention gives such rows the mean of the values, PyTorch zeros).
 def left_mask(batch, length):
     mask = torch.ones(batch, length, dtype=torch.long)
     if length > 3:

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "graph/narrow.h"
+
 namespace weft {
 namespace {
 
@@ -66,6 +68,49 @@ TEST(Tensor, ZeroExtentsHoldNothing) {
   EXPECT_EQ(Tensor::zeros(DType::kI64, {3, 0, 2}).size(), 0);
   EXPECT_EQ(Tensor::scalar<std::int64_t>(7).rank(), 0);
   EXPECT_EQ(Tensor::scalar<std::int64_t>(7).item(), 7);
+}
+
+TEST(Narrow, EveryCodeRoundTrips) {
+  for (const DType dtype : {DType::kI4, DType::kU4, DType::kI2, DType::kU2, DType::kF4E2M1, DType::kF8E4M3FN,
+                            DType::kF8E4M3FNUZ, DType::kF8E5M2, DType::kF8E5M2FNUZ, DType::kF8E8M0}) {
+    const unsigned codes = 1u << packed_bits(dtype);
+    const bool is_signed = dtype == DType::kI4 || dtype == DType::kI2;
+    for (unsigned code = 0; code < codes; ++code) {
+      const bool negative = is_signed && code >= codes / 2;
+      const auto bits = static_cast<std::uint8_t>(negative ? code - codes : code);
+      const float value = narrow_to_float(dtype, bits);
+      const std::uint8_t again = narrow_from_double(dtype, static_cast<double>(value), false);
+      if (std::isnan(value)) {
+        EXPECT_TRUE(std::isnan(narrow_to_float(dtype, again))) << to_string(dtype) << " " << code;
+      } else {
+        EXPECT_EQ(again, bits) << to_string(dtype) << " " << code;
+      }
+    }
+  }
+}
+
+TEST(Narrow, RoundsToEvenAndSaturatesOrNot) {
+  EXPECT_EQ(narrow_to_float(DType::kF8E4M3FN, narrow_from_double(DType::kF8E4M3FN, 1.0625)), 1.0f);
+  EXPECT_EQ(narrow_to_float(DType::kF8E4M3FN, narrow_from_double(DType::kF8E4M3FN, 1.1875)), 1.25f);
+  EXPECT_EQ(narrow_to_float(DType::kF8E4M3FN, narrow_from_double(DType::kF8E4M3FN, 1e9)), 448.0f);
+  EXPECT_TRUE(std::isnan(narrow_to_float(DType::kF8E4M3FN, narrow_from_double(DType::kF8E4M3FN, 1e9, false))));
+  EXPECT_TRUE(std::isinf(narrow_to_float(DType::kF8E5M2, narrow_from_double(DType::kF8E5M2, 1e9, false))));
+  EXPECT_EQ(narrow_to_float(DType::kF4E2M1, narrow_from_double(DType::kF4E2M1, 1e9, false)), 6.0f);
+  EXPECT_EQ(narrow_to_float(DType::kI4, narrow_from_double(DType::kI4, 9.0)), -7.0f);
+  EXPECT_EQ(narrow_to_float(DType::kF8E8M0, narrow_from_double(DType::kF8E8M0, 3.0, true, Rounding::kDown)), 2.0f);
+  EXPECT_EQ(narrow_to_float(DType::kF8E8M0, narrow_from_double(DType::kF8E8M0, 3.0, true, Rounding::kUp)), 4.0f);
+}
+
+TEST(Container, HoldsTensorsAndComparesThem) {
+  Tensor sequence = Tensor::uninitialized(DType::kSequence, {2});
+  sequence.mutable_data<Tensor>()[0] = Tensor::of<float>({2}, {1, 2});
+  sequence.mutable_data<Tensor>()[1] = Tensor::of<float>({1}, {3});
+  const Tensor copy = sequence.clone();
+  EXPECT_TRUE(copy.identical(sequence));
+  sequence.mutable_data<Tensor>()[1] = Tensor::of<float>({1}, {4});
+  EXPECT_FALSE(copy.identical(sequence));
+  EXPECT_THROW(sequence.bytes(), Error);
+  EXPECT_THROW(sequence.data<float>(), Error);
 }
 
 }  // namespace

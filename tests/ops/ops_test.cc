@@ -191,6 +191,63 @@ TEST(Inference, FollowsShapesThroughIntegerArithmetic) {
   EXPECT_EQ(b.shape(range), (Shape{S}));
 }
 
+// What ONNX's node tests leave out: pieces that do not divide, an axis of length 0, bad positions.
+TEST(Sequence, SplitsInsertsAndJoins) {
+  const Tensor x = Tensor::of<float>({5, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+  const Tensor pieces = run("SplitToSequence", {x, Tensor::scalar<std::int64_t>(2)})[0];
+  ASSERT_EQ(pieces.size(), 3);
+  EXPECT_EQ(pieces.data<Tensor>()[2].shape(), (Extents{1, 2}));
+  EXPECT_EQ(run("SplitToSequence", {Tensor::zeros(DType::kF32, {0, 2}), Tensor::scalar<std::int64_t>(2)})[0].size(), 0);
+  EXPECT_THROW(run("SplitToSequence", {x, Tensor::of<std::int64_t>({2}, {2, 2})}), Error);
+}
+
+TEST(Quantize, RoundsToEvenAndSaturates) {
+  const Tensor x = Tensor::of<float>({5}, {0.5f, 1.5f, -300, 300, NAN});
+  const Tensor y = run("QuantizeLinear", {x, Tensor::scalar<float>(1), Tensor::scalar<std::int8_t>(0)})[0];
+  EXPECT_EQ(ints(y), (std::vector<std::int64_t>{0, 2, -128, 127, 0}));
+  EXPECT_THROW(run("QuantizeLinear", {x, Tensor::of<float>({2}, {1, 2})}, {{"axis", std::int64_t{0}}}), Error);
+  const Tensor blocks = Tensor::of<float>({2, 1}, {1, 2});
+  const Tensor z = run("DequantizeLinear", {Tensor::of<std::int8_t>({2, 2}, {1, 2, 3, 4}), blocks},
+                       {{"axis", std::int64_t{1}}, {"block_size", std::int64_t{2}}})[0];
+  EXPECT_EQ(floats(z), (std::vector<float>{1, 2, 6, 8}));
+}
+
+TEST(MatMulInteger, IsExactWhereFloatsAreNot) {
+  const Tensor a = Tensor::full(DType::kU8, {1, 70000}, 255), b = Tensor::full(DType::kU8, {70000, 1}, 255);
+  EXPECT_EQ(ints(run("MatMulInteger", {a, b})[0]),
+            (std::vector<std::int64_t>{static_cast<std::int32_t>(70000u * 255 * 255)}));
+}
+
+TEST(Dft, InvertsItselfForAnyLength) {
+  for (const std::int64_t length : {1, 2, 7, 12, 30}) {
+    Tensor x = Tensor::zeros(DType::kF32, {1, length, 2});
+    for (std::int64_t i = 0; i < 2 * length; ++i) {
+      x.mutable_data<float>()[static_cast<std::size_t>(i)] = static_cast<float>(i * i % 11);
+    }
+    const Tensor there = run("DFT", {x})[0];
+    const Tensor back = run("DFT", {there}, {{"inverse", std::int64_t{1}}})[0];
+    for (std::size_t i = 0; i < x.data<float>().size(); ++i) {
+      EXPECT_NEAR(back.data<float>()[i], x.data<float>()[i], 1e-5) << length;
+    }
+  }
+}
+
+TEST(Resize, KeepsWhatItIsAskedToKeep) {
+  const Tensor x = Tensor::of<float>({1, 1, 2, 2}, {1, 2, 3, 4});
+  const Tensor sizes = Tensor::of<std::int64_t>({4}, {1, 1, 4, 4});
+  Graph graph;
+  Builder b(graph);
+  const ValueId in = graph.add_input("x", {DType::kF32, to_shape(x.shape())});
+  const Expr y =
+      b.make("Resize", {in, ValueId(), ValueId(), b.ints(sizes.to_ints()).id()}, {{"mode", std::string("linear")}});
+  graph.add_output("y", y);
+  EXPECT_EQ(evaluate(b.shape(y), {}), (Extents{1, 1, 4, 4}));
+  const Tensor out = evaluate_graph(graph, std::vector{x})[0];
+  EXPECT_EQ(out.data<float>()[0], 1.0f);
+  EXPECT_FLOAT_EQ(out.data<float>()[5], 1.75f);
+  EXPECT_EQ(out.data<float>()[15], 4.0f);
+}
+
 // For random shapes: what inference says symbolically is what the kernel gives.
 TEST(Inference, AgreesWithKernelsOnRandomShapes) {
   std::mt19937 random(3);

@@ -310,5 +310,46 @@ TEST(MemoryPlan, NeverOverlapsWhatIsAlive) {
   }
 }
 
+// Shapes that only the run knows: kernels are bound then, weights that were packed are not read, and a view that
+// an If hands on outlives its source's place in the arena.
+TEST(SessionDynamic, BindsWhenShapesAreKnown) {
+  const Graph graph = parse_graph(R"(graph "main"(%x: f32[N, 4], %flags: bool[N]) -> ("y" = %y, "z" = %z) {
+  const %w: f32[4, 3] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+  const %axes: i64[1] = [0]
+  %kept: f32[u0, 4] = Compress(%x, %flags) {axis = 0}
+  %y: f32[u0, 3] = MatMul(%kept, %w)
+  %a: f32[N, 4] = Neg(%x)
+  %b: f32[1, N, 4] = Unsqueeze(%a, %axes)
+  %some: bool[u0, 3] = IsNaN(%y)
+  %counted: bool[] = ReduceMax(%some) {keepdims = 0}
+  %view: f32[*] = If(%counted, %b) "then_branch" graph "t"(%p: f32[1, N, 4]) -> ("o" = %o) {
+    const %axes: i64[1] = [0]
+    %o: f32[N, 4] = Squeeze(%p, %axes)
+  } "else_branch" graph "e"(%p: f32[1, N, 4]) -> ("o" = %p) {
+  }
+  %c: f32[N, 4] = Exp(%x)
+  %d: f32[N, 4] = Abs(%c)
+  %e: f32[N, 4] = Sqrt(%d)
+  %z: f32[*] = Add(%view, %e)
+})");
+  const Tensor x = random_tensor({3, 4}, 5);
+  for (const std::size_t first : {0u, 1u}) {
+    Tensor flags = Tensor::zeros(DType::kBool, {3});
+    for (std::size_t i = first; i < 3; ++i) flags.mutable_data<bool>()[i] = true;
+    expect_same_as_reference(graph, {{"x", x}, {"flags", flags}});
+  }
+}
+
+TEST(ConvolutionKernel, DepthwiseAgreesWithItsDefinition) {
+  for (const std::int64_t outputs : {4, 8}) {
+    Graph graph;
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, 4, S}});
+    Builder b(graph);
+    const Expr w = b.constant(random_tensor({outputs, 1, 3}, 1)), bias = b.constant(random_tensor({outputs}, 2));
+    graph.add_output("y", b.make("Conv", {x, w.id(), bias.id()}, {{"group", std::int64_t{4}}}));
+    expect_same_as_reference(graph, {{"x", random_tensor({2, 4, 9}, 3)}});
+  }
+}
+
 }  // namespace
 }  // namespace weft::runtime
