@@ -61,6 +61,7 @@ struct GenerateOptions {
   int threads = 0;
   bool json = false;
   bool timing = false;  // report tokens per second after the results
+  int batch_size = 1;   // accepted; prompts are decoded one after the other, which gives the same results
   int repeat = 1;       // generate from every prompt so often
 };
 int generate(const GenerateOptions& options);

@@ -81,6 +81,8 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_option("--threads", options->threads, "0: as many as this process may use");
   command->add_flag("--json", options->json, "one JSON object a prompt");
   command->add_flag("--timing", options->timing, "report tokens per second at the end");
+  command->add_option("--batch-size", options->batch_size, "prompts decoded together; results do not depend on it")
+      ->check(CLI::PositiveNumber);
   command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();

@@ -10,12 +10,43 @@ void validate(const GenerationConfig& config) {
   };
   require(config.num_beams >= 1, "num_beams must be at least 1");
   require(config.num_return_sequences >= 1, "num_return_sequences must be at least 1");
-  require(config.num_return_sequences <= config.num_beams,
-          "num_return_sequences must not exceed num_beams (sampling is not available)");
+  require(config.num_return_sequences <= config.num_beams || (config.do_sample && config.num_beams == 1),
+          "num_return_sequences must not exceed num_beams, except when sampling without beams");
+  require(config.temperature > 0, "temperature must be positive");
+  require(config.top_k >= 0, "top_k must not be negative");
+  require(config.top_p >= 0 && config.top_p <= 1, "top_p must be in [0, 1]");
+  require(!config.min_p || (*config.min_p >= 0 && *config.min_p <= 1), "min_p must be in [0, 1]");
+  require(config.typical_p > 0 && config.typical_p <= 1, "typical_p must be in (0, 1]");
+  require(config.epsilon_cutoff >= 0 && config.epsilon_cutoff < 1, "epsilon_cutoff must be in [0, 1)");
+  require(config.eta_cutoff >= 0 && config.eta_cutoff < 1, "eta_cutoff must be in [0, 1)");
+  require(config.encoder_repetition_penalty > 0, "encoder_repetition_penalty must be positive");
+  require(config.encoder_no_repeat_ngram_size >= 0, "encoder_no_repeat_ngram_size must not be negative");
   require(!config.max_new_tokens || *config.max_new_tokens > 0, "max_new_tokens must be positive");
   require(config.max_length > 0, "max_length must be positive");
   require(config.repetition_penalty > 0, "repetition_penalty must be positive");
   require(config.no_repeat_ngram_size >= 0, "no_repeat_ngram_size must not be negative");
+}
+
+std::vector<std::string> ignored_options(const GenerationConfig& config) {
+  const GenerationConfig plain;
+  std::vector<std::string> names;
+  const auto note = [&](bool differs, const char* name) {
+    if (differs) names.emplace_back(name);
+  };
+  if (!config.do_sample) {
+    note(config.temperature != plain.temperature, "temperature");
+    note(config.top_k != plain.top_k, "top_k");
+    note(config.top_p != plain.top_p, "top_p");
+    note(config.min_p.has_value(), "min_p");
+    note(config.typical_p != plain.typical_p, "typical_p");
+    note(config.epsilon_cutoff != 0, "epsilon_cutoff");
+    note(config.eta_cutoff != 0, "eta_cutoff");
+  }
+  if (config.num_beams == 1) {
+    note(config.length_penalty != plain.length_penalty, "length_penalty");
+    note(config.early_stopping != plain.early_stopping, "early_stopping");
+  }
+  return names;
 }
 
 const std::vector<std::string>& generation_option_names() {
@@ -23,15 +54,30 @@ const std::vector<std::string>& generation_option_names() {
                                                  "max_new_tokens",
                                                  "min_length",
                                                  "min_new_tokens",
+                                                 "do_sample",
+                                                 "seed",
+                                                 "temperature",
+                                                 "top_k",
+                                                 "top_p",
+                                                 "min_p",
+                                                 "typical_p",
+                                                 "epsilon_cutoff",
+                                                 "eta_cutoff",
                                                  "num_beams",
                                                  "num_return_sequences",
                                                  "length_penalty",
                                                  "early_stopping",
+                                                 "sequence_bias",
+                                                 "encoder_repetition_penalty",
                                                  "repetition_penalty",
                                                  "no_repeat_ngram_size",
+                                                 "encoder_no_repeat_ngram_size",
                                                  "bad_words_ids",
+                                                 "remove_invalid_values",
+                                                 "exponential_decay_length_penalty",
                                                  "suppress_tokens",
                                                  "begin_suppress_tokens",
+                                                 "renormalize_logits",
                                                  "forced_bos_token_id",
                                                  "forced_eos_token_id",
                                                  "eos_token_id",

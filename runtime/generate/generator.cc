@@ -35,10 +35,29 @@ const Value* find_input(const Graph& graph, std::string_view name) {
 }
 
 // Caches become states of the session where the pass that lifts them can.
-std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, const std::vector<std::string>& passes) {
+constexpr std::string_view kUseCache = "use_cache_branch";
+
+// Of a file with both decoders the one that use_cache_branch chooses: inputs that only the other reads go.
+void choose_branch(Graph& graph, bool with_past) {
+  for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
+    const ValueId id = graph.inputs()[i];
+    if (graph.value(id).name != kUseCache) continue;
+    graph.replace_uses(id, graph.add_constant(Tensor::of<bool>({1}, {with_past})));
+    graph.remove_input(i);
+    break;
+  }
+  optimize(graph, {{"fold-constants", "inline-branches", "dead-code"}, false});
+  for (std::size_t i = graph.inputs().size(); i-- > 0;) {
+    if (graph.use_count(graph.inputs()[i]) == 0) graph.remove_input(i);
+  }
+}
+
+std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, const std::vector<std::string>& passes,
+                                          std::optional<bool> with_past = std::nullopt) {
   return with_frame([&] { return "while loading " + path.string(); },
                     [&] {
                       Graph graph = import_onnx(path);
+                      if (with_past) choose_branch(graph, *with_past);
                       CompileOptions options;
                       options.passes = passes;
                       for (const ValueId id : graph.inputs()) {
@@ -244,27 +263,40 @@ GenerationModel GenerationModel::load(const std::filesystem::path& path, const s
     model.decoder_with_past = load_decoder(path / "decoder_with_past_model.onnx", passes);
   } else if (exists("model.onnx")) {
     model.decoder_with_past = load_decoder(path / "model.onnx", passes);
+  } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
+    model.decoder = load_decoder(path / "decoder_model_merged.onnx", passes, false);
+    model.decoder_with_past = load_decoder(path / "decoder_model_merged.onnx", passes, true);
   }
   if (!model.decoder && !model.decoder_with_past) {
-    fail(ErrorCode::kIo, "{} holds neither model.onnx nor decoder_model.onnx nor decoder_with_past_model.onnx",
+    fail(ErrorCode::kIo,
+         "{} holds none of model.onnx, decoder_model.onnx, decoder_with_past_model.onnx, decoder_model_merged.onnx",
          path.string());
   }
   return model;
 }
 
 struct Generator::Impl {
+  using Request = Generator::Request;
   std::shared_ptr<ThreadPool> pool;
   std::unique_ptr<Session> encoder;
   std::unique_ptr<Decoder> first, next;
 
   // What the encoder makes of the input, as inputs of the decoders.
-  TensorMap encode(std::span<const std::int64_t> input_ids) {
-    TensorMap inputs;
-    inputs["input_ids"] = as_rows(input_ids);
-    const Tensor mask = int_rows(1, static_cast<std::int64_t>(input_ids.size()), 1, 0, DType::kI64);
-    if (find_input(encoder->model().graph(), "attention_mask") != nullptr) inputs["attention_mask"] = mask;
+  TensorMap encode(const Request& request) {
+    TensorMap inputs = request.encoder_inputs;
+    const Graph& graph = encoder->model().graph();
+    if (!request.input_ids.empty()) inputs["input_ids"] = as_rows(request.input_ids);
+    Tensor mask;
+    if (const auto given = inputs.find("attention_mask"); given != inputs.end()) {
+      mask = given->second;
+    } else if (!request.input_ids.empty()) {
+      mask = int_rows(1, static_cast<std::int64_t>(request.input_ids.size()), 1, 0, DType::kI64);
+      if (find_input(graph, "attention_mask") != nullptr) inputs["attention_mask"] = mask;
+    }
     TensorMap fixed;
-    fixed["encoder_hidden_states"] = encoder->run(inputs)[0];
+    const Tensor states = encoder->run(inputs)[0];
+    if (mask.rank() != 2) mask = int_rows(1, states.extent(1), 1, 0, DType::kI64);
+    fixed["encoder_hidden_states"] = states;
     fixed["encoder_attention_mask"] = mask;
     return fixed;
   }
@@ -307,19 +339,24 @@ Generator::Generator(GenerationModel model, std::shared_ptr<ThreadPool> pool) : 
 Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
 
-std::vector<Hypothesis> Generator::generate(std::span<const std::int64_t> input_ids, const GenerationConfig& config,
+std::vector<Hypothesis> Generator::generate(const Request& request, const GenerationConfig& config,
                                             const OnToken& on_token) {
   validate(config);
-  if (input_ids.empty()) fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
-  std::vector<std::int64_t> prompt(input_ids.begin(), input_ids.end());
+  if (request.input_ids.empty() && request.encoder_inputs.empty()) {
+    fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  }
+  if (!impl_->encoder && !request.encoder_inputs.empty()) {
+    fail(ErrorCode::kInvalidArgument, "the model has no encoder that takes features");
+  }
+  std::vector<std::int64_t> prompt = request.input_ids;
   TensorMap fixed;
   if (impl_->encoder) {
     const auto start = config.decoder_start_token_id ? config.decoder_start_token_id : config.bos_token_id;
     if (!start) fail(ErrorCode::kInvalidArgument, "an encoder-decoder model needs decoder_start_token_id");
-    fixed = impl_->encode(input_ids);
+    fixed = impl_->encode(request);
     prompt = {*start};
   }
-  const std::unique_ptr<Search> search = make_search(config, prompt);
+  const std::unique_ptr<Search> search = make_search(config, {prompt, request.input_ids, request.stream});
   if (search->done()) {
     fail(ErrorCode::kInvalidArgument, "the prompt has {} tokens, max_length allows {}", prompt.size(),
          config.max_length);
@@ -330,7 +367,7 @@ std::vector<Hypothesis> Generator::generate(std::span<const std::int64_t> input_
   for (;;) {
     std::vector<float> scores = last_scores(logits, search->rows());
     const std::vector<Pick> picks = search->step(scores, logits.extent(2));
-    if (on_token) on_token(picks[0].token);
+    if (on_token && !picks.empty()) on_token(picks[0].token);
     if (search->done()) return search->results();
     std::vector<std::int64_t> parents, tokens;
     std::vector<std::vector<std::int64_t>> continued;
@@ -347,7 +384,7 @@ std::vector<Hypothesis> Generator::generate(std::span<const std::int64_t> input_
       logits = decoder.run(Tensor::of<std::int64_t>({count, 1}, tokens));
     } else {  // no cache: the whole sequence again
       TensorMap again;
-      if (impl_->encoder) again = impl_->encode(input_ids);
+      if (impl_->encoder) again = impl_->encode(request);
       decoder.start(std::move(again));
       decoder.reorder(std::vector<std::int64_t>(picks.size(), 0));
       std::vector<std::int64_t> flat;

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/bind_inputs.h"
 #include "runtime/generate/config.h"
 #include "runtime/generate/search.h"
 #include "runtime/session.h"
@@ -19,8 +20,9 @@ struct GenerationModel {
   std::shared_ptr<const Model> decoder;            // first step; null: decoder_with_past with nothing past
   std::shared_ptr<const Model> decoder_with_past;  // null: the whole sequence is run at each step
 
-  // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx),
-  // for encoder-decoder models beside encoder_model.onnx. Error kIo, and those of importing.
+  // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
+  // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
+  // encoder_model.onnx. Error kIo, and those of importing.
   static GenerationModel load(const std::filesystem::path& path,
                               const std::vector<std::string>& passes = default_passes());
 };
@@ -35,9 +37,15 @@ class Generator {
   ~Generator();
   Generator(Generator&&) noexcept;
 
-  // input_ids: the prompt, or the encoder's input. Sequences start with the prompt, or with
-  // decoder_start_token_id. Error kInvalidArgument for an empty prompt or impossible options.
-  std::vector<Hypothesis> generate(std::span<const std::int64_t> input_ids, const GenerationConfig& config,
+  struct Request {
+    std::vector<std::int64_t> input_ids;  // the prompt, or the encoder's input
+    TensorMap encoder_inputs;             // what else the encoder takes (features instead of input_ids), for one row
+    std::uint32_t stream = 0;             // of random numbers: the prompt's number
+  };
+
+  // Sequences start with the prompt, or with decoder_start_token_id. Error kInvalidArgument for an empty prompt or
+  // impossible options.
+  std::vector<Hypothesis> generate(const Request& request, const GenerationConfig& config,
                                    const OnToken& on_token = {});
 
  private:

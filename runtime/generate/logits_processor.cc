@@ -1,8 +1,12 @@
 #include "runtime/generate/logits_processor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <set>
+
+#include "graph/error.h"
+#include "runtime/generate/distribution.h"
 
 namespace weft::runtime {
 namespace {
@@ -31,6 +35,100 @@ class RepetitionPenalty final : public LogitsProcessor {
 
  private:
   float penalty_;
+};
+
+// Tokens of the source are multiplied up.
+class EncoderRepetitionPenalty final : public LogitsProcessor {
+ public:
+  EncoderRepetitionPenalty(double penalty, Tokens source)
+      : penalty_(static_cast<float>(1 / penalty)), seen_(source.begin(), source.end()) {}
+  void process(Tokens, std::span<float> scores) const override {
+    for (const std::int64_t token : seen_) {
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) continue;
+      float& score = scores[static_cast<std::size_t>(token)];
+      score = score < 0 ? score * penalty_ : score / penalty_;
+    }
+  }
+
+ private:
+  float penalty_;
+  std::set<std::int64_t> seen_;
+};
+
+// Adds to the last token of a sequence whose beginning has just been written.
+class SequenceBias final : public LogitsProcessor {
+ public:
+  explicit SequenceBias(std::vector<GenerationConfig::SequenceBias> biases) : biases_(std::move(biases)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    for (const auto& [sequence, bias] : biases_) {
+      if (sequence.empty() || sequence.size() > tokens.size() + 1) continue;
+      const Tokens end = tokens.last(sequence.size() - 1);
+      const std::int64_t token = sequence.back();
+      if (!std::equal(end.begin(), end.end(), sequence.begin())) continue;
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) {
+        fail(ErrorCode::kInvalidArgument, "sequence_bias: the model has no token {}", token);
+      }
+      scores[static_cast<std::size_t>(token)] += static_cast<float>(bias);
+    }
+  }
+
+ private:
+  std::vector<GenerationConfig::SequenceBias> biases_;
+};
+
+// No n-gram of the source.
+class EncoderNoRepeatNgram final : public LogitsProcessor {
+ public:
+  EncoderNoRepeatNgram(std::int64_t size, Tokens source)
+      : size_(static_cast<std::size_t>(size)), source_(source.begin(), source.end()) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    if (tokens.size() + 1 < size_) return;
+    const Tokens prefix = tokens.last(size_ - 1);
+    for (std::size_t i = 0; i + size_ <= source_.size(); ++i) {
+      if (std::equal(prefix.begin(), prefix.end(), source_.begin() + static_cast<std::ptrdiff_t>(i))) {
+        forbid(scores, source_[i + size_ - 1]);
+      }
+    }
+  }
+
+ private:
+  std::size_t size_;
+  std::vector<std::int64_t> source_;
+};
+
+class RemoveInvalidValues final : public LogitsProcessor {
+ public:
+  void process(Tokens, std::span<float> scores) const override {
+    constexpr float kMax = std::numeric_limits<float>::max();
+    for (float& score : scores) score = std::isnan(score) ? 0.0f : std::clamp(score, -kMax, kMax);
+  }
+};
+
+// From some length on the end tokens gain by factor^(tokens since then) - 1 of their magnitude.
+class LengthDecay final : public LogitsProcessor {
+ public:
+  LengthDecay(const GenerationConfig::LengthDecay& decay, std::int64_t prompt_length, std::vector<std::int64_t> eos)
+      : start_(decay.start + prompt_length), factor_(decay.factor), eos_(std::move(eos)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    const auto length = static_cast<std::int64_t>(tokens.size());
+    if (length <= start_) return;
+    const double growth = std::pow(factor_, static_cast<double>(length - start_)) - 1;
+    for (const std::int64_t token : eos_) {
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) continue;
+      float& score = scores[static_cast<std::size_t>(token)];
+      score += std::abs(score) * static_cast<float>(growth);
+    }
+  }
+
+ private:
+  std::int64_t start_;
+  double factor_;
+  std::vector<std::int64_t> eos_;
+};
+
+class Renormalize final : public LogitsProcessor {
+ public:
+  void process(Tokens, std::span<float> scores) const override { log_softmax(scores); }
 };
 
 class NoRepeatNgram final : public LogitsProcessor {
@@ -118,13 +216,20 @@ class SuppressTokens final : public LogitsProcessor {
 }  // namespace
 
 LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
-                                        std::int64_t max_length) {
+                                        std::int64_t max_length, Tokens encoder_tokens) {
   LogitsProcessors list;
+  if (!config.sequence_bias.empty()) list.push_back(std::make_unique<SequenceBias>(config.sequence_bias));
+  if (config.encoder_repetition_penalty != 1.0 && !encoder_tokens.empty()) {
+    list.push_back(std::make_unique<EncoderRepetitionPenalty>(config.encoder_repetition_penalty, encoder_tokens));
+  }
   if (config.repetition_penalty != 1.0) {
     list.push_back(std::make_unique<RepetitionPenalty>(config.repetition_penalty));
   }
   if (config.no_repeat_ngram_size > 0) {
     list.push_back(std::make_unique<NoRepeatNgram>(config.no_repeat_ngram_size));
+  }
+  if (config.encoder_no_repeat_ngram_size > 0 && !encoder_tokens.empty()) {
+    list.push_back(std::make_unique<EncoderNoRepeatNgram>(config.encoder_no_repeat_ngram_size, encoder_tokens));
   }
   if (!config.bad_words_ids.empty()) {
     // A bad word that is an end token on its own is not forbidden.
@@ -147,6 +252,11 @@ LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int
   if (!config.forced_eos_token_id.empty()) {
     list.push_back(std::make_unique<ForcedTokens>(max_length - 1, config.forced_eos_token_id));
   }
+  if (config.remove_invalid_values) list.push_back(std::make_unique<RemoveInvalidValues>());
+  if (config.exponential_decay_length_penalty) {
+    list.push_back(
+        std::make_unique<LengthDecay>(*config.exponential_decay_length_penalty, prompt_length, config.eos_token_id));
+  }
   if (!config.suppress_tokens.empty()) {
     list.push_back(std::make_unique<SuppressTokens>(config.suppress_tokens, -1));
   }
@@ -154,6 +264,8 @@ LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int
     const bool forced = config.forced_bos_token_id && prompt_length == 1;
     list.push_back(std::make_unique<SuppressTokens>(config.begin_suppress_tokens, prompt_length + forced));
   }
+  if (config.do_sample) add_logits_warpers(config, list);
+  if (config.renormalize_logits) list.push_back(std::make_unique<Renormalize>());
   return list;
 }
 

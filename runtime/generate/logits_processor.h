@@ -20,10 +20,13 @@ class LogitsProcessor {
 };
 using LogitsProcessors = std::vector<std::unique_ptr<LogitsProcessor>>;
 
-// What config asks for. prompt_length: tokens given (1 for encoder-decoder models); max_length: tokens
-// at the end at most.
+// What config asks for, those of sampling included. prompt_length: tokens given (1 for encoder-decoder models);
+// max_length: tokens at the end at most; encoder_tokens: what encoder_* options look at.
 LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
-                                        std::int64_t max_length);
+                                        std::int64_t max_length, std::span<const std::int64_t> encoder_tokens = {});
+
+// Those that only sampling uses: temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff.
+void add_logits_warpers(const GenerationConfig& config, LogitsProcessors& list);
 
 void process(const LogitsProcessors& processors, std::span<const std::int64_t> tokens, std::span<float> scores);
 

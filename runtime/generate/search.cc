@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "runtime/generate/distribution.h"
+
 namespace weft::runtime {
 namespace {
 
@@ -15,11 +17,12 @@ bool contains(std::span<const std::int64_t> tokens, std::int64_t token) {
 
 class GreedySearch final : public Search {
  public:
-  GreedySearch(const GenerationConfig& config, std::span<const std::int64_t> prompt)
+  GreedySearch(const GenerationConfig& config, const Prompt& prompt)
       : config_(config),
-        tokens_(prompt.begin(), prompt.end()),
-        max_length_(max_sequence_length(config, static_cast<std::int64_t>(prompt.size()))),
-        processors_(make_logits_processors(config, static_cast<std::int64_t>(prompt.size()), max_length_)) {
+        tokens_(prompt.tokens.begin(), prompt.tokens.end()),
+        max_length_(max_sequence_length(config, static_cast<std::int64_t>(tokens_.size()))),
+        processors_(make_logits_processors(config, static_cast<std::int64_t>(tokens_.size()), max_length_,
+                                           prompt.encoder_tokens)) {
     done_ = static_cast<std::int64_t>(tokens_.size()) >= max_length_;
   }
 
@@ -45,39 +48,74 @@ class GreedySearch final : public Search {
   bool done_ = false;
 };
 
-// In place: x - log(sum(exp(x))).
-void log_softmax(std::span<float> x) {
-  const float top = *std::max_element(x.begin(), x.end());
-  double total = 0;
-  for (const float value : x) total += std::exp(static_cast<double>(value - top));
-  const auto shift = static_cast<float>(std::log(total));
-  for (float& value : x) value = value - top - shift;
-}
+// Rows are samples; one that ends leaves.
+class SamplingSearch final : public Search {
+ public:
+  SamplingSearch(const GenerationConfig& config, const Prompt& prompt)
+      : config_(config),
+        stream_(prompt.stream),
+        max_length_(max_sequence_length(config, static_cast<std::int64_t>(prompt.tokens.size()))),
+        processors_(make_logits_processors(config, static_cast<std::int64_t>(prompt.tokens.size()), max_length_,
+                                           prompt.encoder_tokens)) {
+    samples_.assign(static_cast<std::size_t>(config.num_return_sequences),
+                    {prompt.tokens.begin(), prompt.tokens.end()});
+    if (static_cast<std::int64_t>(prompt.tokens.size()) < max_length_) {
+      active_.resize(samples_.size());
+      std::iota(active_.begin(), active_.end(), 0);
+    }
+  }
 
-// Indices of the k largest, largest first, ties by lower index.
-std::vector<std::size_t> top(std::span<const float> scores, std::size_t k) {
-  std::vector<std::size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  k = std::min(k, order.size());
-  std::partial_sort(
-      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
-      [&](std::size_t a, std::size_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
-  order.resize(k);
-  return order;
-}
+  std::int64_t rows() const override { return static_cast<std::int64_t>(active_.size()); }
+  bool done() const override { return active_.empty(); }
+
+  std::vector<Pick> step(std::span<float> logits, std::int64_t vocabulary) override {
+    const auto size = static_cast<std::size_t>(vocabulary);
+    std::vector<Pick> picks;
+    std::vector<std::size_t> going_on;
+    for (std::size_t row = 0; row < active_.size(); ++row) {
+      std::vector<std::int64_t>& tokens = samples_[active_[row]];
+      const std::span<float> scores = logits.subspan(row * size, size);
+      process(processors_, tokens, scores);
+      const double u = uniform(config_.seed, stream_, static_cast<std::uint32_t>(active_[row]),
+                               static_cast<std::uint32_t>(tokens.size()), 0);
+      const auto token = static_cast<std::int64_t>(draw(softmax(scores), u));
+      tokens.push_back(token);
+      if (contains(config_.eos_token_id, token) || static_cast<std::int64_t>(tokens.size()) >= max_length_) continue;
+      going_on.push_back(active_[row]);
+      picks.push_back({static_cast<std::int64_t>(row), token});
+    }
+    active_ = std::move(going_on);
+    return picks;
+  }
+
+  std::vector<Hypothesis> results() const override {
+    std::vector<Hypothesis> results;
+    for (const auto& tokens : samples_) results.push_back({tokens, 0});
+    return results;
+  }
+
+ private:
+  GenerationConfig config_;
+  std::uint32_t stream_;
+  std::int64_t max_length_;
+  LogitsProcessors processors_;
+  std::vector<std::vector<std::int64_t>> samples_;
+  std::vector<std::size_t> active_;  // which samples the rows are
+};
 
 class BeamSearch final : public Search {
  public:
-  BeamSearch(const GenerationConfig& config, std::span<const std::int64_t> prompt)
+  BeamSearch(const GenerationConfig& config, const Prompt& prompt)
       : config_(config),
+        stream_(prompt.stream),
         beams_(static_cast<std::size_t>(config.num_beams)),
-        prompt_length_(static_cast<std::int64_t>(prompt.size())),
+        prompt_length_(static_cast<std::int64_t>(prompt.tokens.size())),
         max_length_(max_sequence_length(config, prompt_length_)),
-        processors_(make_logits_processors(config, prompt_length_, max_length_)) {
-    const Beam start{{prompt.begin(), prompt.end()}, 0, false};
+        processors_(make_logits_processors(config, prompt_length_, max_length_, prompt.encoder_tokens)) {
+    const Beam start{{prompt.tokens.begin(), prompt.tokens.end()}, 0, false};
     running_.assign(beams_, start);
     for (std::size_t i = 1; i < beams_; ++i) running_[i].score = kImpossible;
-    best_.assign(beams_, {{prompt.begin(), prompt.end()}, kImpossible, false});
+    best_.assign(beams_, {{prompt.tokens.begin(), prompt.tokens.end()}, kImpossible, false});
     done_ = prompt_length_ >= max_length_;
   }
 
@@ -95,7 +133,7 @@ class BeamSearch final : public Search {
     const std::size_t kept = std::max<std::size_t>(2, 1 + config_.eos_token_id.size()) * beams_;
     std::vector<Candidate> candidates;
     bool all_stop = true;
-    for (const std::size_t index : top(logits, kept)) {
+    for (const std::size_t index : config_.do_sample ? drawn(logits, kept) : top(logits, kept)) {
       Candidate candidate;
       candidate.parent = index / size;
       candidate.token = static_cast<std::int64_t>(index % size);
@@ -134,6 +172,17 @@ class BeamSearch final : public Search {
     float score = 0;
     bool stops = false;
   };
+
+  // Without replacement: the largest of logits with Gumbel noise (Vieira 2014) are a draw one after the other.
+  std::vector<std::size_t> drawn(std::span<const float> logits, std::size_t count) const {
+    std::vector<float> keys(logits.size());
+    const auto step = static_cast<std::uint32_t>(length());
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const double u = uniform(config_.seed, stream_, 0, step, static_cast<std::uint32_t>(i));
+      keys[i] = logits[i] + static_cast<float>(-std::log(-std::log(u)));
+    }
+    return top(keys, count);
+  }
 
   std::int64_t length() const { return static_cast<std::int64_t>(running_[0].tokens.size()); }
 
@@ -201,6 +250,7 @@ class BeamSearch final : public Search {
   }
 
   GenerationConfig config_;
+  std::uint32_t stream_;
   std::size_t beams_;
   std::int64_t prompt_length_;
   std::int64_t max_length_;
@@ -217,9 +267,10 @@ std::int64_t max_sequence_length(const GenerationConfig& config, std::int64_t pr
   return config.max_new_tokens ? prompt_length + *config.max_new_tokens : config.max_length;
 }
 
-std::unique_ptr<Search> make_search(const GenerationConfig& config, std::span<const std::int64_t> prompt) {
-  if (config.num_beams == 1) return std::make_unique<GreedySearch>(config, prompt);
-  return std::make_unique<BeamSearch>(config, prompt);
+std::unique_ptr<Search> make_search(const GenerationConfig& config, const Prompt& prompt) {
+  if (config.num_beams > 1) return std::make_unique<BeamSearch>(config, prompt);
+  if (config.do_sample) return std::make_unique<SamplingSearch>(config, prompt);
+  return std::make_unique<GreedySearch>(config, prompt);
 }
 
 }  // namespace weft::runtime

@@ -37,9 +37,16 @@ class Search {
   virtual std::vector<Hypothesis> results() const = 0;
 };
 
-// Greedy for num_beams = 1, else beam search (Hugging Face's, with its early-stopping rules).
-// prompt: the tokens before the first one generated.
-std::unique_ptr<Search> make_search(const GenerationConfig& config, std::span<const std::int64_t> prompt);
+// What a search starts from.
+struct Prompt {
+  std::span<const std::int64_t> tokens;          // before the first one generated
+  std::span<const std::int64_t> encoder_tokens;  // the source, or as in Hugging Face the prompt of a decoder-only model
+  std::uint32_t stream = 0;                      // of random numbers: the prompt's number
+};
+
+// num_beams = 1: greedy, or with do_sample num_return_sequences independent samples. Else beam search (Hugging Face's,
+// with its early-stopping rules), with do_sample over candidates drawn without replacement.
+std::unique_ptr<Search> make_search(const GenerationConfig& config, const Prompt& prompt);
 
 // config's limit on the whole sequence for a prompt of this length.
 std::int64_t max_sequence_length(const GenerationConfig& config, std::int64_t prompt_length);

@@ -64,6 +64,42 @@ def record(model, prompts, folder, settings):
         (folder / f"{label}.jsonl").write_text("".join(lines))
 
 
+CONFIGS = [
+    {"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}, {"min_new_tokens": 8}, {"min_length": 12}, {"max_new_tokens": 1},
+    {"bad_words_ids": [[5], [7, 8]]}, {"suppress_tokens": list(range(10, 40))}, {"begin_suppress_tokens": list(range(3, 60))},
+    {"forced_bos_token_id": 9}, {"forced_eos_token_id": 2}, {"exponential_decay_length_penalty": [3, 1.5]},
+    {"sequence_bias": [[[10], 5.0], [[11, 12], -4.0]]}, {"eos_token_id": [2, 17, 23, 31, 40]},
+    {"renormalize_logits": True, "remove_invalid_values": True}, {"encoder_repetition_penalty": 1.5}, {"encoder_no_repeat_ngram_size": 2},
+    {"num_beams": 3, "length_penalty": 0.5}, {"num_beams": 4, "length_penalty": 2.0, "early_stopping": True},
+    {"num_beams": 4, "early_stopping": "never", "length_penalty": -1.0}, {"num_beams": 4, "early_stopping": "never", "length_penalty": 1.5},
+    {"num_beams": 5, "num_return_sequences": 5, "no_repeat_ngram_size": 2}, {"num_beams": 2, "repetition_penalty": 1.4, "min_new_tokens": 5},
+    {"num_beams": 3, "num_return_sequences": 3, "eos_token_id": [2, 17, 23, 31, 40]}, {"num_beams": 4, "exponential_decay_length_penalty": [2, 1.3]},
+    {"num_beams": 4, "max_new_tokens": 1}, {"num_beams": 3, "bad_words_ids": [[5], [7, 8]], "renormalize_logits": True},
+    {"num_beams": 4, "forced_eos_token_id": 2, "max_new_tokens": 6}, {"num_beams": 3, "sequence_bias": [[[10], 5.0], [[11, 12], -4.0]]},
+]
+
+
+def record_configs(model, prompts, folder, settings):
+    """configs.jsonl: options of generation_config.json and what they give for some prompts."""
+    lines = []
+    for options in CONFIGS:
+        for prompt in prompts[1:20:4]:
+            merged = {**settings, **options}
+            config = transformers.GenerationConfig(**merged, do_sample=False)
+            with torch.no_grad():
+                result = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                                        generation_config=config, return_dict_in_generate=True, output_scores=True)
+            ends_with = merged["eos_token_id"] if isinstance(merged["eos_token_id"], list) else [merged["eos_token_id"]]
+            sequences = []
+            for row in result.sequences.tolist():
+                start = len(prompt) if not model.config.is_encoder_decoder else 1
+                ends = [i for i, token in enumerate(row) if i >= start and token in ends_with]
+                sequences.append(row[:ends[0] + 1] if ends else row)
+            scores = result.sequences_scores.tolist() if options.get("num_beams", 1) > 1 else []
+            lines.append(json.dumps({"options": options, "input_ids": prompt, "sequences": sequences, "scores": scores}) + "\n")
+    (folder / "configs.jsonl").write_text("".join(lines))
+
+
 def gpt2(out):
     torch.manual_seed(5)
     config = transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=exports.WIDTH, n_layer=exports.LAYERS, n_head=exports.HEADS, n_positions=64,
@@ -77,7 +113,9 @@ def gpt2(out):
     inputs = exports.decoder_inputs(exports.HEADS)(2, 5, 3)
     save(exports.CausalDecoder(model).eval(), inputs, ["input_ids", "attention_mask", *past], ["logits", *present], axes, out / "model.onnx")
     prompts = [torch.randint(3, VOCABULARY, (1 + i % 7,)).tolist() for i in range(PROMPTS)]
-    record(model, prompts, out, {"max_new_tokens": 20, "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": 1})
+    settings = {"max_new_tokens": 20, "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": 1}
+    record(model, prompts, out, settings)
+    record_configs(model, prompts, out, settings)
 
 
 def t5(out):
@@ -101,7 +139,9 @@ def t5(out):
          ["input_ids", "encoder_attention_mask", *own, *cross], ["logits", *new_own], axes, out / "decoder_with_past_model.onnx")
     (out / "config.json").write_text(json.dumps({"is_encoder_decoder": True, "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}, indent=1) + "\n")
     prompts = [torch.randint(2, VOCABULARY, (1 + i % 9,)).tolist() for i in range(PROMPTS)]
-    record(model, prompts, out, {"max_new_tokens": 20, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0})
+    settings = {"max_new_tokens": 20, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0}
+    record(model, prompts, out, settings)
+    record_configs(model, prompts, out, settings)
 
 
 def main():

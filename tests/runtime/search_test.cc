@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "graph/error.h"
+#include "runtime/generate/distribution.h"
 
 namespace weft::runtime {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 using Table = std::vector<std::vector<float>>;
 
 std::vector<Hypothesis> search(const Table& table, const GenerationConfig& config, std::vector<std::int64_t> prompt) {
-  const auto strategy = make_search(config, prompt);
+  const auto strategy = make_search(config, {prompt, {}, 0});
   std::vector<std::vector<std::int64_t>> rows(static_cast<std::size_t>(strategy->rows()), prompt);
   while (!strategy->done()) {
     std::vector<float> logits;
@@ -92,6 +93,82 @@ TEST(Search, ImpossibleOptionsAreErrors) {
   config = {};
   config.num_beams = 0;
   EXPECT_THROW(validate(config), Error);
+}
+
+// The tokens that transformers' warpers keep of the same scores.
+TEST(LogitsWarpers, KeepWhatTransformersKeeps) {
+  struct Case {
+    void (*set)(GenerationConfig&);
+    std::vector<std::size_t> kept;
+  };
+  const Case cases[] = {
+      {[](GenerationConfig& c) { c.top_k = 3; }, {0, 4, 8}},
+      {[](GenerationConfig& c) { c.top_p = 0.6; }, {0, 4, 8}},
+      {[](GenerationConfig& c) { c.top_p = 0.95; }, {0, 1, 3, 4, 7, 8, 10, 11}},
+      {[](GenerationConfig& c) { c.min_p = 0.2; }, {0, 1, 4, 8, 11}},
+      {[](GenerationConfig& c) { c.typical_p = 0.5; }, {0, 1, 8, 11}},
+      {[](GenerationConfig& c) { c.typical_p = 0.9; }, {0, 1, 4, 7, 8, 11}},
+      {[](GenerationConfig& c) { c.epsilon_cutoff = 0.05; }, {0, 1, 4, 8, 11}},
+      {[](GenerationConfig& c) { c.epsilon_cutoff = 0.9; }, {4}},
+      {[](GenerationConfig& c) { c.eta_cutoff = 0.1; }, {0, 1, 4, 8, 11}},
+      {[](GenerationConfig& c) { c.eta_cutoff = 0.6; }, {4, 8}},
+  };
+  const std::vector<float> scores = {2.0f, 1.5f, -0.3f, 0.7f, 3.1f, -2.2f, 0.0f, 1.1f, 2.6f, -1.4f, 0.4f, 1.9f};
+  for (std::size_t i = 0; i < std::size(cases); ++i) {
+    GenerationConfig config;
+    config.do_sample = true;
+    config.top_k = 0;
+    cases[i].set(config);
+    std::vector<float> result = scores;
+    process(make_logits_processors(config, 1, 20), std::vector<std::int64_t>{0}, result);
+    std::vector<std::size_t> kept;
+    for (std::size_t k = 0; k < result.size(); ++k) {
+      if (!std::isinf(result[k])) kept.push_back(k);
+    }
+    EXPECT_EQ(kept, cases[i].kept) << i;
+  }
+}
+
+TEST(Random, PhiloxGivesThePublishedWords) {
+  const std::array<std::uint32_t, 4> zeros = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+  EXPECT_EQ(philox(0, {0, 0, 0, 0}), zeros);
+  const std::array<std::uint32_t, 4> ones = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
+  EXPECT_EQ(philox(~std::uint64_t{0}, {~0u, ~0u, ~0u, ~0u}), ones);
+}
+
+// Frequencies of one step against the exact distribution: chi-squared with 4 degrees of freedom stays below its 99.99 %
+// quantile; the same seed gives the same tokens, whatever else is drawn.
+TEST(Sampling, FollowsTheDistributionAndItsSeed) {
+  const std::vector<float> logits = {1.0f, 0.0f, 2.0f, -1.0f, 0.5f};
+  const std::vector<double> exact = softmax(logits);
+  constexpr int kDraws = 20000;
+  std::vector<double> counts(logits.size(), 0);
+  GenerationConfig config;
+  config.do_sample = true;
+  config.max_new_tokens = 1;
+  config.num_return_sequences = kDraws;
+  config.seed = 7;
+  const std::vector<std::int64_t> prompt = {1};
+  const auto tokens = [&](std::uint32_t stream) {
+    const auto search = make_search(config, {prompt, {}, stream});
+    std::vector<float> rows;
+    for (int i = 0; i < kDraws; ++i) rows.insert(rows.end(), logits.begin(), logits.end());
+    search->step(rows, static_cast<std::int64_t>(logits.size()));
+    EXPECT_TRUE(search->done());
+    std::vector<std::int64_t> drawn;
+    for (const Hypothesis& hypothesis : search->results()) drawn.push_back(hypothesis.tokens.back());
+    return drawn;
+  };
+  const auto drawn = tokens(0);
+  for (const std::int64_t token : drawn) ++counts[static_cast<std::size_t>(token)];
+  double chi_squared = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const double expected = exact[i] * kDraws;
+    chi_squared += (counts[i] - expected) * (counts[i] - expected) / expected;
+  }
+  EXPECT_LT(chi_squared, 23.5);
+  EXPECT_EQ(tokens(0), drawn);
+  EXPECT_NE(tokens(1), drawn);
 }
 
 }  // namespace

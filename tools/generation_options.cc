@@ -1,0 +1,169 @@
+#include "tools/generation_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "graph/error.h"
+#include "runtime/bind_inputs.h"
+
+namespace weft::tools {
+namespace {
+
+using nlohmann::json;
+using runtime::GenerationConfig;
+
+std::vector<std::int64_t> as_list(const json& value) {
+  if (value.is_array()) return value.get<std::vector<std::int64_t>>();
+  return {value.get<std::int64_t>()};
+}
+
+runtime::EarlyStopping as_early_stopping(const json& value) {
+  if (value.is_string() && value.get<std::string>() == "never") return runtime::EarlyStopping::kNever;
+  return value.get<bool>() ? runtime::EarlyStopping::kTrue : runtime::EarlyStopping::kFalse;
+}
+
+// [[[tokens], bias], ...]
+std::vector<GenerationConfig::SequenceBias> as_biases(const json& value) {
+  std::vector<GenerationConfig::SequenceBias> biases;
+  for (const json& entry : value) {
+    biases.push_back({entry.at(0).get<std::vector<std::int64_t>>(), entry.at(1).get<double>()});
+  }
+  return biases;
+}
+
+struct Setter {
+  std::string_view name;
+  void (*set)(GenerationConfig& config, const json& value);
+};
+
+template <auto kMember>
+void plain(GenerationConfig& config, const json& value) {
+  auto& member = config.*kMember;
+  if constexpr (requires { member.value(); }) {
+    member = value.get<typename std::remove_reference_t<decltype(member)>::value_type>();
+  } else {
+    member = value.get<std::remove_reference_t<decltype(member)>>();
+  }
+}
+
+template <auto kMember>
+void list(GenerationConfig& config, const json& value) {
+  config.*kMember = as_list(value);
+}
+
+using C = GenerationConfig;
+constexpr Setter kSetters[] = {
+    {"max_length", plain<&C::max_length>},
+    {"max_new_tokens", plain<&C::max_new_tokens>},
+    {"min_length", plain<&C::min_length>},
+    {"min_new_tokens", plain<&C::min_new_tokens>},
+    {"do_sample", plain<&C::do_sample>},
+    {"seed", plain<&C::seed>},
+    {"temperature", plain<&C::temperature>},
+    {"top_k", plain<&C::top_k>},
+    {"top_p", plain<&C::top_p>},
+    {"min_p", plain<&C::min_p>},
+    {"typical_p", plain<&C::typical_p>},
+    {"epsilon_cutoff", plain<&C::epsilon_cutoff>},
+    {"eta_cutoff", plain<&C::eta_cutoff>},
+    {"num_beams", plain<&C::num_beams>},
+    {"num_return_sequences", plain<&C::num_return_sequences>},
+    {"length_penalty", plain<&C::length_penalty>},
+    {"early_stopping", [](C& c, const json& v) { c.early_stopping = as_early_stopping(v); }},
+    {"sequence_bias", [](C& c, const json& v) { c.sequence_bias = as_biases(v); }},
+    {"encoder_repetition_penalty", plain<&C::encoder_repetition_penalty>},
+    {"repetition_penalty", plain<&C::repetition_penalty>},
+    {"no_repeat_ngram_size", plain<&C::no_repeat_ngram_size>},
+    {"encoder_no_repeat_ngram_size", plain<&C::encoder_no_repeat_ngram_size>},
+    {"bad_words_ids", plain<&C::bad_words_ids>},
+    {"remove_invalid_values", plain<&C::remove_invalid_values>},
+    {"exponential_decay_length_penalty",
+     [](C& c, const json& v) {
+       c.exponential_decay_length_penalty = {v.at(0).get<std::int64_t>(), v.at(1).get<double>()};
+     }},
+    {"renormalize_logits", plain<&C::renormalize_logits>},
+    {"suppress_tokens", list<&C::suppress_tokens>},
+    {"begin_suppress_tokens", list<&C::begin_suppress_tokens>},
+    {"forced_bos_token_id", plain<&C::forced_bos_token_id>},
+    {"forced_eos_token_id", list<&C::forced_eos_token_id>},
+    {"eos_token_id", list<&C::eos_token_id>},
+    {"pad_token_id", plain<&C::pad_token_id>},
+    {"bos_token_id", plain<&C::bos_token_id>},
+    {"decoder_start_token_id", plain<&C::decoder_start_token_id>},
+};
+
+// Fields of generation_config.json that say where it came from, what else to return, or how to compute: none changes
+// the tokens.
+constexpr std::array kWithoutEffect = {
+    "transformers_version", "_from_model_config", "use_cache", "cache_implementation", "cache_config",
+    "return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states",
+    "low_memory", "disable_compile", "compile_config", "is_assistant", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens",
+    "max_matching_ngram_size", "assistant_early_exit", "assistant_lookbehind", "target_lookbehind",
+    // of Whisper's own generate()
+    "alignment_heads", "is_multilingual", "lang_to_id", "task_to_id", "max_initial_timestamp_index",
+    "no_timestamps_token_id", "prev_sot_token_id", "return_timestamps", "language", "task"};
+
+// Fields that would change the tokens, and the values at which they do not.
+struct Unsupported {
+  std::string_view name;
+  const char* harmless;
+};
+constexpr Unsupported kUnsupported[] = {{"guidance_scale", "1.0"},
+                                        {"num_beam_groups", "1"},
+                                        {"diversity_penalty", "0.0"},
+                                        {"stop_strings", "null"},
+                                        {"max_time", "null"},
+                                        {"penalty_alpha", "0.0"},
+                                        {"constraints", "null"},
+                                        {"force_words_ids", "null"},
+                                        {"dola_layers", "null"},
+                                        {"token_healing", "false"},
+                                        {"watermarking_config", "null"},
+                                        {"top_h", "null"},
+                                        {"forced_decoder_ids", "null"}};
+
+}  // namespace
+
+json read_json(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) fail(ErrorCode::kIo, "cannot open {}", path.string());
+  json value = json::parse(file, nullptr, false);
+  if (value.is_discarded()) fail(ErrorCode::kInvalidArgument, "{} is not JSON", path.string());
+  return value;
+}
+
+void set_generation_option(GenerationConfig& config, const std::string& name, const json& value) {
+  if (std::ranges::find(kWithoutEffect, name) != kWithoutEffect.end()) return;
+  for (const Unsupported& entry : kUnsupported) {
+    if (entry.name != name) continue;
+    if (value.is_null() || value == json::parse(entry.harmless)) return;
+    fail(ErrorCode::kUnsupported, "generation option {} = {}", name, value.dump());
+  }
+  for (const Setter& setter : kSetters) {
+    if (setter.name != name) continue;
+    if (value.is_null()) return;
+    try {
+      return setter.set(config, value);
+    } catch (const json::exception&) {
+      fail(ErrorCode::kInvalidArgument, "option {} cannot be {}", name, value.dump());
+    }
+  }
+  const std::string near = runtime::closest(name, runtime::generation_option_names());
+  fail(ErrorCode::kInvalidArgument, "there is no generation option \"{}\"{}", name,
+       near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
+}
+
+void read_generation_config(GenerationConfig& config, const std::filesystem::path& path) {
+  with_frame([&] { return "in " + path.string(); },
+             [&] {
+               const json file = read_json(path);
+               for (const auto& [name, value] : file.items()) set_generation_option(config, name, value);
+             });
+}
+
+}  // namespace weft::tools
