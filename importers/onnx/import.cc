@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <set>
 
-#include "importers/onnx/lower.h"
+#include "importers/onnx/lower_microsoft.h"
 #include "importers/onnx/onnx.h"
 #include "importers/onnx/structure.h"
 #include "ops/builder.h"
@@ -146,9 +146,8 @@ class Importer {
     const std::int64_t opset = is_own_function(node) ? 1 : opset_of(node, body);
     Builder builder(*body.graph, {}, origin_of(node, body.prefix));
     Lowering lowering(node, opset, arguments_of(node, body), std::move(inputs), builder, tensors_);
-    lowering.set_inliner([&](const GraphProto& graph, std::span<const ValueId> given) {
-      return inline_graph(graph, given, body);
-    });
+    lowering.set_inliner(
+        [&](const GraphProto& graph, std::span<const ValueId> given) { return inline_graph(graph, given, body); });
     const std::vector<ValueId> values = lower(lowering, body);
     lowering.check_all_read();
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
@@ -173,7 +172,9 @@ class Importer {
     if (node.op_type == "If" || node.op_type == "Loop" || node.op_type == "Scan" || node.op_type == "SequenceMap") {
       return lower_control(lowering, body);
     }
-    if (const LowerFunction special = find_lowering(node.op_type)) return special(lowering);
+    const LowerFunction special =
+        node.domain == kMicrosoftDomain ? find_microsoft_lowering(node.op_type) : find_lowering(node.op_type);
+    if (special != nullptr) return special(lowering);
     return lowering.pass(node.op_type, lowering.inputs());
   }
 

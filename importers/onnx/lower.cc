@@ -1,5 +1,7 @@
 #include "importers/onnx/lower.h"
 
+#include "importers/onnx/lower_microsoft.h"
+
 namespace weft::onnx {
 namespace {
 
@@ -123,9 +125,15 @@ std::vector<ValueId> Lowering::pass(std::string_view op, std::span<const ValueId
   return {values.begin(), values.end()};
 }
 
+bool is_known(std::string_view domain, std::string_view op) {
+  if (domain == kMicrosoftDomain) return find_microsoft_lowering(op) != nullptr;
+  // No name is in both domains of ONNX.
+  return (domain.empty() || domain == "ai.onnx.preview") && (find_op(op) != nullptr || find_lowering(op) != nullptr);
+}
+
 LowerFunction find_lowering(std::string_view op) {
-  for (const auto table :
-       {constant_lowerings(), axes_lowerings(), network_lowerings(), attention_lowerings(), value_lowerings()}) {
+  for (const auto table : {constant_lowerings(), axes_lowerings(), network_lowerings(), attention_lowerings(),
+                           value_lowerings(), misplaced_lowerings()}) {
     for (const LoweringEntry& entry : table) {
       if (entry.op == op) return entry.lower;
     }

@@ -74,6 +74,8 @@ using LowerFunction = std::vector<ValueId> (*)(Lowering&);
 
 // A special lowering for an operator of the default domain; null: it is canonical as it is.
 LowerFunction find_lowering(std::string_view op);
+// Has weft this operator of this domain? (Functions of the model are another matter.)
+bool is_known(std::string_view domain, std::string_view op);
 
 // One table per family of special cases.
 struct LoweringEntry {

@@ -8,9 +8,6 @@
 namespace weft::onnx {
 namespace {
 
-// Experimental operators of ONNX; no name is in both domains.
-constexpr std::string_view kPreviewDomain = "ai.onnx.preview";
-
 constexpr std::string_view kOwnDomain = "weft";
 
 // "modeling_bert.py:312 in forward" of the innermost frame of a Python stack trace.
@@ -184,9 +181,7 @@ void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::stri
       inside.erase(function);
       continue;
     }
-    if ((node.domain.empty() || node.domain == kPreviewDomain) && (find_op(node.op_type) != nullptr || find_lowering(node.op_type) != nullptr)) {
-      continue;
-    }
+    if (is_known(node.domain, node.op_type)) continue;
     const std::string name =
         node.domain.empty() ? std::string(node.op_type) : fmt::format("{}.{}", node.domain, node.op_type);
     Unsupported& entry = missing[name];

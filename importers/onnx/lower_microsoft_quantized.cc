@@ -1,0 +1,161 @@
+// Quantized products and tables of com.microsoft. Constant weights are dequantized when constants are folded.
+#include "importers/onnx/lower_microsoft.h"
+
+namespace weft::onnx {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+// u8[..., n] of packed elements, low bits first -> u8[..., n * 8 / bits].
+Expr unpacked(Builder& b, Expr packed, std::int64_t bits) {
+  if (bits == 8) return packed;
+  const Expr mask = b.scalar(DType::kU8, static_cast<double>((1 << bits) - 1));
+  std::vector<ValueId> pieces;
+  for (std::int64_t shift = 0; shift < 8; shift += bits) {
+    const Expr moved = b.make("BitShift", {packed.id(), b.scalar(DType::kU8, static_cast<double>(shift)).id()},
+                              {{"direction", std::string("RIGHT")}});
+    pieces.push_back(b.unsqueeze(b.make("BitwiseAnd", {moved.id(), mask.id()}), {-1}).id());
+  }
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(b.rank(packed)), 0);
+  shape.back() = -1;
+  return b.reshape(b.concat(pieces, -1), shape);
+}
+
+void expect_elements(Builder& b, Expr x, std::int64_t wanted, std::string_view what) {
+  const Dim count = element_count(b.shape(x));
+  if (count.is_constant() && count.value() != wanted) {
+    fail(ErrorCode::kInvalidModel, "MatMulNBits: {} elements of {} instead of {}", count.value(), what, wanted);
+  }
+}
+
+// Y = A W' + bias, W[n, k] = (q[n, k] - zero_point) * scale, one of each for a block of k.
+Values matmul_nbits(Lowering& l) {
+  Builder& b = l.builder();
+  const std::int64_t k = l.integer("K", 0), n = l.integer("N", 0), bits = l.integer("bits", 4);
+  const std::int64_t block = l.integer("block_size", 0);
+  l.ignore("accuracy_level");
+  if (l.integer("weight_prepacked", 0) != 0) fail(ErrorCode::kUnsupported, "MatMulNBits with prepacked weights");
+  constexpr std::int64_t kLargest = std::int64_t{1} << 31;
+  if (bits != 2 && bits != 4 && bits != 8) fail(ErrorCode::kUnsupported, "MatMulNBits of {} bits", bits);
+  if (k <= 0 || n <= 0 || k > kLargest || n > kLargest || block < 16 || (block & (block - 1)) != 0) {
+    fail(ErrorCode::kInvalidModel, "MatMulNBits with K = {}, N = {}, block_size = {}", k, n, block);
+  }
+  const std::int64_t blocks = (k + block - 1) / block;
+  const Expr a = l.input(0), packed = l.input(1);
+  expect_elements(b, packed, n * blocks * (block * bits / 8), "B");
+  expect_elements(b, l.input(2), n * blocks, "scales");
+  const DType dtype = b.dtype(a);
+  Expr q = unpacked(b, b.reshape(packed, {n, blocks, block * bits / 8}), bits);  // [N, blocks, block]
+  Expr scale = b.cast(b.reshape(l.input(2), {n, blocks}), DType::kF32);
+  Expr zero = b.scalar(DType::kF32, static_cast<double>(1 << (bits - 1)));
+  if (l.has(3) && b.dtype(l.input(3)) == DType::kU8) {
+    const std::int64_t row = (blocks * bits + 7) / 8;
+    expect_elements(b, l.input(3), n * row, "zero_points");
+    zero = b.cast(b.slice(unpacked(b, b.reshape(l.input(3), {n, row}), bits), 1, 0, blocks), DType::kF32);
+  } else if (l.has(3)) {
+    expect_elements(b, l.input(3), n * blocks, "zero_points");
+    zero = b.cast(b.reshape(l.input(3), {n, blocks}), DType::kF32);
+  }
+  Expr weight;
+  if (l.has(4)) {  // g_idx: the block of each k
+    const auto of_group = [&](Expr x) {
+      return b.rank(x) == 0 ? x : b.make("Gather", {x.id(), l.input(4).id()}, {{"axis", std::int64_t{1}}});
+    };
+    const Expr flat = b.slice(b.reshape(q, {n, blocks * block}), 1, 0, k);
+    weight = (b.cast(flat, DType::kF32) - of_group(zero)) * of_group(scale);
+  } else {
+    const auto per_block = [&](Expr x) { return b.rank(x) == 0 ? x : b.unsqueeze(x, {2}); };
+    weight = (b.cast(q, DType::kF32) - per_block(zero)) * per_block(scale);
+    weight = b.slice(b.reshape(weight, {n, blocks * block}), 1, 0, k);
+  }
+  Expr y = b.matmul(a, b.cast(b.transpose(weight, {1, 0}), dtype));
+  if (l.has(5)) y = y + l.input(5);
+  return {y.id()};
+}
+
+// Rows of a quantized table, dequantized after they are gathered.
+Values gather_block_quantized(Lowering& l) {
+  Builder& b = l.builder();
+  const std::int64_t rank = b.rank(l.input(0)), block = l.integer("block_size", 128), bits = l.integer("bits", 4);
+  const std::int64_t axis = l.integer("gather_axis", 0), quantized = l.integer("quantize_axis", 1);
+  if (axis != 0 || (quantized != rank - 1 && quantized != -1)) {
+    fail(ErrorCode::kUnsupported, "GatherBlockQuantized along axis {}, quantized along {}", axis, quantized);
+  }
+  const auto rows = [&](std::size_t index) {
+    return b.make("Gather", {l.input(index).id(), l.input(1).id()}, {{"axis", std::int64_t{0}}});
+  };
+  Expr data = rows(0), zero;
+  const Expr scale = rows(2);
+  const bool bytes = b.dtype(data) == DType::kU8;
+  if (bytes) data = unpacked(b, data, bits);
+  if (l.has(3)) {
+    zero = rows(3);
+    if (bytes) zero = unpacked(b, zero, bits);
+    const Dim& wanted = b.shape(scale).back();
+    if (wanted.is_constant() && !(b.shape(zero).back() == wanted)) zero = b.slice(zero, -1, 0, wanted.value());
+  } else if (bytes) {
+    const Tensor middle = Tensor::full(DType::kU8, {1}, static_cast<double>(1 << (bits - 1)));
+    zero = b.make("Expand", {b.constant(middle).id(), b.shape_of(scale).id()});
+  }
+  return {b.make("DequantizeLinear", {data.id(), scale.id(), zero.id()},
+                 {{"axis", std::int64_t{-1}}, {"block_size", block}})
+              .id()};
+}
+
+Expr integer_product(Lowering& l, Expr a, Expr w, Expr a_zero, Expr w_zero) {
+  return l.builder().make("MatMulInteger", {a.id(), w.id(), a_zero.id(), w_zero.id()});
+}
+
+// A is quantized here, u8 over its range.
+Values dynamic_quantize_matmul(Lowering& l) {
+  Builder& b = l.builder();
+  const std::vector<Expr> a = b.make_many("DynamicQuantizeLinear", std::vector<ValueId>{l.input(0).id()}, 3);
+  const Expr sums = integer_product(l, a[0], l.input(1), a[2], l.maybe(3));
+  Expr y = b.cast(sums, DType::kF32) * (a[1] * l.input(2));
+  if (l.has(4)) y = y + l.input(4);
+  return {y.id()};
+}
+
+Values matmul_integer_to_float(Lowering& l) {
+  Builder& b = l.builder();
+  const Expr sums = integer_product(l, l.input(0), l.input(1), l.maybe(4), l.maybe(5));
+  Expr y = b.cast(sums, DType::kF32) * (l.input(2) * l.input(3));
+  if (l.has(6)) y = y + l.input(6);
+  return {y.id()};
+}
+
+// The real operator between dequantized inputs and a quantized output.
+Expr dequantized(Lowering& l, std::size_t at) {
+  return l.builder().make("DequantizeLinear", {l.input(at).id(), l.input(at + 1).id(), l.maybe(at + 2).id()});
+}
+Values quantized(Lowering& l, Expr y, std::size_t at) {
+  return {l.builder().make("QuantizeLinear", {y.id(), l.input(at).id(), l.maybe(at + 1).id()}).id()};
+}
+
+Values qlinear_binary(Lowering& l) {
+  const Expr a = dequantized(l, 0), c = dequantized(l, 3);
+  return quantized(l, l.op() == "QLinearAdd" ? a + c : a * c, 6);
+}
+Values qlinear_sigmoid(Lowering& l) { return quantized(l, l.builder().sigmoid(dequantized(l, 0)), 3); }
+Values qlinear_leaky_relu(Lowering& l) {
+  const Expr y = l.builder().make("LeakyRelu", {dequantized(l, 0).id()}, {{"alpha", l.number("alpha", 0.01)}});
+  return quantized(l, y, 3);
+}
+
+}  // namespace
+
+std::span<const LoweringEntry> microsoft_quantized_lowerings() {
+  static constexpr LoweringEntry kEntries[] = {
+      {"MatMulNBits", matmul_nbits},
+      {"GatherBlockQuantized", gather_block_quantized},
+      {"DynamicQuantizeMatMul", dynamic_quantize_matmul},
+      {"MatMulIntegerToFloat", matmul_integer_to_float},
+      {"QLinearAdd", qlinear_binary},
+      {"QLinearMul", qlinear_binary},
+      {"QLinearSigmoid", qlinear_sigmoid},
+      {"QLinearLeakyRelu", qlinear_leaky_relu},
+  };
+  return kEntries;
+}
+
+}  // namespace weft::onnx
