@@ -7,15 +7,37 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <new>
 #include <system_error>
+#include <utility>
 
 #include "graph/narrow.h"
 
 namespace weft {
+
+class MemoryLimit::Account {
+ public:
+  explicit Account(std::size_t limit) : limit_(limit) {}
+  void take(std::size_t bytes) {
+    const std::size_t before = used_.fetch_add(bytes);
+    if (bytes <= limit_ && before <= limit_ - bytes) return;
+    used_.fetch_sub(bytes);
+    fail(ErrorCode::kInvalidArgument, "{} bytes more than the {} in use would pass the memory limit of {}", bytes,
+         before, limit_);
+  }
+  void give(std::size_t bytes) { used_.fetch_sub(bytes); }
+
+ private:
+  std::size_t limit_;
+  std::atomic<std::size_t> used_ = 0;
+};
+
 namespace {
+
+thread_local std::shared_ptr<MemoryLimit::Account> current_account;
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kPadding = 64;
@@ -29,10 +51,16 @@ std::shared_ptr<std::byte> allocate_objects(std::size_t count) {
 
 std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
   const std::size_t total = (count + kPadding + kAlignment - 1) / kAlignment * kAlignment;
+  const std::shared_ptr<MemoryLimit::Account> account = current_account;
+  if (account) account->take(total);
   auto* memory = static_cast<std::byte*>(::operator new(total, std::align_val_t{kAlignment}, std::nothrow));
+  if (memory == nullptr && account) account->give(total);
   if (memory == nullptr) fail(ErrorCode::kInvalidArgument, "cannot allocate {} bytes", total);
   std::memset(memory + count, 0, total - count);
-  return {memory, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); }};
+  return {memory, [account, total](std::byte* p) {
+            ::operator delete(p, std::align_val_t{kAlignment});
+            if (account) account->give(total);
+          }};
 }
 
 std::size_t bytes_needed(DType dtype, std::int64_t count) {
@@ -46,6 +74,13 @@ std::size_t bytes_needed(DType dtype, std::int64_t count) {
 }
 
 }  // namespace
+
+std::shared_ptr<MemoryLimit::Account> MemoryLimit::account(std::size_t limit) {
+  return std::make_shared<Account>(limit);
+}
+MemoryLimit::MemoryLimit(std::shared_ptr<Account> account)
+    : before_(std::exchange(current_account, std::move(account))) {}
+MemoryLimit::~MemoryLimit() { current_account = std::move(before_); }
 
 std::int64_t element_count(std::span<const std::int64_t> shape) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 62;
@@ -250,7 +285,7 @@ bool Tensor::identical(const Tensor& other) const {
 
 MappedFile map_file(const std::string& path) {
   const auto system_message = [](int code) { return std::generic_category().message(code); };
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block
   if (descriptor < 0) fail(ErrorCode::kIo, "cannot open {}: {}", path, system_message(errno));
   struct Closer {
     int descriptor;

@@ -23,6 +23,24 @@ Extents row_major_strides(std::span<const std::int64_t> shape);
 // "[2, 3]"
 std::string to_string(std::span<const std::int64_t> shape);
 
+// Bounds what tensors take: while one is in force on a thread, memory that tensors allocate there is counted until it
+// is freed, and an allocation beyond the limit is Error kInvalidArgument, made before any memory is asked for.
+class MemoryLimit {
+ public:
+  // Shared by the scopes that count together.
+  class Account;
+  static std::shared_ptr<Account> account(std::size_t limit);
+
+  // In force until destroyed; null: no limit. The one before comes back then.
+  explicit MemoryLimit(std::shared_ptr<Account> account);
+  MemoryLimit(const MemoryLimit&) = delete;
+  MemoryLimit& operator=(const MemoryLimit&) = delete;
+  ~MemoryLimit();
+
+ private:
+  std::shared_ptr<Account> before_;
+};
+
 // A dense row-major tensor. Copies share the bytes (like an array of NumPy); clone() makes new ones.
 // Distinct tensors that share bytes may be read from many threads; writing needs a sole user.
 // Bytes that weft allocates start at a multiple of 64 and are followed by 64 readable bytes.

@@ -121,6 +121,8 @@ void loop_kernel(KernelContext& context) {
   const std::size_t scans = context.node().subgraphs[0].graph->outputs().size() - 1 - carried;
   std::vector<std::vector<Tensor>> scanned(scans);
   for (std::int64_t i = 0; i < limit && condition; ++i) {
+    constexpr std::int64_t kMostIterations = 10'000'000;
+    if (i >= kMostIterations) fail(ErrorCode::kInvalidArgument, "Loop does not end within {} iterations", i);
     std::vector<Tensor> inputs = {Tensor::scalar<std::int64_t>(i), Tensor::scalar<bool>(condition)};
     inputs.insert(inputs.end(), state.begin(), state.end());
     inputs.insert(inputs.end(), captured.begin(), captured.end());

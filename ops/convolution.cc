@@ -39,6 +39,10 @@ void for_each_tap(const Window& window, const Extents& input, const Extents& out
   }
 }
 
+void check_group(std::int64_t group) {
+  if (group < 1) fail(ErrorCode::kInvalidModel, "a convolution in {} groups", group);
+}
+
 void conv_kernel(KernelContext& context) {
   const DType dtype = context.input(0).dtype();
   const Tensor x = cast(context.input(0), DType::kF64);
@@ -87,6 +91,7 @@ void infer_conv(InferContext& context) {
   const Shape& w = context.shape(1);
   if (x.size() < 3 || w.size() != x.size())
     fail(ErrorCode::kInvalidModel, "Conv of {} by {}", to_string(x), to_string(w));
+  check_group(context.integer("group"));
   std::vector<std::int64_t> kernel;
   for (std::size_t i = 2; i < w.size(); ++i) {
     if (!w[i].is_constant()) return;
@@ -136,6 +141,7 @@ void conv_transpose_kernel(KernelContext& context) {
   const Tensor w = cast(context.input(1), DType::kF64);
   const std::int64_t groups = context.integer("group");
   const std::vector<std::int64_t> input = spatial(x.shape()), kernel = spatial(w.shape());
+  check_group(groups);
   const Transposed t = transposed_extents(context.attributes(), input, kernel);
   Window window(context.attributes(), kernel, input);
   window.pads_begin = t.pads_begin;
@@ -174,6 +180,7 @@ void infer_conv_transpose(InferContext& context) {
   const Shape& w = context.shape(1);
   if (x.size() < 3 || w.size() != x.size())
     fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x), to_string(w));
+  check_group(context.integer("group"));
   Shape result = {x[0], w[1] * Dim(context.integer("group"))};
   for (std::size_t i = 2; i < x.size(); ++i) {
     if (!x[i].is_constant() || !w[i].is_constant()) {

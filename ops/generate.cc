@@ -22,7 +22,9 @@ void infer_range(InferContext& context) {
     const Tensor* c = context.tensor(2);
     if (a != nullptr && b != nullptr && c != nullptr && c->item() != 0) {
       const double count = std::ceil((b->item() - a->item()) / c->item());
-      context.set_shape(0, {Dim(static_cast<std::int64_t>(std::max(0.0, count)))});
+      constexpr double kMost = 0x1p48;
+      context.set_shape(0,
+                        {count < kMost ? Dim(static_cast<std::int64_t>(std::max(0.0, count))) : context.unknown_dim()});
     } else {
       context.set_shape(0, {context.unknown_dim()});
     }
@@ -45,7 +47,10 @@ void range_kernel(KernelContext& context) {
   const double limit = context.input(1).item();
   const double delta = context.input(2).item();
   if (delta == 0) fail(ErrorCode::kInvalidArgument, "Range with a delta of 0");
-  const auto count = static_cast<std::int64_t>(std::max(0.0, std::ceil((limit - start) / delta)));
+  const double exact = std::ceil((limit - start) / delta);
+  constexpr double kMost = 0x1p48;
+  if (!(exact < kMost)) fail(ErrorCode::kInvalidArgument, "Range from {} to {} by {}", start, limit, delta);
+  const auto count = static_cast<std::int64_t>(std::max(0.0, exact));
   const DType dtype = context.input(0).dtype();
   Tensor& out = context.output(0, dtype, {count});
   visit_dtype(dtype, [&](auto tag) {

@@ -93,6 +93,12 @@ Taps taps_at(const AttributeReader& attributes, const Axis& axis, std::int64_t a
   return taps;
 }
 
+std::int64_t scaled_extent(std::int64_t input, double scale) {
+  const double output = std::floor(scale * static_cast<double>(input));
+  if (!(scale > 0) || !(output < 0x1p40)) fail(ErrorCode::kInvalidArgument, "Resize with a scale of {}", scale);
+  return static_cast<std::int64_t>(output);
+}
+
 // Axes listed in the attribute, or all.
 std::vector<std::int64_t> resized_axes(const AttributeReader& attributes, std::int64_t rank) {
   std::vector<std::int64_t> axes;
@@ -150,10 +156,7 @@ std::vector<Axis> plan_axes(const KernelContext& context) {
     for (std::size_t i = 0; i < axes.size(); ++i) {
       Axis& axis = plan[static_cast<std::size_t>(axes[i])];
       axis.scale = scales.data<double>()[i];
-      const double output = std::floor(axis.scale * static_cast<double>(axis.input));
-      if (!(axis.scale > 0) || output > 0x1p40)
-        fail(ErrorCode::kInvalidArgument, "Resize with a scale of {}", axis.scale);
-      axis.output = static_cast<std::int64_t>(output);
+      axis.output = scaled_extent(axis.input, axis.scale);
     }
   } else {
     fail(ErrorCode::kInvalidModel, "Resize without scales or sizes");
@@ -249,7 +252,7 @@ void infer_resize(InferContext& context) {
       dim = (*sizes)[i];
     } else if (scales != nullptr && scales->size() == static_cast<std::int64_t>(axes.size()) && dim.is_constant()) {
       const double factor = cast(*scales, DType::kF64).data<double>()[i];
-      dim = Dim(static_cast<std::int64_t>(std::floor(factor * static_cast<double>(dim.value()))));
+      dim = Dim(scaled_extent(dim.value(), factor));
     } else {
       dim = context.unknown_dim();
     }

@@ -26,9 +26,14 @@ struct Model::Impl {
   Graph graph;
   PassReport report;
   std::vector<CompiledNode> nodes;
+  std::size_t max_memory = 0;    // as asked for
+  std::size_t weight_bytes = 0;  // of all constants, before packing
 
   Impl() : graph("empty") {}
 };
+
+// The limit when none was asked for: for this many bytes given and this many of weights.
+std::size_t default_memory_limit(std::size_t given, std::size_t weights);
 
 // Index of the state whose current value this is, if any.
 std::optional<std::size_t> state_of(const Graph& graph, ValueId value);

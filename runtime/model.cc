@@ -78,6 +78,24 @@ std::optional<std::size_t> state_of(const Graph& graph, ValueId value) {
   return std::nullopt;
 }
 
+std::size_t default_memory_limit(std::size_t given, std::size_t weights) {
+  constexpr std::size_t kBase = std::size_t{2} << 30;
+  return kBase + 64 * given + 4 * weights;
+}
+
+namespace {
+
+std::size_t constant_bytes(const Graph& graph) {
+  std::size_t total = 0;
+  for (const ValueId id : graph.values()) {
+    const Value& value = graph.value(id);
+    if (value.kind == ValueKind::kConstant && !is_object(value.tensor->dtype())) total += value.tensor->byte_size();
+  }
+  return total;
+}
+
+}  // namespace
+
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 
@@ -87,6 +105,10 @@ const PassReport& Model::report() const { return impl_->report; }
 std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& options) {
   auto impl = std::make_unique<Impl>();
   impl->graph = std::move(graph);
+  impl->max_memory = options.max_memory;
+  impl->weight_bytes = constant_bytes(impl->graph);
+  const MemoryLimit limit(
+      MemoryLimit::account(options.max_memory != 0 ? options.max_memory : default_memory_limit(0, impl->weight_bytes)));
   impl->report = optimize(impl->graph, {options.passes, false});
   if (!options.states.empty()) lift_cache_states(impl->graph, options.states);
   for (const ValueId id : impl->graph.values()) {  // kernels read aligned constants
@@ -100,7 +122,14 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
 
 std::shared_ptr<const Model> Model::load(const std::filesystem::path& path, const CompileOptions& options) {
   return with_frame([&] { return "while loading " + path.string(); },
-                    [&] { return compile(import_onnx(path), options); });
+                    [&] {
+                      std::error_code error;
+                      const auto size = static_cast<std::size_t>(std::filesystem::file_size(path, error));
+                      const std::size_t allowed =
+                          options.max_memory != 0 ? options.max_memory : default_memory_limit(error ? 0 : size, 0);
+                      const MemoryLimit limit(MemoryLimit::account(allowed));
+                      return compile(import_onnx(path), options);
+                    });
 }
 
 }  // namespace weft::runtime

@@ -17,6 +17,9 @@ struct CompileOptions {
   std::vector<std::pair<std::string, std::string>> states;
   // false: reference kernels only (the oracle of tests).
   bool fast_kernels = true;
+  // Bytes that loading, and each run of a session, may take at most. 0: what model and inputs justify, that is 2 GiB
+  // and 64 times the file, or the inputs, and 4 times the weights. Beyond: Error kInvalidArgument before allocating.
+  std::size_t max_memory = 0;
 };
 
 // An optimized graph with its weights packed for the kernels chosen. Immutable: any number of sessions

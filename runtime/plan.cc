@@ -226,6 +226,16 @@ class Planner {
     };
     for (const Output& output : graph_.outputs()) keep(output.value);
     for (const State& state : graph_.states()) keep(state.next);
+    // An output has memory of its own: the arena need not hold it, unless something else lives at its place.
+    for (const Output& output : graph_.outputs()) {
+      const auto found = request_of.find(output.value);
+      if (found == request_of.end() || plan_->values.at(output.value).place != Place::kArena) continue;
+      const bool alone = std::all_of(request_of.begin(), request_of.end(), [&](const auto& entry) {
+        return entry.second != found->second || entry.first == output.value ||
+               plan_->values.at(entry.first).place == Place::kView;
+      });
+      if (alone) requests[found->second].bytes = 0;
+    }
     plan_->arena_bytes = plan_memory(requests);
     for (const auto& [id, request] : request_of) plan_->values.at(id).offset = requests[request].offset;
     for (const Output& output : graph_.outputs()) {

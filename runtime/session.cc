@@ -70,7 +70,9 @@ struct Session::Impl {
       if (value.place == Place::kGiven) {
         table[id] = value.known;
       } else if (value.place == Place::kOutput || is_object(value.dtype)) {
-        if (value.place != Place::kDynamic) table[id] = Tensor::uninitialized(value.dtype, value.shape);
+        if (value.place == Place::kDynamic) continue;
+        with_frame([&] { return "in " + describe(graph().node(graph().value(id).producer)); },
+                   [&] { table[id] = Tensor::uninitialized(value.dtype, value.shape); });
       } else if (value.place == Place::kArena) {
         // Not owning: the arena outlives the run.
         table[id] = Tensor::wrap(value.dtype, value.shape,
@@ -230,6 +232,11 @@ const Model& Session::model() const { return *impl_->model; }
 std::vector<Tensor> Session::run(const TensorMap& inputs) {
   Impl& impl = *impl_;
   const std::vector<Tensor> given = match_inputs(impl.graph(), inputs);
+  const Model::Impl& compiled = impl.model->impl();
+  std::size_t bytes = 0;
+  for (const Tensor& tensor : given) bytes += is_object(tensor.dtype()) ? 0 : tensor.byte_size();
+  const MemoryLimit limit(MemoryLimit::account(
+      compiled.max_memory != 0 ? compiled.max_memory : default_memory_limit(bytes, compiled.weight_bytes)));
   Plan& plan = impl.plan_for(given);
   impl.current = &plan;
   impl.cached.clear();

@@ -17,6 +17,7 @@ struct RunOptions {
   std::string output;  // .npz
   std::string passes = "all";
   int threads = 0;
+  std::size_t max_memory = 0;
 };
 int run(const RunOptions& options);
 

@@ -25,6 +25,8 @@ void add_run(CLI::App& app, std::function<int()>& action) {
   command->add_option("--output", options->output, "write the outputs to a .npz file");
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->add_option("--max-memory", options->max_memory, "bytes (or 512MB, 2GB) that loading and running may take")
+      ->transform(CLI::AsSizeValue(false));
   command->callback([options, random, &action] {
     options->use_random = random->count() > 0;
     action = [options] { return run(*options); };

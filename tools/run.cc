@@ -19,9 +19,11 @@ using Clock = std::chrono::steady_clock;
 
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
-std::shared_ptr<const runtime::Model> load(const std::string& path, const std::string& passes) {
+std::shared_ptr<const runtime::Model> load(const std::string& path, const std::string& passes,
+                                           std::size_t max_memory = 0) {
   runtime::CompileOptions options;
   options.passes = parse_pass_list(passes);
+  options.max_memory = max_memory;
   return runtime::Model::load(path, options);
 }
 
@@ -43,7 +45,7 @@ runtime::TensorMap gather_inputs(const RunOptions& options, const Graph& graph) 
 }  // namespace
 
 int run(const RunOptions& options) {
-  const auto model = load(options.model, options.passes);
+  const auto model = load(options.model, options.passes, options.max_memory);
   runtime::Session session(model, std::make_shared<runtime::ThreadPool>(options.threads));
   const std::vector<Tensor> outputs = session.run(gather_inputs(options, model->graph()));
   std::map<std::string, Tensor, std::less<>> named;

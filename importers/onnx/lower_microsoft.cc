@@ -1,6 +1,8 @@
 // Activations, normalizations, embeddings and products of com.microsoft.
 #include "importers/onnx/lower_microsoft.h"
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace weft::onnx {
@@ -101,6 +103,41 @@ Values fused_matmul(Lowering& l) {
 Values quantize(Lowering& l) { return l.pass(l.op(), l.inputs()); }
 Values gelu(Lowering& l) { return {l.builder().make("Gelu", {l.input(0).id()}).id()}; }
 
+// The activation after FusedConv and FusedGemm.
+Expr activated(Lowering& l, Expr y) {
+  Builder& b = l.builder();
+  const std::string name = l.text("activation", "");
+  std::vector<float> numbers;
+  if (const AttributeProto* given = l.find("activation_params")) numbers = given->floats;
+  for (const char* single : {"activation_alpha", "activation_beta", "activation_gamma"}) {
+    if (l.find(single) != nullptr) numbers.push_back(static_cast<float>(l.number(single, 0)));
+  }
+  const auto number = [&](std::size_t i, double fallback) {
+    return i < numbers.size() ? static_cast<double>(numbers[i]) : fallback;
+  };
+  if (name.empty()) return y;
+  if (name == "Relu" || name == "Tanh" || name == "Sigmoid") return b.unary(name, y);
+  if (name == "LeakyRelu") return b.make(name, {y.id()}, {{"alpha", number(0, 0.01)}});
+  if (name == "HardSigmoid") return b.make(name, {y.id()}, {{"alpha", number(0, 0.2)}, {"beta", number(1, 0.5)}});
+  if (name == "Clip") {
+    return b.make(name,
+                  {y.id(), b.scalar_like(y, number(0, -INFINITY)).id(), b.scalar_like(y, number(1, INFINITY)).id()});
+  }
+  fail(ErrorCode::kUnsupported, "{} with the activation {}", l.op(), name);
+}
+
+// Z is added before the activation.
+Values fused_conv(Lowering& l) {
+  Expr y = l.builder().make("Conv", {l.input(0).id(), l.input(1).id(), l.maybe(2).id()}, l.schema_attributes("Conv"));
+  return {activated(l, plus(l, y, 3)).id()};
+}
+
+Values fused_gemm(Lowering& l) {
+  const Expr y =
+      l.builder().make("Gemm", {l.input(0).id(), l.input(1).id(), l.maybe(2).id()}, l.schema_attributes("Gemm"));
+  return {activated(l, y).id()};
+}
+
 Values bias_softmax(Lowering& l) {
   l.ignore("is_inner_broadcast");
   Builder& b = l.builder();
@@ -124,6 +161,8 @@ std::span<const LoweringEntry> microsoft_layer_lowerings() {
       {"EmbedLayerNormalization", embed_layer_normalization},
       {"FusedMatMul", fused_matmul},
       {"TransposeMatMul", fused_matmul},
+      {"FusedConv", fused_conv},
+      {"FusedGemm", fused_gemm},
       {"BiasSoftmax", bias_softmax},
       {"QuantizeLinear", quantize},
       {"DequantizeLinear", quantize},
