@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,7 +56,8 @@ template <class... Args>
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Runs body; an Error that leaves it carries frame() as one more line of context.
+// Runs body; an Error that leaves it carries frame() as one more line of context. What the standard library throws for
+// impossible sizes and positions leaves it as an Error too.
 template <class Frame, class Body>
 decltype(auto) with_frame(Frame&& frame, Body&& body) {
   try {
@@ -62,6 +65,14 @@ decltype(auto) with_frame(Frame&& frame, Body&& body) {
   } catch (Error& error) {
     error.add_frame(std::forward<Frame>(frame)());
     throw;
+  } catch (const std::logic_error& impossible) {  // out_of_range, length_error
+    Error error(ErrorCode::kInvalidModel, impossible.what());
+    error.add_frame(std::forward<Frame>(frame)());
+    throw error;
+  } catch (const std::bad_alloc&) {
+    Error error(ErrorCode::kInvalidArgument, "out of memory");
+    error.add_frame(std::forward<Frame>(frame)());
+    throw error;
   }
 }
 

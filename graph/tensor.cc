@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -163,7 +165,15 @@ Tensor Tensor::full(DType dtype, Extents shape, double value) {
       fail(ErrorCode::kInternal, "a string tensor cannot be filled with a number");
     } else {
       T converted;
-      if constexpr (std::is_arithmetic_v<T>) {
+      if constexpr (std::is_same_v<T, bool>) {
+        converted = value != 0;
+      } else if constexpr (std::is_integral_v<T>) {  // what does not fit saturates, NaN is 0
+        constexpr auto kLow = std::numeric_limits<T>::min(), kHigh = std::numeric_limits<T>::max();
+        converted = std::isnan(value)                     ? T{0}
+                    : value <= static_cast<double>(kLow)  ? kLow
+                    : value >= static_cast<double>(kHigh) ? kHigh
+                                                          : static_cast<T>(value);
+      } else if constexpr (std::is_arithmetic_v<T>) {
         converted = static_cast<T>(value);
       } else {
         converted = T(static_cast<float>(value));

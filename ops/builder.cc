@@ -1,5 +1,7 @@
 #include "ops/builder.h"
 
+#include "ops/shape_util.h"
+
 namespace weft {
 namespace {
 
@@ -61,6 +63,11 @@ Expr Builder::constant(Tensor tensor, std::string_view name_hint) {
 Expr Builder::ints(std::vector<std::int64_t> values) { return constant(Tensor::vector<std::int64_t>(values)); }
 
 Expr Builder::scalar(DType dtype, double value) { return constant(Tensor::full(dtype, {}, value)); }
+
+const Dim& Builder::dim(ValueId id, std::int64_t axis) const {
+  const Shape& known = shape(id);
+  return known[static_cast<std::size_t>(normalize_axis(axis, static_cast<std::int64_t>(known.size())))];
+}
 
 const Shape& Builder::shape(ValueId id) const {
   const Value& value = graph_->value(id);

@@ -70,6 +70,8 @@ class Builder {
   DType dtype(ValueId id) const { return graph_->value(id).type.dtype; }
   // Error kInvalidModel when the rank is unknown.
   const Shape& shape(ValueId id) const;
+  // The extent of one axis, which may count from the end. Error kInvalidModel when there is none.
+  const Dim& dim(ValueId id, std::int64_t axis) const;
   std::int64_t rank(ValueId id) const { return static_cast<std::int64_t>(shape(id).size()); }
 
   // Shorthands; axes may be negative.

@@ -179,6 +179,21 @@ void decompose_rotary(Expansion& e) {
   e.set_output(0, x * e.input(1) + rotated * e.input(2));
 }
 
+void infer_rotary(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  const Shape& x = context.shape(0);
+  const auto fits = [&](const Shape& table) {
+    return !table.empty() && table.size() <= x.size() &&
+           (!table.back().is_constant() || !x.back().is_constant() || table.back() == x.back());
+  };
+  const bool odd = !x.empty() && x.back().is_constant() && x.back().value() % 2 != 0;
+  if (x.empty() || odd || !fits(context.shape(1)) || !fits(context.shape(2))) {
+    fail(ErrorCode::kInvalidModel, "Rotary of {} by {} and {}", to_string(x), to_string(context.shape(1)),
+         to_string(context.shape(2)));
+  }
+  context.set_shape(0, x);
+}
+
 void decompose_cache_append(Expansion& e) {
   const ValueId parts[] = {e.input(0).id(), e.input(1).id()};
   e.set_output(0, e.concat(parts, e.integer("axis")));
@@ -233,7 +248,7 @@ std::span<const OpDef> fused_ops() {
        .inputs = {{"x"}, {"cos"}, {"sin"}},
        .outputs = {{"y"}},
        .attributes = {integer("interleaved", 0)},
-       .infer = infer_same_as_first,
+       .infer = infer_rotary,
        .decompose = decompose_rotary},
       {.name = "CacheAppend",
        .inputs = {{"past"}, {"new"}},

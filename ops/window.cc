@@ -29,6 +29,13 @@ Window::Window(const AttributeReader& attributes, std::vector<std::int64_t> kern
     if (kernel[i] < 1 || strides[i] < 1 || dilations[i] < 1)
       fail(ErrorCode::kInvalidModel, "a window with an extent below 1");
   }
+  // So that arithmetic on them does not overflow.
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  for (const auto& values : {kernel, strides, dilations, pads}) {
+    for (const std::int64_t value : values) {
+      if (value > kMost || value < -kMost) fail(ErrorCode::kInvalidModel, "a window with an extent of {}", value);
+    }
+  }
   const std::string& mode = attributes.text("auto_pad");
   if (mode == "VALID") {
     std::fill(pads_begin.begin(), pads_begin.end(), 0);

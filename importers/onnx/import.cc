@@ -53,6 +53,8 @@ class Importer {
   // --- Inputs and constants ----------------------------------------------------------------------------
 
   Dim dim_of(const DimProto& dim, Graph& graph) {
+    constexpr std::int64_t kLargest = std::int64_t{1} << 40;
+    if (dim.value && *dim.value > kLargest) fail(ErrorCode::kInvalidModel, "an extent of {}", *dim.value);
     if (dim.value && *dim.value > 0) return *dim.value;
     if (dim.symbol.empty()) return graph.fresh_symbol();
     const auto fixed = options_.fixed_dims.find(dim.symbol);

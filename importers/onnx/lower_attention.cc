@@ -47,8 +47,8 @@ Expr full_mask(Lowering& l, Expr k) {
   Builder& b = l.builder();
   Expr mask = l.maybe(3);
   if (!mask) return mask;
-  const Dim& given = b.shape(mask).back();
-  const Dim& wanted = b.shape(k)[2];
+  const Dim& given = b.dim(mask, -1);
+  const Dim& wanted = b.dim(k, 2);
   const bool boolean = b.dtype(mask) == DType::kBool;
   if (!boolean && !is_float(b.dtype(mask))) mask = b.cast(mask, b.dtype(l.input(0)));
   if (given == wanted || given.is(1)) return mask;
@@ -90,7 +90,7 @@ Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap
   Builder& b = l.builder();
   const DType dtype = b.dtype(given.q);
   const DType wide = dtype == DType::kF16 || dtype == DType::kBF16 ? DType::kF32 : dtype;
-  const Dim query_heads = b.shape(given.q)[1], key_heads = b.shape(given.k)[1];
+  const Dim query_heads = b.dim(given.q, 1), key_heads = b.dim(given.k, 1);
   if (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.is(0) ||
       query_heads.value() % key_heads.value() != 0) {
     fail(ErrorCode::kUnsupported, "Attention with {} query and {} key heads", query_heads.to_string(),
@@ -183,7 +183,7 @@ Values rotary_embedding(Lowering& l) {
   }
   const auto table = [&](std::size_t index) {
     Expr half = l.input(index);
-    if (width > 0 && !b.shape(half).back().is(width / 2)) half = b.slice(half, -1, 0, width / 2);
+    if (width > 0 && !b.dim(half, -1).is(width / 2)) half = b.slice(half, -1, 0, width / 2);
     if (l.has(3)) half = b.make("Gather", {half.id(), l.input(3).id()}, {{"axis", std::int64_t{0}}});
     Expr full;
     if (interleaved == 0) {
@@ -222,7 +222,7 @@ Values flex_attention(Lowering& l) {
     if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
     return {b.make("Attention", {q.id(), l.input(1).id(), l.input(2).id()}, std::move(attributes)).id()};
   }
-  const Dim query_heads = b.shape(q).at(1), key_heads = b.shape(l.input(1)).at(1);
+  const Dim query_heads = b.dim(q, 1), key_heads = b.dim(l.input(1), 1);
   const bool grouped = !(query_heads == key_heads);
   if (grouped && (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.is(0) ||
                   query_heads.value() % key_heads.value() != 0)) {

@@ -22,11 +22,19 @@ Expr merge_heads(Builder& b, Expr x) {
   return b.reshape(b.transpose(x, {0, 2, 1, 3}), std::vector<std::int64_t>{0, 0, -1});
 }
 
+// num_heads and kv_num_heads, of a size that arithmetic on them cannot overflow.
+std::int64_t heads_of(Lowering& l, std::string_view name) {
+  const std::int64_t heads = l.integer(name, 0);
+  constexpr std::int64_t kMost = 1 << 20;
+  if (heads <= 0 || heads > kMost) fail(ErrorCode::kInvalidModel, "{} with {} = {}", l.op(), name, heads);
+  return heads;
+}
+
 Expr added(Expr x, Expr y) { return x && y ? x + y : (x ? x : y); }
 
 // cos and sin: [positions, D / 2], full after lookup and doubling; x: [B, H, S, D].
 Expr rotate(Builder& b, Expr x, Expr positions, Expr cos, Expr sin, bool interleaved) {
-  const Dim& half = b.shape(cos).back();
+  const Dim& half = b.dim(cos, -1);
   const auto table = [&](Expr cache) {
     const Expr rows = b.make("Gather", {cache.id(), positions.id()}, {{"axis", std::int64_t{0}}});  // [B, S, D / 2]
     if (!interleaved) {
@@ -38,9 +46,11 @@ Expr rotate(Builder& b, Expr x, Expr positions, Expr cos, Expr sin, bool interle
     return b.unsqueeze(b.reshape(b.concat(twice, -1), std::vector<std::int64_t>{0, 0, -1}), {1});
   };
   const Attributes attributes = {{"interleaved", std::int64_t{interleaved}}};
-  const Dim& size = b.shape(x).back();
+  const Dim& size = b.dim(x, -1);
   const bool whole = !half.is_constant() || (half * Dim(2)) == size;
   if (whole) return b.make("Rotary", {x.id(), table(cos).id(), table(sin).id()}, attributes);
+  constexpr std::int64_t kWidest = 1 << 20;
+  if (half.value() > kWidest) fail(ErrorCode::kInvalidModel, "rotary tables of width {}", half.value());
   const std::int64_t width = half.value() * 2;
   const Expr turned = b.make("Rotary", {b.slice(x, -1, 0, width).id(), table(cos).id(), table(sin).id()}, attributes);
   const ValueId parts[] = {turned.id(), b.slice(x, -1, width, INT64_MAX).id()};
@@ -58,9 +68,10 @@ Values rotary_embedding(Lowering& l) {
   Expr x = l.input(0);
   const bool flat = b.rank(x) == 3;
   if (flat) {
-    const Dim& half = b.shape(l.input(2)).back();
-    const Dim& hidden = b.shape(x).back();
-    if (heads == 0 && width == 0 && half.is_constant() && hidden.is_constant() && !half.is(0)) {
+    const Dim& half = b.dim(l.input(2), -1);
+    const Dim& hidden = b.dim(x, -1);
+    if (heads == 0 && width == 0 && half.is_constant() && hidden.is_constant() && half.value() > 0 &&
+        half.value() <= hidden.value() / 2) {
       heads = hidden.value() / (half.value() * 2);
     }
     if (heads <= 0) fail(ErrorCode::kInvalidModel, "RotaryEmbedding of rank 3 needs num_heads");
@@ -112,8 +123,8 @@ Expr padding_bias(Lowering& l, Expr mask, Expr q, Expr k, double fill) {
   const DType dtype = b.dtype(q);
   Expr kept;
   if (b.rank(mask) == 1) {
-    const Dim& given = b.shape(mask)[0];
-    const Dim& batch = b.shape(q)[0];
+    const Dim& given = b.dim(mask, 0);
+    const Dim& batch = b.dim(q, 0);
     const Expr key = range(b, extent(b, k, 2));
     const auto row = [&](Expr x) { return b.unsqueeze(b.cast(x, DType::kI64), {1, 2, 3}); };
     if (given == batch * Dim(2) && !(given == batch)) {
@@ -152,8 +163,7 @@ Expr piece_of(Builder& b, Expr packed, std::int64_t index) {
 
 Values multi_head_attention(Lowering& l) {
   Builder& b = l.builder();
-  const std::int64_t heads = l.integer("num_heads", 0);
-  if (heads <= 0) fail(ErrorCode::kInvalidModel, "MultiHeadAttention without num_heads");
+  const std::int64_t heads = heads_of(l, "num_heads");
   const double fill = l.number("mask_filter_value", -10000.0);
   const bool unidirectional = l.integer("unidirectional", 0) != 0;
   Core core;
@@ -162,7 +172,7 @@ Values multi_head_attention(Lowering& l) {
   const auto with_bias = [&](Expr x, std::int64_t part) {
     if (!l.has(3)) return x;
     // q, k and v follow each other; v may be of another width.
-    const Dim& width = b.shape(query).back();
+    const Dim& width = b.dim(query, -1);
     if (!width.is_constant()) fail(ErrorCode::kUnsupported, "MultiHeadAttention with bias and unknown width");
     return x + b.slice(l.input(3), 0, part * width.value(), part == 2 ? INT64_MAX : (part + 1) * width.value());
   };
@@ -201,8 +211,7 @@ Values multi_head_attention(Lowering& l) {
 // projected: [B, S, q + k + v]; inputs from `at` on: mask_index, past, attention_bias.
 Values packed_attention(Lowering& l, Expr projected, std::size_t mask_at, std::size_t past_at, std::size_t bias_at) {
   Builder& b = l.builder();
-  const std::int64_t heads = l.integer("num_heads", 0);
-  if (heads <= 0) fail(ErrorCode::kInvalidModel, "{} without num_heads", l.op());
+  const std::int64_t heads = heads_of(l, "num_heads");
   if (l.integer("do_rotary", 0) != 0) fail(ErrorCode::kUnsupported, "{} with rotary embeddings inside", l.op());
   if (l.integer("past_present_share_buffer", 0) != 0) fail(ErrorCode::kUnsupported, "{} with a shared buffer", l.op());
   l.ignore("rotary_embedding_dim");
@@ -306,8 +315,8 @@ void add_sink(Builder& b, Core& core, Expr sink) {
 
 Values group_query_attention(Lowering& l) {
   Builder& b = l.builder();
-  const std::int64_t heads = l.integer("num_heads", 0), key_heads = l.integer("kv_num_heads", 0);
-  if (heads <= 0 || key_heads <= 0 || heads % key_heads != 0) {
+  const std::int64_t heads = heads_of(l, "num_heads"), key_heads = heads_of(l, "kv_num_heads");
+  if (heads % key_heads != 0) {
     fail(ErrorCode::kInvalidModel, "GroupQueryAttention with {} and {} heads", heads, key_heads);
   }
   if (l.integer("causal", 1) != 1) fail(ErrorCode::kUnsupported, "GroupQueryAttention that is not causal");

@@ -81,6 +81,9 @@ Values gather_block_quantized(Lowering& l) {
   if (axis != 0 || (quantized != rank - 1 && quantized != -1)) {
     fail(ErrorCode::kUnsupported, "GatherBlockQuantized along axis {}, quantized along {}", axis, quantized);
   }
+  if ((bits != 4 && bits != 8) || block < 16 || (block & (block - 1)) != 0) {
+    fail(ErrorCode::kInvalidModel, "GatherBlockQuantized of {} bits in blocks of {}", bits, block);
+  }
   const auto rows = [&](std::size_t index) {
     return b.make("Gather", {l.input(index).id(), l.input(1).id()}, {{"axis", std::int64_t{0}}});
   };
@@ -91,8 +94,8 @@ Values gather_block_quantized(Lowering& l) {
   if (l.has(3)) {
     zero = rows(3);
     if (bytes) zero = unpacked(b, zero, bits);
-    const Dim& wanted = b.shape(scale).back();
-    if (wanted.is_constant() && !(b.shape(zero).back() == wanted)) zero = b.slice(zero, -1, 0, wanted.value());
+    const Dim& wanted = b.dim(scale, -1);
+    if (wanted.is_constant() && !(b.dim(zero, -1) == wanted)) zero = b.slice(zero, -1, 0, wanted.value());
   } else if (bytes) {
     const Tensor middle = Tensor::full(DType::kU8, {1}, static_cast<double>(1 << (bits - 1)));
     zero = b.make("Expand", {b.constant(middle).id(), b.shape_of(scale).id()});

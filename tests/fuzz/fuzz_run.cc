@@ -1,5 +1,6 @@
 // Models that import are optimized and run on zeros, with every unknown extent 2.
 #include "importers/onnx/onnx.h"
+#include "runtime/bind_inputs.h"
 #include "runtime/session.h"
 
 namespace {
