@@ -58,6 +58,13 @@ class BoundAttention final : public BoundKernel {
       fail(ErrorCode::kInvalidModel, "Attention of q {}, k {}, v {}", to_string(context.inputs[0]),
            to_string(context.inputs[1]), to_string(context.inputs[2]));
     }
+    for (Layout* layout : {&k_, &v_}) {
+      const std::int64_t batch = context.inputs[layout == &k_ ? 1 : 2][0];
+      if (batch != batch_ && batch != 1) {
+        fail(ErrorCode::kInvalidModel, "Attention of a batch of {} over keys of {}", batch_, batch);
+      }
+      if (batch == 1) layout->batch_stride = 0;  // one for all
+    }
     if (context.inputs.size() > 3 && context.node->inputs[3].valid()) set_mask(context.inputs[3]);
     scale_ = settings.scale != 0 ? static_cast<float>(settings.scale) : 1.0f / std::sqrt(static_cast<float>(q_.size));
     scratch_per_block_ = simd::attention_scratch(static_cast<std::size_t>(q_.size), static_cast<std::size_t>(v_.size));
@@ -117,7 +124,7 @@ class BoundAttention final : public BoundKernel {
     rows.rows = static_cast<std::size_t>(std::min(kRows, q_.length - first));
     const auto keys = [&](std::size_t input, const Layout& layout, const float*& base, std::size_t& stride) {
       if (const CacheState* cache = context.caches[input]) {
-        base = cache->head(b, key_head);
+        base = cache->head(std::min(b, cache->batch() - 1), key_head);
         stride = cache->token_stride();
       } else {
         base = layout.at(context.in<float>(input), b, key_head);

@@ -340,6 +340,18 @@ TEST(SessionDynamic, BindsWhenShapesAreKnown) {
   }
 }
 
+// Found by fuzzing: keys of one batch row serve every row of the queries, and no other number does.
+TEST(AttentionBatch, BatchOfKeysIsThatOfQueriesOrOne) {
+  Graph graph;
+  const ValueId q = graph.add_input("q", {DType::kF32, Shape{B, 2, S, 8}});
+  const ValueId k = graph.add_input("k", {DType::kF32, Shape{P, 2, T, 8}});
+  Builder b(graph);
+  graph.add_output("y", b.make("Attention", {q, k, k}));
+  expect_same_as_reference(graph, {{"q", random_tensor({3, 2, 5, 8}, 1)}, {"k", random_tensor({1, 2, 7, 8}, 2)}});
+  Session session(Model::compile(graph.clone()));
+  EXPECT_THROW(session.run({{"q", random_tensor({3, 2, 5, 8}, 1)}, {"k", random_tensor({2, 2, 7, 8}, 2)}}), Error);
+}
+
 TEST(ConvolutionKernel, DepthwiseAgreesWithItsDefinition) {
   for (const std::int64_t outputs : {4, 8}) {
     Graph graph;
