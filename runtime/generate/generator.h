@@ -1,7 +1,6 @@
 // Generating tokens with an exported decoder, or encoder and decoder.
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
@@ -9,23 +8,11 @@
 
 #include "runtime/bind_inputs.h"
 #include "runtime/generate/config.h"
+#include "runtime/generate/model_folder.h"
 #include "runtime/generate/search.h"
-#include "runtime/session.h"
+#include "runtime/thread_pool.h"
 
 namespace weft::runtime {
-
-// The files of one model, compiled; shared by generators.
-struct GenerationModel {
-  std::shared_ptr<const Model> encoder;            // null for decoder-only models
-  std::shared_ptr<const Model> decoder;            // first step; null: decoder_with_past with nothing past
-  std::shared_ptr<const Model> decoder_with_past;  // null: the whole sequence is run at each step
-
-  // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
-  // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
-  // encoder_model.onnx. Error kIo, and those of importing.
-  static GenerationModel load(const std::filesystem::path& path,
-                              const std::vector<std::string>& passes = default_passes());
-};
 
 // One request at a time; not thread-safe.
 class Generator {

@@ -1,0 +1,39 @@
+// The files of a generative model: which there are, and which of their inputs are caches.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/model.h"
+
+namespace weft::runtime {
+
+// The files of one model, compiled; shared by generators.
+struct GenerationModel {
+  std::shared_ptr<const Model> encoder;            // null for decoder-only models
+  std::shared_ptr<const Model> decoder;            // first step; null: decoder_with_past with nothing past
+  std::shared_ptr<const Model> decoder_with_past;  // null: the whole sequence is run at each step
+
+  // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
+  // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
+  // encoder_model.onnx. Error kIo, and those of importing.
+  static GenerationModel load(const std::filesystem::path& path,
+                              const std::vector<std::string>& passes = default_passes());
+};
+
+// --- Names of inputs and outputs ----------------------------------------------------------------------
+
+// "past_key_values.0.key" -> "present.0.key", "past_key_self_0" -> "present_key_self_0", "past_0" -> "present_0".
+std::string present_name(const std::string& past);
+bool is_past(std::string_view name);
+// A cache of the encoder's keys or values, which does not grow.
+bool is_cross(std::string_view name);
+
+std::optional<std::size_t> output_index(const Graph& graph, std::string_view name);
+const Value* find_input(const Graph& graph, std::string_view name);
+
+}  // namespace weft::runtime
