@@ -28,7 +28,8 @@ const Node* behind(const Graph& graph, ValueId value, std::string_view wanted,
 
 // Softmax of a product that weighs another product.
 bool is_attention_core(const Graph& graph, const Node& softmax) {
-  static constexpr std::string_view kUp[] = {"Add", "Mul", "Div", "Where", "Reshape", "Cast", "Sub", "Max", "Clip", "Tanh"};
+  static constexpr std::string_view kUp[] = {"Add",  "Mul", "Div", "Where", "Reshape",
+                                             "Cast", "Sub", "Max", "Clip",  "Tanh"};
   if (behind(graph, softmax.inputs[0], "MatMul", kUp) == nullptr) return false;
   std::vector<ValueId> pending = {softmax.outputs[0]};
   for (int steps = 0; !pending.empty() && steps < 32; ++steps) {

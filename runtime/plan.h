@@ -31,7 +31,7 @@ struct PlanStep {
   std::unique_ptr<BoundKernel> kernel;  // null: view, cache, or dynamic and not bound yet
   bool dynamic = false;                 // shapes come out of the run
   std::vector<Extents> bound_inputs;    // dynamic: the shapes that `kernel` is bound to
-  bool materialize_cache = false;  // kCache: somebody reads it as a tensor
+  bool materialize_cache = false;       // kCache: somebody reads it as a tensor
 };
 
 struct Plan {

@@ -30,13 +30,12 @@ struct PackedConvolution {
   xnn::Operator create() const {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     xnn_operator_t op = nullptr;
-    xnn::check(
-        xnn_create_convolution2d_nhwc_f32(window.pad_top, window.pad_right, window.pad_bottom, window.pad_left, height,
-                                          width, window.stride_y, window.stride_x, window.dilation_y, window.dilation_x,
-                                          groups, group_inputs, outputs / groups, group_inputs * groups, outputs,
-                                          weight, bias, -kInfinity, kInfinity, 0, nullptr,
-                                          depthwise() ? nullptr : weights.cache(), &op),
-        "xnn_create_convolution2d_nhwc_f32");
+    xnn::check(xnn_create_convolution2d_nhwc_f32(window.pad_top, window.pad_right, window.pad_bottom, window.pad_left,
+                                                 height, width, window.stride_y, window.stride_x, window.dilation_y,
+                                                 window.dilation_x, groups, group_inputs, outputs / groups,
+                                                 group_inputs * groups, outputs, weight, bias, -kInfinity, kInfinity, 0,
+                                                 nullptr, depthwise() ? nullptr : weights.cache(), &op),
+               "xnn_create_convolution2d_nhwc_f32");
     return xnn::Operator(op);
   }
 };
