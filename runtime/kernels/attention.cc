@@ -180,10 +180,21 @@ class AttentionKernel final : public Kernel {
   Settings settings_;
 };
 
+// Masks that only the definition knows: of positions other than from the start, of padding, slopes, sinks.
+bool has_other_masks(const Node& node) {
+  for (std::size_t i = 4; i < node.inputs.size(); ++i) {
+    if (has_input(node, i)) return true;
+  }
+  const AttributeReader attributes(get_op(node.op), node.attributes);
+  return attributes.text("query_position") != "start" || attributes.integer("left_window_size") >= 0 ||
+         attributes.integer("right_window_size") >= 0 || attributes.integer("chunk_size") != 0 ||
+         attributes.number("masked_fill") != -INFINITY || attributes.integer("fill_per_condition") != 0;
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "Attention") return nullptr;
+  if (node.op != "Attention" || has_other_masks(node)) return nullptr;
   for (std::size_t i = 0; i < 3; ++i) {
     const TensorType& type = graph.value(node.inputs[i]).type;
     if (type.dtype != DType::kF32 || !type.shape || type.shape->size() < 3) return nullptr;

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -136,6 +137,87 @@ TEST(Attention, CausalExcludesLaterKeys) {
   Tensor v = Tensor::of<float>({1, 1, 3, 1}, {1, 3, 8});
   const Tensor x = Tensor::zeros(DType::kF32, {1, 1, 3, 1});
   EXPECT_EQ(floats(run("Attention", {x, x, v}, {{"is_causal", std::int64_t{1}}})[0]), (std::vector<float>{1, 2, 4}));
+}
+
+// One query and key of size 1, scores all 0: the output is the mean of the v that may be attended.
+Tensor attend(std::int64_t queries, std::vector<float> v, const Attributes& attributes, std::vector<Tensor> more = {}) {
+  const auto keys = static_cast<std::int64_t>(v.size());
+  std::vector<Tensor> inputs = {Tensor::zeros(DType::kF32, {1, 1, queries, 1}),
+                                Tensor::zeros(DType::kF32, {1, 1, keys, 1}), Tensor::of<float>({1, 1, keys, 1}, v)};
+  inputs.insert(inputs.end(), more.begin(), more.end());
+  return run("Attention", inputs, attributes)[0];
+}
+
+TEST(Attention, QueriesAtTheEndOfTheKeys) {
+  const Attributes end = {{"is_causal", std::int64_t{1}}, {"query_position", std::string("end")}};
+  EXPECT_EQ(floats(attend(2, {1, 3, 8}, end)), (std::vector<float>{2, 4}));
+  EXPECT_EQ(floats(attend(1, {1, 3, 8}, end)), (std::vector<float>{4}));
+  EXPECT_THROW(attend(1, {1}, {{"is_causal", std::int64_t{1}}, {"query_position", std::string("middle")}}), Error);
+}
+
+TEST(Attention, Windows) {
+  EXPECT_EQ(floats(attend(3, {1, 3, 8}, {{"left_window_size", std::int64_t{1}}, {"is_causal", std::int64_t{1}}})),
+            (std::vector<float>{1, 2, 5.5}));
+  EXPECT_EQ(
+      floats(attend(3, {1, 3, 8}, {{"right_window_size", std::int64_t{1}}, {"left_window_size", std::int64_t{0}}})),
+      (std::vector<float>{2, 5.5, 8}));
+  EXPECT_EQ(
+      floats(attend(2, {1, 3, 8, 4}, {{"left_window_size", std::int64_t{0}}, {"query_position", std::string("end")}})),
+      (std::vector<float>{6, 4}));
+  EXPECT_THROW(attend(1, {1}, {{"left_window_size", std::int64_t{-2}}}), Error);
+}
+
+TEST(Attention, Chunks) {
+  EXPECT_EQ(floats(attend(5, {1, 3, 8, 4, 7}, {{"chunk_size", std::int64_t{2}}})), (std::vector<float>{2, 2, 6, 6, 7}));
+  EXPECT_EQ(
+      floats(attend(
+          2, {1, 3, 8, 4, 7},
+          {{"chunk_size", std::int64_t{2}}, {"is_causal", std::int64_t{1}}, {"query_position", std::string("end")}})),
+      (std::vector<float>{6, 7}));
+}
+
+TEST(Attention, KeyPaddingAndFills) {
+  const Tensor padding = Tensor::of<std::int64_t>({1, 3}, {0, 1, 1});
+  const auto with = [&](const Tensor& kept, Attributes attributes) {
+    Graph graph;
+    std::vector<ValueId> ids;
+    std::vector<Tensor> inputs = {Tensor::zeros(DType::kF32, {1, 1, 3, 1}), Tensor::zeros(DType::kF32, {1, 1, 3, 1}),
+                                  Tensor::of<float>({1, 1, 3, 1}, {1, 3, 8}), kept};
+    for (const Tensor& input : inputs) {
+      ids.push_back(graph.add_input(graph.unique_name("x"), {input.dtype(), to_shape(input.shape())}));
+    }
+    Builder b(graph);
+    graph.add_output("y", b.make("Attention", {ids[0], ids[1], ids[2], ValueId(), ids[3]}, std::move(attributes)));
+    return floats(evaluate_graph(graph, inputs)[0]);
+  };
+  EXPECT_EQ(with(padding, {}), (std::vector<float>{5.5, 5.5, 5.5}));
+  // Query 0 has no key: the lowest number keeps the mean over all keys, or over those it reached once.
+  const double lowest = std::numeric_limits<float>::lowest();
+  Attributes causal = {{"is_causal", std::int64_t{1}}, {"masked_fill", lowest}};
+  EXPECT_EQ(with(padding, causal), (std::vector<float>{4, 3, 5.5}));
+  const Tensor last = Tensor::of<bool>({1, 3}, {false, true, false});
+  causal["fill_per_condition"] = std::int64_t{1};
+  EXPECT_EQ(with(last, causal), (std::vector<float>{2, 3, 3}));
+  EXPECT_TRUE(std::isnan(with(padding, {{"is_causal", std::int64_t{1}}})[0]));
+  EXPECT_THROW(with(Tensor::of<bool>({3}, {true, true, true}), {}), Error);
+}
+
+TEST(Attention, SlopesAndSinks) {
+  Graph graph;
+  const Tensor x = Tensor::zeros(DType::kF32, {1, 2, 2, 1});
+  const Tensor v = Tensor::of<float>({1, 2, 2, 1}, {0, 1, 0, 1});
+  const ValueId q = graph.add_input("q", {DType::kF32, to_shape(x.shape())}),
+                k = graph.add_input("k", {DType::kF32, to_shape(x.shape())});
+  Builder b(graph);
+  const Expr vs = b.constant(v);
+  const Expr slopes = b.constant(Tensor::of<float>({2}, {0.0f, std::log(3.0f)}));
+  const Expr sinks = b.constant(Tensor::of<float>({2}, {0.0f, std::log(2.0f)}));
+  graph.add_output("alibi", b.make("Attention", {q, k, vs.id(), ValueId(), ValueId(), slopes.id()}));
+  graph.add_output("sinks", b.make("Attention", {q, k, vs.id(), ValueId(), ValueId(), ValueId(), sinks.id()}));
+  const std::vector<Tensor> y = evaluate_graph(graph, std::vector<Tensor>{x, x});
+  // Head 1, one position more counts three times: 3 / (1 + 3) for both queries.
+  EXPECT_THAT(floats(y[0]), ::testing::Pointwise(::testing::FloatNear(1e-6f), {0.5f, 0.5f, 0.75f, 0.75f}));
+  EXPECT_THAT(floats(y[1]), ::testing::Pointwise(::testing::FloatNear(1e-6f), {1 / 3.0f, 1 / 3.0f, 0.25f, 0.25f}));
 }
 
 TEST(Loop, CarriesAndStacks) {
