@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/op_def.h"
 #include "runtime/cache.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/kernels/simd.h"
