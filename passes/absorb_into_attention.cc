@@ -72,7 +72,7 @@ bool absorb_repeated_heads(Graph& graph, NodeId id, RuleReport& report) {
   const ValueId v = unrepeated(graph, node.inputs[kV]);
   if (!k.valid() && !v.valid()) return false;
   if (!k.valid() || !v.valid() || !((*shape_of(graph, k))[1] == (*shape_of(graph, v))[1])) {
-    record_near_miss(report, node, 2, "only one of k and v repeats its heads");
+    record_near_miss(report, graph, id, 2, "only one of k and v repeats its heads");
     return false;
   }
   graph.set_input(id, kK, k);
@@ -145,24 +145,24 @@ Rule query_split_and_output_merge() {
 
 }  // namespace
 
-int absorb_into_attention(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+int absorb_into_attention(Graph& graph, PassContext& context) {
   int total = 0;
   const auto absorb = [&](std::string_view name, const std::function<bool(NodeId, RuleReport&)>& rewrite) {
-    RuleReport& report = report_of(reports, name);
+    RuleReport& report = context.report_of(name);
     for (const NodeId id : graph.nodes()) {
       while (graph.contains(id) && graph.node(id).op == "Attention" && rewrite(id, report)) {
         infer_node(graph, id);
+        context.rewritten(graph, name);
         ++report.applied;
         ++total;
       }
     }
     erase_dead(graph);
-    if (verify_rewrites) verify(graph);
   };
   absorb("absorb-attention-scale", [&](NodeId id, RuleReport&) { return absorb_scale(graph, id); });
   absorb("absorb-repeated-heads",
          [&](NodeId id, RuleReport& report) { return absorb_repeated_heads(graph, id, report); });
-  total += run_rules(graph, {query_split_and_output_merge()}, reports, verify_rewrites);
+  total += run_rules(graph, {query_split_and_output_merge()}, context);
   absorb("absorb-key-split", [&](NodeId id, RuleReport&) { return absorb_key_split(graph, id); });
   return total;
 }

@@ -57,13 +57,14 @@ ValueId unchanged(const Graph& graph, const Node& node) {
   return {};
 }
 
-int drop_no_ops(Graph& graph) {
+int drop_no_ops(Graph& graph, PassContext& context) {
   int dropped = 0;
   for (const NodeId id : graph.nodes()) {
     const ValueId source = unchanged(graph, graph.node(id));
     if (!source.valid()) continue;
     graph.replace_uses(graph.node(id).outputs[0], source);
     graph.erase_node(id);
+    context.rewritten(graph, "drop-no-ops");
     ++dropped;
   }
   return dropped;
@@ -153,17 +154,19 @@ std::vector<Rule> synonym_rules() {
 }
 
 // Gemm is a product and a sum like any other.
-int expand_gemm(Graph& graph) {
+int expand_gemm(Graph& graph, PassContext& context) {
   int expanded = 0;
   for (const NodeId id : graph.nodes()) {
-    if (graph.node(id).op == "Gemm") expanded += expand_node(graph, id);
+    if (graph.node(id).op != "Gemm" || !expand_node(graph, id)) continue;
+    context.rewritten(graph, "expand-gemm");
+    ++expanded;
   }
   return expanded;
 }
 
 // Reshape targets that inference knows are written out, with at most one symbolic extent as -1: the shape
 // arithmetic behind them dies.
-int write_out_shapes(Graph& graph) {
+int write_out_shapes(Graph& graph, PassContext& context) {
   int written = 0;
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
@@ -200,6 +203,7 @@ int write_out_shapes(Graph& graph) {
     if (const Node* attribute = &node; attribute->attributes.contains("allowzero")) continue;
     const ValueId shape = graph.add_constant(Tensor::vector<std::int64_t>(target), "shape");
     graph.set_input(id, 1, shape);
+    context.rewritten(graph, "write-out-shapes");
     ++written;
   }
   return written;
@@ -207,15 +211,15 @@ int write_out_shapes(Graph& graph) {
 
 }  // namespace
 
-int canonicalize(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+int canonicalize(Graph& graph, PassContext& context) {
   int total = 0;
   static constexpr int kMaxRounds = 10;
   for (int round = 0; round < kMaxRounds; ++round) {
-    int changed = expand_gemm(graph);
-    changed += drop_no_ops(graph);
-    changed += write_out_shapes(graph);
-    changed += run_rules(graph, synonym_rules(), reports, verify_rewrites);
-    changed += run_rules(graph, chain_rules(), reports, verify_rewrites);
+    int changed = expand_gemm(graph, context);
+    changed += drop_no_ops(graph, context);
+    changed += write_out_shapes(graph, context);
+    changed += run_rules(graph, synonym_rules(), context);
+    changed += run_rules(graph, chain_rules(), context);
     erase_dead(graph);
     total += changed;
     if (changed == 0) break;

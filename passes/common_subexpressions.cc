@@ -17,7 +17,7 @@ bool same_computation(const Node& a, const Node& b) {
 }
 
 // Small equal constants are one value, so that what reads them can be equal too.
-int merge_constants(Graph& graph) {
+int merge_constants(Graph& graph, PassContext& context) {
   constexpr std::size_t kSmall = 256;
   std::map<std::string, std::vector<ValueId>> seen;
   int merged = 0;
@@ -32,6 +32,7 @@ int merge_constants(Graph& graph) {
       same_shape.push_back(id);
     } else if (graph.use_count(id) > 0) {
       graph.replace_uses(id, *found);
+      context.rewritten(graph, "merge-constants");
       ++merged;
     }
   }
@@ -40,8 +41,8 @@ int merge_constants(Graph& graph) {
 
 }  // namespace
 
-int eliminate_common_subexpressions(Graph& graph, std::vector<RuleReport>&, bool) {
-  int merged = merge_constants(graph);
+int eliminate_common_subexpressions(Graph& graph, PassContext& context) {
+  int merged = merge_constants(graph, context);
   std::multimap<std::pair<std::string, ValueId>, NodeId> seen;  // by operator and first input
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
@@ -64,12 +65,13 @@ int eliminate_common_subexpressions(Graph& graph, std::vector<RuleReport>&, bool
       if (from[i].valid()) graph.replace_uses(from[i], to[i]);
     }
     graph.erase_node(id);
+    context.rewritten(graph, "common-subexpressions");
     ++merged;
   }
   erase_dead(graph);
   return merged;
 }
 
-int eliminate_dead_code(Graph& graph, std::vector<RuleReport>&, bool) { return erase_dead(graph); }
+int eliminate_dead_code(Graph& graph, PassContext&) { return erase_dead(graph); }
 
 }  // namespace weft

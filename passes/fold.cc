@@ -35,7 +35,7 @@ bool grows_too_much(const Graph& graph, const Node& node, std::size_t input_byte
 
 }  // namespace
 
-int fold_constants(Graph& graph, std::vector<RuleReport>&, bool) {
+int fold_constants(Graph& graph, PassContext& context) {
   int folded = 0;
   for (const NodeId id : graph.nodes()) {
     if (!can_fold(graph, graph.node(id))) continue;
@@ -67,13 +67,14 @@ int fold_constants(Graph& graph, std::vector<RuleReport>&, bool) {
       graph.replace_uses(outputs[i], constant);
     }
     graph.erase_node(id);
+    context.rewritten(graph, "fold-constants");
     ++folded;
   }
   erase_dead(graph);
   return folded;
 }
 
-int fold_shapes(Graph& graph, std::vector<RuleReport>&, bool) {
+int fold_shapes(Graph& graph, PassContext& context) {
   int folded = 0;
   infer_graph(graph);
   for (const ValueId id : graph.values()) {
@@ -93,6 +94,7 @@ int fold_shapes(Graph& graph, std::vector<RuleReport>&, bool) {
     });
     const std::string name = value.name;
     graph.replace_uses(id, graph.add_constant(std::move(tensor), name));
+    context.rewritten(graph, "fold-shapes");
     ++folded;
   }
   erase_dead(graph);
@@ -100,7 +102,7 @@ int fold_shapes(Graph& graph, std::vector<RuleReport>&, bool) {
 }
 
 // If with a known condition is one of its branches.
-int inline_branches(Graph& graph, std::vector<RuleReport>&, bool) {
+int inline_branches(Graph& graph, PassContext& context) {
   int inlined = 0;
   for (const NodeId id : graph.nodes()) {
     if (graph.node(id).op != "If") continue;
@@ -140,6 +142,7 @@ int inline_branches(Graph& graph, std::vector<RuleReport>&, bool) {
       if (outputs[i].valid()) graph.replace_uses(outputs[i], inside.at(branch.outputs()[i].value));
     }
     graph.erase_node(id);
+    context.rewritten(graph, "inline-branches");
     ++inlined;
   }
   if (inlined > 0) {

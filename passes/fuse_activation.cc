@@ -49,8 +49,8 @@ Rule swish() {
 
 }  // namespace
 
-int fuse_activation(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  return run_rules(graph, {gelu(), gelu_tanh(), swish()}, reports, verify_rewrites);
+int fuse_activation(Graph& graph, PassContext& context) {
+  return run_rules(graph, {gelu(), gelu_tanh(), swish()}, context);
 }
 
 }  // namespace weft

@@ -181,8 +181,8 @@ Rule flat_attention() {
 
 }  // namespace
 
-int fuse_attention(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  return run_rules(graph, {attention(), flat_attention()}, reports, verify_rewrites);
+int fuse_attention(Graph& graph, PassContext& context) {
+  return run_rules(graph, {attention(), flat_attention()}, context);
 }
 
 }  // namespace weft

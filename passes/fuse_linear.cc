@@ -43,7 +43,7 @@ Rule linear_activation(std::string_view name, const std::function<Pattern(const 
 
 }  // namespace
 
-int fuse_linear(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
+int fuse_linear(Graph& graph, PassContext& context) {
   const std::vector<Rule> rules = {
       linear(),
       linear_bias(),
@@ -56,7 +56,7 @@ int fuse_linear(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewr
       linear_activation("tanh", [](const Pattern& x) { return tanh(x); }),
       linear_activation("sigmoid", [](const Pattern& x) { return sigmoid(x); }),
   };
-  return run_rules(graph, rules, reports, verify_rewrites);
+  return run_rules(graph, rules, context);
 }
 
 }  // namespace weft

@@ -69,9 +69,8 @@ Rule rms_normalization() {
 
 }  // namespace
 
-int fuse_normalization(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, reports,
-                   verify_rewrites);
+int fuse_normalization(Graph& graph, PassContext& context) {
+  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, context);
 }
 
 }  // namespace weft

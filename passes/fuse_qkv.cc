@@ -80,7 +80,8 @@ void fuse(Graph& graph, const std::vector<Projection>& parts) {
 }
 
 // Linears of q, k, v (or k, v) of the Attention that read one input and are not one Linear yet.
-std::vector<Projection> siblings(const Graph& graph, const Node& attention, RuleReport& report) {
+std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& report) {
+  const Node& attention = graph.node(id);
   std::vector<Projection> found;
   for (std::size_t i = 0; i < 3; ++i) {
     const auto projection = read_projection(graph, projection_of(graph, attention.inputs[i]));
@@ -95,12 +96,12 @@ std::vector<Projection> siblings(const Graph& graph, const Node& attention, Rule
     if (p.x == found.back().x) together.push_back(p);
   }
   if (together.size() < 2) {
-    record_near_miss(report, attention, static_cast<int>(found.size()), "the projections do not read the same input");
+    record_near_miss(report, graph, id, static_cast<int>(found.size()), "the projections do not read the same input");
     return {};
   }
   for (const Projection& p : together) {
     if (graph.is_output(graph.node(p.linear).outputs[0])) {
-      record_near_miss(report, attention, 3, "a projection is an output of the graph");
+      record_near_miss(report, graph, id, 3, "a projection is an output of the graph");
       return {};
     }
   }
@@ -136,16 +137,16 @@ NodeId projection_of(const Graph& graph, ValueId value) {
   return {};
 }
 
-int fuse_qkv(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  RuleReport& report = report_of(reports, "fuse-qkv");
+int fuse_qkv(Graph& graph, PassContext& context) {
+  RuleReport& report = context.report_of("fuse-qkv");
   int fused = 0;
   for (const NodeId id : graph.nodes()) {
     if (!graph.contains(id) || graph.node(id).op != "Attention") continue;
-    const std::vector<Projection> parts = siblings(graph, graph.node(id), report);
+    const std::vector<Projection> parts = siblings(graph, id, report);
     if (parts.empty()) continue;
     fuse(graph, parts);
     ++fused;
-    if (verify_rewrites) verify(graph);
+    context.rewritten(graph, "fuse-qkv");
   }
   erase_dead(graph);
   report.applied += fused;

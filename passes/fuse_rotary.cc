@@ -57,8 +57,6 @@ Rule rotary() {
 
 }  // namespace
 
-int fuse_rotary(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  return run_rules(graph, {rotary()}, reports, verify_rewrites);
-}
+int fuse_rotary(Graph& graph, PassContext& context) { return run_rules(graph, {rotary()}, context); }
 
 }  // namespace weft

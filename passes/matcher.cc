@@ -118,11 +118,18 @@ class Matcher {
   bool miss(ValueId value, std::string reason, int more = 0) {
     const int depth = static_cast<int>(match_.nodes_.size()) + more;
     if (depth > deepest_.depth) {
-      const Value& at = graph_.value(value);
-      const bool made = at.kind == ValueKind::kResult;
-      deepest_ = {depth, made ? at.producer : NodeId(), std::move(reason)};
+      deepest_ = {depth, place_of(value), std::move(reason), {match_.nodes_.begin(), match_.nodes_.end()}};
     }
     return false;
+  }
+
+  // The node that makes the value, else the one of the match that reads it.
+  NodeId place_of(ValueId id) const {
+    const Value& value = graph_.value(id);
+    if (value.kind == ValueKind::kResult) return value.producer;
+    const auto reader = std::find_if(value.uses.begin(), value.uses.end(),
+                                     [&](const Use& use) { return match_.nodes_.contains(use.node); });
+    return reader == value.uses.end() ? NodeId() : reader->node;
   }
 
   bool bind(const PatternNode* node, ValueId value, const Next& next) {

@@ -61,8 +61,9 @@ class Match {
 // Why a pattern does not match somewhere: data, not an error.
 struct Refusal {
   int depth = -1;  // how many nodes had matched; -1: nothing was tried
-  NodeId node;     // where it stopped; invalid at an input or constant
+  NodeId node;     // where it stopped; at an input or constant, the node that reads it; invalid if none does
   std::string reason;
+  std::vector<NodeId> matched;  // the nodes that had matched
 };
 
 // Searches for a match of `root` at `value` that `accept` takes: alternatives, orders of operands and

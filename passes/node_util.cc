@@ -1,5 +1,7 @@
 #include "passes/node_util.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 namespace weft {
@@ -114,6 +116,42 @@ int erase_dead(Graph& graph) {
     if (is_constant(graph, id) && graph.use_count(id) == 0) graph.erase_value(id);
   }
   return erased;
+}
+
+namespace {
+
+std::string value_text(const Graph& graph, ValueId id) {
+  if (!id.valid()) return "_";
+  const Value& value = graph.value(id);
+  if (const auto number = known_number(graph, id)) return fmt::format("{:.6g}", *number);
+  return fmt::format("%{}: {}", value.name, to_string(value.type));
+}
+
+// Empty for tensors and strings of any length.
+std::string attribute_text(const Attribute& attribute) {
+  if (const auto* i = std::get_if<std::int64_t>(&attribute)) return std::to_string(*i);
+  if (const auto* d = std::get_if<double>(&attribute)) return fmt::format("{:.6g}", *d);
+  if (const auto* s = std::get_if<std::string>(&attribute)) return *s;
+  if (const auto* is = std::get_if<std::vector<std::int64_t>>(&attribute))
+    return fmt::format("[{}]", fmt::join(*is, ", "));
+  if (const auto* type = std::get_if<DType>(&attribute)) return std::string(to_string(*type));
+  return "...";
+}
+
+}  // namespace
+
+std::string node_text(const Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  const auto list = [&](const std::vector<ValueId>& ids) {
+    std::vector<std::string> parts;
+    for (const ValueId value : ids) parts.push_back(value_text(graph, value));
+    return fmt::format("{}", fmt::join(parts, ", "));
+  };
+  std::vector<std::string> attributes;
+  for (const auto& [name, value] : node.attributes)
+    attributes.push_back(fmt::format("{} = {}", name, attribute_text(value)));
+  const std::string given = attributes.empty() ? "" : fmt::format(" {{{}}}", fmt::join(attributes, ", "));
+  return fmt::format("{}({}){} -> {}", node.op, list(node.inputs), given, list(node.outputs));
 }
 
 std::string report_name(const Node& node) { return node.origin.nodes.empty() ? node.op : node.origin.nodes.front(); }

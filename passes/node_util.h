@@ -43,5 +43,7 @@ int erase_dead(Graph& graph);
 
 // Name of the imported node for reports ("/h.0/attn/MatMul"), else its operator.
 std::string report_name(const Node& node);
+// One line: "Softmax(%scores: f32[B, 4, S, T]) {axis = 1} -> %y: f32[B, 4, S, T]".
+std::string node_text(const Graph& graph, NodeId id);
 
 }  // namespace weft

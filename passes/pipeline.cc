@@ -50,19 +50,24 @@ std::string suggestion(std::string_view word) {
   return best.empty() ? "" : fmt::format("; did you mean \"{}\"?", best);
 }
 
-void run_pass(Graph& graph, std::string_view name, PassReport& report, bool verify_rewrites) {
+using RunPass = std::function<int(Graph&, PassContext&)>;
+
+RunPass runner_of(std::string_view name, const PassOptions& options) {
+  const auto own = options.own_passes.find(name);
+  if (own != options.own_passes.end()) return [run = own->second](Graph& graph, PassContext&) { return run(graph); };
   const Pass* pass = find_pass(name);
   if (pass == nullptr) fail(ErrorCode::kInvalidArgument, "there is no pass \"{}\"{}", name, suggestion(name));
-  with_frame([&] { return fmt::format("in pass {}", name); },
-             [&] {
-               for (const NodeId id : graph.nodes()) {
-                 if (!graph.contains(id)) continue;
-                 for (Subgraph& subgraph : graph.node(id).subgraphs)
-                   run_pass(*subgraph.graph, name, report, verify_rewrites);
-               }
-               pass->run(graph, report.rules, verify_rewrites);
-               verify(graph);
-             });
+  return pass->run;
+}
+
+// Subgraphs first.
+void run_pass(Graph& graph, const RunPass& run, PassContext& context) {
+  for (const NodeId id : graph.nodes()) {
+    if (!graph.contains(id)) continue;
+    for (Subgraph& subgraph : graph.node(id).subgraphs) run_pass(*subgraph.graph, run, context);
+  }
+  context.finish_pass(graph, run(graph, context));
+  verify(graph);
 }
 
 int count_nodes(const Graph& graph) {
@@ -74,22 +79,6 @@ int count_nodes(const Graph& graph) {
 }
 
 }  // namespace
-
-RuleReport& report_of(std::vector<RuleReport>& reports, std::string_view rule) {
-  const auto found = std::find_if(reports.begin(), reports.end(), [&](const RuleReport& r) { return r.name == rule; });
-  if (found != reports.end()) return *found;
-  return reports.emplace_back(RuleReport{std::string(rule), 0, {}});
-}
-
-int run_rules(Graph& graph, const std::vector<Rule>& rules, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  int applied = 0;
-  for (const Rule& rule : rules) {
-    RuleReport& report = report_of(reports, rule.name);
-    report.near_misses.clear();  // the last word counts
-    applied += apply_rule(graph, rule, report, verify_rewrites);
-  }
-  return applied;
-}
 
 std::vector<std::string> all_passes() {
   std::vector<std::string> names;
@@ -133,7 +122,13 @@ std::vector<std::string> parse_pass_list(std::string_view text) {
 PassReport optimize(Graph& graph, const PassOptions& options) {
   PassReport report;
   report.ops_before = count_nodes(graph);
-  for (const std::string& name : options.passes) run_pass(graph, name, report, options.verify_rewrites);
+  PassContext context(graph, options);
+  for (const std::string& name : options.passes) {
+    const RunPass run = runner_of(name, options);
+    context.start_pass(name);
+    with_frame([&] { return fmt::format("in pass {}", name); }, [&] { run_pass(graph, run, context); });
+  }
+  report.rules = context.take_reports();
   report.ops_after = count_nodes(graph);
   return report;
 }

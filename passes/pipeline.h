@@ -1,6 +1,8 @@
 // Graph optimization: what to run, and the report of what happened.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,17 +11,22 @@
 
 namespace weft {
 
+// Where a rule stopped that had begun to fit.
 struct NearMiss {
-  std::string node;    // name of the node (of the imported file) the rule was tried at
+  std::string node;    // name of the node (of the imported file) where it stopped
   std::string source;  // line of the exported program, when known
-  std::string reason;  // "Add: epsilon is not a known constant"
+  std::string found;   // that node as text: "%y = Softmax(%x: f32[B, 4, S, T]) axis=1 -> f32[B, 4, S, T]"
+  std::string reason;  // what was expected: "Transpose wanted, Add found", "epsilon is not a known constant"
   int depth = 0;       // how many pattern nodes had matched
+  Origin matched;      // of the nodes that had, and of the one where it stopped
 };
 
 struct RuleReport {
   std::string name;
+  std::string pass;  // that ran it
   int applied = 0;
-  std::vector<NearMiss> near_misses;  // deepest first, at most 5
+  std::vector<NearMiss> near_misses;  // deepest first, of the last run of the pass
+  std::size_t kept_misses = 5;
 };
 
 struct PassReport {
@@ -33,6 +40,13 @@ struct PassOptions {
   std::vector<std::string> passes;
   // verify() after every rewrite (always after every pass).
   bool verify_rewrites = false;
+  // Called after every rewrite with the graph that optimize() was given, which is valid then, the pass and the rule.
+  std::function<void(const Graph& graph, std::string_view pass, std::string_view rule)> after_rewrite = nullptr;
+  // Passes of the caller's own, by the names that `passes` calls them: they change the graph and return in how many
+  // places. They run on subgraphs first, as all passes do, and count as one rewrite a graph.
+  std::map<std::string, std::function<int(Graph&)>, std::less<>> own_passes = {};
+  // Near misses kept of each rule.
+  std::size_t kept_misses = 5;
 };
 
 // Names of all passes, and of those that run by default ("all"), in order.
@@ -45,7 +59,7 @@ std::vector<std::string> parse_pass_list(std::string_view text);
 
 // Rewrites graph in place (subgraphs included). The graph's interface (names, order and dtypes of
 // inputs and outputs) is kept. Error kInternal when a rule breaks the graph.
-PassReport optimize(Graph& graph, const PassOptions& options = {default_passes(), false});
+PassReport optimize(Graph& graph, const PassOptions& options = {.passes = default_passes()});
 
 // Turns (past input, present output) pairs, where present = Concat(past, new) along the axis of time,
 // into states, and pairs that pass through unchanged likewise. For decode loops; not in "all".

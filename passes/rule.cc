@@ -8,7 +8,6 @@
 namespace weft {
 namespace {
 
-constexpr std::size_t kKeptMisses = 5;
 // A single operator in common is no near miss.
 constexpr int kLeastDepth = 2;
 
@@ -30,10 +29,38 @@ TensorType merged_type(const TensorType& before, const TensorType& after) {
   return result;
 }
 
+NearMiss near_miss_at(const Graph& graph, NodeId id, int depth, std::string reason) {
+  const Node& node = graph.node(id);
+  NearMiss miss;
+  miss.node = report_name(node);
+  if (!node.origin.sources.empty()) miss.source = node.origin.sources.front();
+  miss.found = node_text(graph, id);
+  miss.reason = std::move(reason);
+  miss.depth = depth;
+  miss.matched = node.origin;
+  return miss;
+}
+
+bool is_kept(const RuleReport& report, int depth) {
+  return report.near_misses.size() < report.kept_misses || report.near_misses.back().depth < depth;
+}
+
+void keep(RuleReport& report, NearMiss miss) {
+  std::vector<NearMiss>& kept = report.near_misses;
+  const bool known = std::any_of(kept.begin(), kept.end(), [&](const NearMiss& other) {
+    return other.found == miss.found && other.reason == miss.reason;
+  });
+  if (known) return;
+  const auto place =
+      std::find_if(kept.begin(), kept.end(), [&](const NearMiss& other) { return other.depth < miss.depth; });
+  kept.insert(place, std::move(miss));
+  if (kept.size() > report.kept_misses) kept.pop_back();
+}
+
 class RuleDriver {
  public:
-  RuleDriver(Graph& graph, const Rule& rule, RuleReport& report, bool verify_rewrites)
-      : graph_(graph), rule_(rule), report_(report), verify_(verify_rewrites) {}
+  RuleDriver(Graph& graph, const Rule& rule, PassContext& context)
+      : graph_(graph), rule_(rule), context_(context), report_(context.report_of(rule.name)) {}
 
   int run() {
     const std::size_t limit = 1000 + 10 * graph_.node_count();
@@ -50,13 +77,18 @@ class RuleDriver {
       }
     }
     report_.applied += static_cast<int>(applied);
-    for (const Refusal& miss : misses_) {
-      record_near_miss(report_, graph_.node(miss.node), miss.depth, miss.reason);
-    }
+    for (const Refusal& miss : misses_) record(miss);
     return static_cast<int>(applied);
   }
 
  private:
+  void record(const Refusal& refusal) {
+    if (!is_kept(report_, refusal.depth)) return;
+    NearMiss miss = near_miss_at(graph_, refusal.node, refusal.depth, refusal.reason);
+    for (const NodeId id : refusal.matched) miss.matched.merge(graph_.node(id).origin);
+    keep(report_, std::move(miss));
+  }
+
   bool try_at(NodeId id) {
     const Node& node = graph_.node(id);
     if (!can_start(rule_.root, node.op) || node.outputs.empty() || !node.outputs[0].valid()) {
@@ -107,20 +139,24 @@ class RuleDriver {
                  Builder builder(graph_, root, std::move(origin));
                  replace_value(graph_, value, rule_.build(builder, match).id(), rule_.name);
                });
-    if (verify_) verify(graph_);
+    context_.rewritten(graph_, rule_.name);
   }
 
   Graph& graph_;
   const Rule& rule_;
+  PassContext& context_;
   RuleReport& report_;
-  bool verify_;
   std::vector<Refusal> misses_;
 };
 
 }  // namespace
 
-int apply_rule(Graph& graph, const Rule& rule, RuleReport& report, bool verify_rewrites) {
-  return RuleDriver(graph, rule, report, verify_rewrites).run();
+int apply_rule(Graph& graph, const Rule& rule, PassContext& context) { return RuleDriver(graph, rule, context).run(); }
+
+int run_rules(Graph& graph, const std::vector<Rule>& rules, PassContext& context) {
+  int applied = 0;
+  for (const Rule& rule : rules) applied += apply_rule(graph, rule, context);
+  return applied;
 }
 
 void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule) {
@@ -140,16 +176,8 @@ void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule
   if (is_new && !graph.find_value(name)) graph.rename_value(to, name);
 }
 
-void record_near_miss(RuleReport& report, const Node& node, int depth, std::string reason) {
-  NearMiss miss;
-  miss.node = report_name(node);
-  if (!node.origin.sources.empty()) miss.source = node.origin.sources.front();
-  miss.reason = std::move(reason);
-  miss.depth = depth;
-  const auto place = std::find_if(report.near_misses.begin(), report.near_misses.end(),
-                                  [&](const NearMiss& other) { return other.depth < depth; });
-  report.near_misses.insert(place, std::move(miss));
-  if (report.near_misses.size() > kKeptMisses) report.near_misses.pop_back();
+void record_near_miss(RuleReport& report, const Graph& graph, NodeId node, int depth, std::string reason) {
+  if (is_kept(report, depth)) keep(report, near_miss_at(graph, node, depth, std::move(reason)));
 }
 
 }  // namespace weft

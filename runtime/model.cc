@@ -109,7 +109,7 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   impl->weight_bytes = constant_bytes(impl->graph);
   const MemoryLimit limit(
       MemoryLimit::account(options.max_memory != 0 ? options.max_memory : default_memory_limit(0, impl->weight_bytes)));
-  impl->report = optimize(impl->graph, {options.passes, false});
+  impl->report = optimize(impl->graph, {.passes = options.passes, .after_rewrite = options.after_rewrite});
   if (!options.states.empty()) lift_cache_states(impl->graph, options.states);
   for (const ValueId id : impl->graph.values()) {  // kernels read aligned constants
     Value& value = impl->graph.value(id);

@@ -13,6 +13,8 @@ namespace weft::runtime {
 
 struct CompileOptions {
   std::vector<std::string> passes = default_passes();
+  // See PassOptions.
+  std::function<void(const Graph& graph, std::string_view pass, std::string_view rule)> after_rewrite = nullptr;
   // (past input, present output) names to keep inside sessions, see lift_cache_states().
   std::vector<std::pair<std::string, std::string>> states;
   // false: reference kernels only (the oracle of tests).

@@ -16,6 +16,7 @@ struct RunOptions {
   std::uint64_t seed = 0;
   std::string output;  // .npz
   std::string passes = "all";
+  std::string trace_passes;  // a folder
   int threads = 0;
   std::size_t max_memory = 0;
 };
@@ -41,6 +42,8 @@ int dump(const DumpOptions& options);
 struct ExplainOptions {
   std::string model;
   std::string passes = "all";
+  std::string require;       // "attention,norms,qkv": exit code 1 when any of these is not fused
+  std::string trace_passes;  // a folder
   bool json = false;
 };
 int explain(const ExplainOptions& options);
@@ -49,6 +52,7 @@ struct OptimizeOptions {
   std::string model;
   std::string output;
   std::string passes = "all";
+  std::string trace_passes;  // a folder
 };
 int optimize_file(const OptimizeOptions& options);
 

@@ -12,6 +12,7 @@ namespace {
 using namespace weft::tools;
 
 constexpr const char* kPasses = "all, none, or a comma-separated list of passes";
+constexpr const char* kTracePasses = "write the graph after each rewrite to this folder";
 
 void add_run(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<RunOptions>();
@@ -24,6 +25,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
   command->add_option("--seed", options->seed, "of the random inputs");
   command->add_option("--output", options->output, "write the outputs to a .npz file");
   command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--trace-passes", options->trace_passes, kTracePasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
   command->add_option("--max-memory", options->max_memory, "bytes (or 512MB, 2GB) that loading and running may take")
       ->transform(CLI::AsSizeValue(false));
@@ -59,6 +61,9 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   CLI::App* explain_command = app.add_subcommand("explain", "Say what optimization did, and why not more");
   explain_command->add_option("model", explain_options->model, "MODEL.onnx")->required();
   explain_command->add_option("--passes", explain_options->passes, kPasses);
+  explain_command->add_option("--require", explain_options->require,
+                              "attention,norms,qkv: exit with 1 when any of these is not fused");
+  explain_command->add_option("--trace-passes", explain_options->trace_passes, kTracePasses);
   explain_command->add_flag("--json", explain_options->json, "as JSON");
   explain_command->callback(
       [explain_options, &action] { action = [explain_options] { return explain(*explain_options); }; });
@@ -68,6 +73,7 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   optimize_command->add_option("model", optimize_options->model, "IN.onnx")->required();
   optimize_command->add_option("-o,--output", optimize_options->output, "OUT.onnx")->required();
   optimize_command->add_option("--passes", optimize_options->passes, kPasses);
+  optimize_command->add_option("--trace-passes", optimize_options->trace_passes, kTracePasses);
   optimize_command->callback(
       [optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });
 }

@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/inputs.h"
 #include "tools/npz.h"
+#include "tools/trace.h"
 
 namespace weft::tools {
 namespace {
@@ -20,8 +21,9 @@ using Clock = std::chrono::steady_clock;
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
 std::shared_ptr<const runtime::Model> load(const std::string& path, const std::string& passes,
-                                           std::size_t max_memory = 0) {
+                                           std::size_t max_memory = 0, const std::string& trace_folder = {}) {
   runtime::CompileOptions options;
+  options.after_rewrite = trace_to(trace_folder);
   options.passes = parse_pass_list(passes);
   options.max_memory = max_memory;
   return runtime::Model::load(path, options);
@@ -45,7 +47,7 @@ runtime::TensorMap gather_inputs(const RunOptions& options, const Graph& graph) 
 }  // namespace
 
 int run(const RunOptions& options) {
-  const auto model = load(options.model, options.passes, options.max_memory);
+  const auto model = load(options.model, options.passes, options.max_memory, options.trace_passes);
   runtime::Session session(model, std::make_shared<runtime::ThreadPool>(options.threads));
   const std::vector<Tensor> outputs = session.run(gather_inputs(options, model->graph()));
   std::map<std::string, Tensor, std::less<>> named;

@@ -96,7 +96,7 @@ TEST_P(GoldenTest, RewritesAsWritten) {
   const Graph before = parse_graph(golden.before);
   Graph after = before.clone();
   infer_graph(after);
-  const PassReport report = optimize(after, {parse_pass_list(golden.passes), true});
+  const PassReport report = optimize(after, {.passes = parse_pass_list(golden.passes), .verify_rewrites = true});
   expect_same_numbers(before, after);
   TextOptions options;
   options.origins = false;
@@ -125,7 +125,7 @@ TEST(Fixtures, EverythingIsFused) {
   int seen = 0;
   for (const auto& entry : std::filesystem::directory_iterator(WEFT_SOURCE_DIR "/tests/exports/fixtures")) {
     Graph graph = import_onnx(entry.path() / "model.onnx");
-    optimize(graph, {default_passes(), true});
+    optimize(graph, {.passes = default_passes(), .verify_rewrites = true});
     const FusionCounts counts = count_fusions(graph);
     EXPECT_EQ(counts.softmax_left, 0) << entry.path();
     EXPECT_EQ(counts.attention_cores, counts.attention_fused) << entry.path();

@@ -1,0 +1,244 @@
+#include "passes/find_sites.h"
+
+#include <algorithm>
+#include <deque>
+#include <set>
+
+#include "passes/node_util.h"
+
+namespace weft {
+namespace {
+
+using Words = std::span<const std::string_view>;
+
+constexpr int kMaxSteps = 96;
+
+constexpr std::string_view kProducts[] = {"MatMul", "Einsum", "Gemm"};
+constexpr std::string_view kProjections[] = {"Linear",        "MatMul", "Gemm",          "Einsum",   "MatMulNBits",
+                                             "MatMulInteger", "Conv",   "QLinearMatMul", "FusedConv"};
+// Between the scores and the softmax, and between the weights and the product with v.
+constexpr std::string_view kAboveSoftmax[] = {"Add",      "Mul",    "Div",     "Where",     "Reshape", "Cast",
+                                              "Sub",      "Max",    "Min",     "Clip",      "Tanh",    "Transpose",
+                                              "Identity", "Concat", "Squeeze", "Unsqueeze", "Expand",  "Slice"};
+constexpr std::string_view kBelowSoftmax[] = {"Where", "Reshape", "Cast",      "Mul",      "IsNaN",   "Transpose",
+                                              "Slice", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Expand"};
+// Between a projection and the product of the scores (or weights): cut up, rearranged, rotated, normalised, repeated.
+constexpr std::string_view kBelowProjection[] = {"Reshape",
+                                                 "Transpose",
+                                                 "Squeeze",
+                                                 "Unsqueeze",
+                                                 "Expand",
+                                                 "Rotary",
+                                                 "Split",
+                                                 "Slice",
+                                                 "Gather",
+                                                 "Mul",
+                                                 "Div",
+                                                 "Add",
+                                                 "Sub",
+                                                 "Neg",
+                                                 "Cast",
+                                                 "Concat",
+                                                 "Tile",
+                                                 "Flatten",
+                                                 "Identity",
+                                                 "Pow",
+                                                 "Sqrt",
+                                                 "ReduceMean",
+                                                 "Reciprocal",
+                                                 "RMSNormalization",
+                                                 "LayerNormalization",
+                                                 "CacheAppend",
+                                                 "Where",
+                                                 "LpNormalization",
+                                                 "ReduceL2",
+                                                 "ReduceSum",
+                                                 "Max",
+                                                 "Clip"};
+// What leaves the input of a product the same tensor.
+constexpr std::string_view kSameInput[] = {"Reshape", "Flatten",   "Identity",  "Cast",
+                                           "Squeeze", "Unsqueeze", "Transpose", "DynamicQuantizeLinear"};
+
+bool is_one_of(std::string_view op, Words words) { return std::find(words.begin(), words.end(), op) != words.end(); }
+
+class SiteFinder {
+ public:
+  explicit SiteFinder(const Graph& graph) : graph_(graph) {
+    for (const ValueId id : graph.inputs()) data_.insert(id);
+    for (const State& state : graph.states()) data_.insert(state.current);
+    for (const NodeId id : graph.nodes()) {
+      const Node& node = graph.node(id);
+      // How large something is depends on the inputs, but not on what is in them.
+      if (node.op == "Shape" || node.op == "Size") continue;
+      if (std::none_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return data_.contains(v); })) continue;
+      for (const ValueId output : node.outputs) data_.insert(output);
+    }
+  }
+
+  std::vector<FoundSite> run() {
+    for (const NodeId id : graph_.nodes()) {
+      const Node& node = graph_.node(id);
+      if (node.op == "Attention") {
+        sites_.push_back({SiteKind::kAttention, id, {}, {}});
+        add_projections(id, node.inputs[0], node.inputs[1], node.inputs[2]);
+      } else if (node.op == "Softmax") {
+        add_softmax(id, node);
+      } else if (node.op.ends_with("Normalization") && node.op != "BatchNormalization" &&
+                 node.op != "LpNormalization") {
+        sites_.push_back({SiteKind::kNorm, id, {}, {}});
+      } else if (is_root_of_mean_square(node)) {
+        sites_.push_back({SiteKind::kNorm, id, {}, {}});
+      }
+    }
+    return std::move(sites_);
+  }
+
+ private:
+  bool is_data(ValueId id) const { return id.valid() && data_.contains(id); }
+
+  // The nearest value above `from` (itself included) whose producer `wanted` takes, through these operators.
+  template <class Wanted>
+  NodeId above(ValueId from, Words through, Wanted wanted) const {
+    std::deque<ValueId> pending = {from};
+    std::set<NodeId> seen;
+    for (int steps = 0; !pending.empty() && steps < kMaxSteps; ++steps) {
+      const Value& value = graph_.value(pending.front());
+      pending.pop_front();
+      if (value.kind != ValueKind::kResult || !seen.insert(value.producer).second) continue;
+      const Node& node = graph_.node(value.producer);
+      if (wanted(node)) return value.producer;
+      if (!is_one_of(node.op, through)) continue;
+      for (const ValueId input : node.inputs) {
+        if (is_data(input)) pending.push_back(input);
+      }
+    }
+    return {};
+  }
+
+  // Not a product with a matrix of the model's own.
+  bool makes_scores(const Node& node) const {
+    if (!is_one_of(node.op, kProducts) || node.inputs.size() < 2) return false;
+    return std::all_of(node.inputs.begin(), node.inputs.begin() + 2,
+                       [&](ValueId id) { return is_data(id) || rank_of(graph_, id) > 2; });
+  }
+
+  // The product that weighs something with the softmax, and what it weighs.
+  std::pair<NodeId, ValueId> weighed_by(ValueId weights) const {
+    std::deque<ValueId> pending = {weights};
+    std::set<ValueId> seen;
+    for (int steps = 0; !pending.empty() && steps < kMaxSteps; ++steps) {
+      const ValueId value = pending.front();
+      pending.pop_front();
+      if (!seen.insert(value).second) continue;
+      for (const Use& use : graph_.value(value).uses) {
+        const Node& node = graph_.node(use.node);
+        if (is_one_of(node.op, kProducts) && node.inputs.size() >= 2 && use.input < 2) {
+          const ValueId other = node.inputs[1 - use.input];
+          if (is_data(other)) return {use.node, other};
+        }
+        if (is_one_of(node.op, kBelowSoftmax)) pending.push_back(node.outputs[0]);
+      }
+    }
+    return {};
+  }
+
+  void add_softmax(NodeId id, const Node& softmax) {
+    const NodeId scores = above(softmax.inputs[0], kAboveSoftmax, [&](const Node& node) { return makes_scores(node); });
+    const auto [product, v] = weighed_by(softmax.outputs[0]);
+    if (!scores.valid() || !product.valid()) {
+      if (is_data(softmax.inputs[0])) sites_.push_back({SiteKind::kSoftmax, id, {}, {}});
+      return;
+    }
+    sites_.push_back({SiteKind::kAttention, id, {}, {}});
+    add_projections(id, graph_.node(scores).inputs[0], graph_.node(scores).inputs[1], v);
+  }
+
+  // A root (or a power of a half) of the mean of squares of data.
+  bool is_root_of_mean_square(const Node& node) const {
+    const bool root = node.op == "Sqrt" || (node.op == "Pow" && [&] {
+                        const auto power = known_number(graph_, node.inputs[1]);
+                        return power && (*power == 0.5 || *power == -0.5);
+                      }());
+    if (!root || !is_data(node.inputs[0])) return false;
+    static constexpr std::string_view kThrough[] = {"Add", "Cast", "Max", "Clip", "Identity"};
+    const NodeId mean = above(node.inputs[0], kThrough, [&](const Node& n) { return is_mean_square(n); });
+    return mean.valid();
+  }
+
+  bool is_square(ValueId id) const {
+    const Node* product = producer(graph_, id, "Mul");
+    if (product != nullptr && product->inputs[0] == product->inputs[1]) return true;
+    const Node* power = producer(graph_, id, "Pow");
+    return power != nullptr && known_number(graph_, power->inputs[1]) == 2.0;
+  }
+
+  // A mean, or a sum over a number, of squares.
+  bool is_mean_square(const Node& node) const {
+    if (node.op == "ReduceMean") return is_square(node.inputs[0]);
+    if (node.op != "Div" && node.op != "Mul") return false;
+    for (std::size_t side = 0; side < (node.op == "Mul" ? 2u : 1u); ++side) {
+      if (is_data(node.inputs[1 - side])) continue;
+      if (producer(graph_, node.inputs[side], "ReduceSumSquare") != nullptr) return true;
+      const Node* sum = producer(graph_, node.inputs[side], "ReduceSum");
+      if (sum != nullptr && is_square(sum->inputs[0])) return true;
+    }
+    return false;
+  }
+
+  // --- Projections ---------------------------------------------------------------------------------------------
+
+  bool is_projection(const Node& node) const {
+    if (!is_projection_operator(node.op) || node.inputs.size() < 2) return false;
+    const Value& weight = graph_.value(node.inputs[1]);
+    if (is_data(node.inputs[1])) return node.op == "Einsum" && !is_data(node.inputs[0]);
+    if (!is_data(node.inputs[0])) return false;
+    if (node.op != "Conv" && node.op != "FusedConv") return true;
+    // A convolution whose kernel is one point wide is a product.
+    return weight.type.shape && weight.type.shape->size() > 2 &&
+           std::all_of(weight.type.shape->begin() + 2, weight.type.shape->end(),
+                       [](const Dim& extent) { return extent.is(1); });
+  }
+
+  // What a projection reads, by whichever name.
+  ValueId source_of(NodeId projection) const {
+    const Node& node = graph_.node(projection);
+    ValueId value = is_data(node.inputs[0]) ? node.inputs[0] : node.inputs[1];
+    for (int step = 0; step < kMaxSteps; ++step) {
+      const Value& current = graph_.value(value);
+      if (current.kind != ValueKind::kResult) return value;
+      const Node& maker = graph_.node(current.producer);
+      if (!is_one_of(maker.op, kSameInput)) return value;
+      value = maker.inputs[0];
+    }
+    return value;
+  }
+
+  void add_projections(NodeId core, ValueId q, ValueId k, ValueId v) {
+    std::vector<NodeId> parts;
+    std::vector<ValueId> sources;
+    for (const ValueId operand : {q, k, v}) {
+      const NodeId part = above(operand, kBelowProjection, [&](const Node& node) { return is_projection(node); });
+      parts.push_back(part);
+      sources.push_back(part.valid() ? source_of(part) : ValueId());
+    }
+    if (!parts[1].valid() || !parts[2].valid() || sources[1] != sources[2]) return;
+    if (!parts[0].valid() || sources[0] != sources[1]) parts.erase(parts.begin());
+    std::vector<NodeId> distinct;
+    for (const NodeId part : parts) {
+      if (std::find(distinct.begin(), distinct.end(), part) == distinct.end()) distinct.push_back(part);
+    }
+    sites_.push_back({SiteKind::kProjections, distinct.front(), distinct, core});
+  }
+
+  const Graph& graph_;
+  std::set<ValueId> data_;  // what depends on the inputs of a run
+  std::vector<FoundSite> sites_;
+};
+
+}  // namespace
+
+std::vector<FoundSite> find_sites(const Graph& graph) { return SiteFinder(graph).run(); }
+
+bool is_projection_operator(std::string_view op) { return is_one_of(op, kProjections); }
+
+}  // namespace weft
