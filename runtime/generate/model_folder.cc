@@ -42,7 +42,7 @@ void choose_branch(Graph& graph, bool with_past) {
     graph.remove_input(i);
     break;
   }
-  optimize(graph, {{"fold-constants", "inline-branches", "dead-code"}, false});
+  optimize(graph, {.passes = {"fold-constants", "inline-branches", "dead-code"}});
   for (std::size_t i = graph.inputs().size(); i-- > 0;) {
     if (graph.use_count(graph.inputs()[i]) == 0) graph.remove_input(i);
   }
