@@ -29,7 +29,9 @@ Expr activate(Expansion& e, Expr x, const std::string& name) {
 void decompose_linear(Expansion& e) {
   Expr y = e.matmul(e.input(0), e.input(1));
   if (e.has(2)) y = y + e.input(2);
-  e.set_output(0, activate(e, y, e.attributes().text("activation")));
+  y = activate(e, y, e.attributes().text("activation"));
+  if (e.has(3)) y = y + e.input(3);
+  e.set_output(0, y);
 }
 
 void infer_linear(InferContext& context) {
@@ -119,7 +121,7 @@ AttributeDef integer(std::string_view name, std::int64_t fallback) {
 std::span<const OpDef> fused_ops() {
   static const std::vector<OpDef> ops = {
       {.name = "Linear",
-       .inputs = {{"x"}, {"weight"}, {"bias", Arity::kOptional}},
+       .inputs = {{"x"}, {"weight"}, {"bias", Arity::kOptional}, {"residual", Arity::kOptional}},
        .outputs = {{"y"}},
        .attributes = {{"activation", AttributeKind::kString, false, Attribute(std::string("none"))}},
        .infer = infer_linear,

@@ -18,7 +18,8 @@ struct Projection {
 std::optional<Projection> read_projection(const Graph& graph, NodeId id) {
   if (!id.valid()) return std::nullopt;
   const Node& node = graph.node(id);
-  const bool plain = attributes_of(node).text("activation") == "none";
+  const bool has_residual = node.inputs.size() > 3 && node.inputs[3].valid();
+  const bool plain = attributes_of(node).text("activation") == "none" && !has_residual;
   if (!plain || !is_constant(graph, node.inputs[1]) || graph.value(node.inputs[1]).type.dtype != DType::kF32)
     return std::nullopt;
   const ValueId bias = node.inputs.size() > 2 ? node.inputs[2] : ValueId();

@@ -10,102 +10,17 @@
 #include <cmath>
 #include <limits>
 
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "runtime/kernels/activation-inl.h"
 #include "runtime/kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::runtime::simd::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using F = hn::ScalableTag<float>;
-using V = hn::Vec<F>;
-
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
-// Calls body(i, lanes) for each vector of [0, count); lanes is short in the last one only.
-template <class Body>
-HWY_INLINE void ForEachVector(std::size_t count, Body&& body) {
-  const std::size_t lanes = hn::Lanes(F());
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(i, lanes);
-  if (i < count) body(i, count - i);
-}
-
-HWY_INLINE V Load(const float* p, std::size_t lanes) {
-  const F d;
-  return lanes == hn::Lanes(d) ? hn::LoadU(d, p) : hn::LoadN(d, p, lanes);
-}
-
-HWY_INLINE void Store(V v, float* p, std::size_t lanes) {
-  const F d;
-  if (lanes == hn::Lanes(d)) {
-    hn::StoreU(v, d, p);
-  } else {
-    hn::StoreN(v, d, p, lanes);
-  }
-}
-
-// erf(x) as an odd rational function of the clamped argument (coefficients of a minimax fit on [-4, 4]).
-HWY_INLINE V Erf(V x) {
-  const F d;
-  const V t = hn::Clamp(x, hn::Set(d, -4.0f), hn::Set(d, 4.0f));
-  const V u = hn::Mul(t, t);
-  V p = hn::Set(d, -2.72614225801306e-10f);
-  for (const float c : {2.77068142495902e-08f, -2.10102402082508e-06f, -5.69250639462346e-05f, -7.34990630326855e-04f,
-                        -2.95459980854025e-03f, -1.60960333262415e-02f}) {
-    p = hn::MulAdd(p, u, hn::Set(d, c));
-  }
-  V q = hn::Set(d, -1.45660718464996e-05f);
-  for (const float c :
-       {-2.13374055278905e-04f, -1.68282697438203e-03f, -7.37332916720468e-03f, -1.42647390514189e-02f}) {
-    q = hn::MulAdd(q, u, hn::Set(d, c));
-  }
-  const V y = hn::Div(hn::Mul(t, p), q);
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
-}
-
-HWY_INLINE V Sigmoid(V x) {
-  const F d;
-  const V one = hn::Set(d, 1.0f);
-  // exp of the negative magnitude never overflows.
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
-  const V small = hn::Div(e, hn::Add(one, e));
-  const V y = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), small, hn::Div(one, hn::Add(one, e)));
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
-}
-
-HWY_INLINE V Tanh(V x) {
-  const F d;
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(d, x));
-}
-
-HWY_INLINE V Apply(Activation activation, V alpha, V x) {
-  const F d;
-  const V half = hn::Set(d, 0.5f);
-  const V one = hn::Set(d, 1.0f);
-  switch (activation) {
-    case Activation::kNone: return x;
-    case Activation::kRelu: return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);
-    case Activation::kGelu:
-      return hn::Mul(hn::Mul(half, x), hn::Add(one, Erf(hn::Mul(x, hn::Set(d, 0.70710678118654752f)))));
-    case Activation::kGeluTanh: {
-      const V cube = hn::Mul(hn::Mul(x, x), x);
-      const V inner = hn::Mul(hn::Set(d, 0.79788456080286536f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
-      return hn::Mul(hn::Mul(half, x), hn::Add(one, Tanh(inner)));
-    }
-    case Activation::kSilu: return hn::Mul(x, Sigmoid(x));
-    case Activation::kTanh: return Tanh(x);
-    case Activation::kSigmoid: return Sigmoid(x);
-    case Activation::kQuickGelu: return hn::Mul(x, Sigmoid(hn::Mul(alpha, x)));
-  }
-  return x;
-}
-
 void Activate(Activation activation, float alpha, const float* x, float* y, std::size_t count) {
-  const V a = hn::Set(F(), alpha);
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes)
-                           HWY_ATTR { Store(Apply(activation, a, Load(x + i, lanes)), y + i, lanes); });
+  ActivateRow(activation, alpha, x, y, count);
 }
 
 HWY_INLINE float Sum(const float* x, std::size_t count) {

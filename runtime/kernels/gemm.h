@@ -1,0 +1,55 @@
+// Products of f32 matrices on kernels of weft's own: packed weights, any number of rows, a fused epilogue.
+//
+// One accumulator per element of the result takes its terms in the order of K, whatever the number of rows, threads or
+// vector lanes: a row's result has the same bytes alone and in any batch.
+#pragma once
+
+#include <cstddef>
+
+#include "runtime/kernels/simd.h"
+
+namespace weft::runtime {
+class ThreadPool;
+}
+
+namespace weft::runtime::gemm {
+
+// A [K, N] matrix as the kernels read it: panels of panel_columns() columns one after another, in each the rows one
+// after another; the last panel is as narrow as whole vectors allow and filled up with zeros. One contiguous buffer,
+// aligned to 64 bytes. How wide a panel is depends on the instruction set in use.
+struct PackedShape {
+  std::size_t k = 0, n = 0;
+};
+std::size_t panel_columns();
+std::size_t panel_count(const PackedShape& shape);
+// Floats that the buffer takes.
+std::size_t packed_size(const PackedShape& shape);
+// Packs panels [first, last), which may be done by several threads. Element (k, n) of the source is
+// source[k * k_stride + n * n_stride].
+void pack(const PackedShape& shape, const float* source, std::size_t k_stride, std::size_t n_stride, std::size_t first,
+          std::size_t last, float* packed);
+
+// c = activation(a b + bias) + residual; bias and residual may be null.
+struct Product {
+  const float* a = nullptr;  // [M, K]
+  std::size_t a_stride = 0;  // floats between rows
+  std::size_t rows = 0;      // M
+  const float* packed = nullptr;
+  PackedShape shape;
+  const float* bias = nullptr;  // [N]
+  simd::Activation activation = simd::Activation::kNone;
+  const float* residual = nullptr;  // [M, N]
+  std::size_t residual_stride = 0;
+  float* c = nullptr;  // [M, N]; overlaps none of the others
+  std::size_t c_stride = 0;
+};
+
+// Rows [row, row_end) of the columns of panels [panel, panel_end).
+struct Block {
+  std::size_t row, row_end, panel, panel_end;
+};
+void multiply_block(const Product& product, const Block& block);
+// All of it, in blocks on the pool's threads.
+void multiply(const Product& product, ThreadPool& pool);
+
+}  // namespace weft::runtime::gemm
