@@ -1,4 +1,4 @@
-// Products with constant matrices, their bias and their activation as one Linear.
+// Products with constant matrices, their bias, their activation and what is added to them as one Linear.
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -29,8 +29,12 @@ Rule linear_bias() {
           [=](Builder& b, const Match& m) { return b.make("Linear", {m[x], m[weight], m[bias]}); }};
 }
 
+bool has_no_residual(const Graph&, const Node& linear) { return linear.inputs.size() < 4 || !linear.inputs[3].valid(); }
+
 Rule linear_activation(std::string_view name, const std::function<Pattern(const Pattern&)>& activation) {
-  const Pattern product = open_op("Linear", {any("x"), any("weight")}).with("activation", std::string("none"));
+  const Pattern product = open_op("Linear", {any("x"), any("weight")})
+                              .with("activation", std::string("none"))
+                              .when(has_no_residual, "the Linear adds a residual already");
   return {"fuse-linear-" + std::string(name),
           activation(product),
           {},
@@ -38,6 +42,28 @@ Rule linear_activation(std::string_view name, const std::function<Pattern(const 
             const Graph& g = b.graph();
             const std::vector<ValueId> inputs = g.node(g.value(m[product]).producer).inputs;
             return b.make("Linear", inputs, {{"activation", activation_name}});
+          }};
+}
+
+// The sum of a Linear and a tensor of its shape: the branch that skips a block, added while the product is at hand.
+Rule linear_residual() {
+  const Pattern residual = any("residual");
+  const Pattern product =
+      open_op("Linear", {any("x"), any("weight")}).when(has_no_residual, "the Linear adds a residual already");
+  return {"fuse-linear-residual", product + residual,
+          [=](Match& m) {
+            if (m[residual] == m[product]) return m.refuse("the Linear is added to itself");
+            return same_type(m.graph(), m[product], m[residual]) ||
+                   m.refuse("what is added may have another shape than the Linear");
+          },
+          [=](Builder& b, const Match& m) {
+            const Graph& g = b.graph();
+            const Node& linear = g.node(g.value(m[product]).producer);
+            std::vector<ValueId> inputs = linear.inputs;
+            const Attributes attributes = linear.attributes;
+            inputs.resize(3);
+            inputs.push_back(m[residual]);
+            return b.make("Linear", inputs, attributes);
           }};
 }
 
@@ -55,6 +81,7 @@ int fuse_linear(Graph& graph, PassContext& context) {
       linear_activation("silu", [](const Pattern& x) { return op("Swish", {x}).with("alpha", 1.0); }),
       linear_activation("tanh", [](const Pattern& x) { return tanh(x); }),
       linear_activation("sigmoid", [](const Pattern& x) { return sigmoid(x); }),
+      linear_residual(),
   };
   return run_rules(graph, rules, context);
 }
