@@ -26,9 +26,11 @@ using simd::Activation;
 constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
 constexpr std::size_t kVectors = kManyRegisters ? 3 : 2;
 constexpr std::size_t kRows = kManyRegisters ? 8 : 6;
-// Rows of a panel that all tiles use before the next ones: they stay in the cache meanwhile. With one or two tiles the
-// weights are read once and in one stream; what hides the memory's latency then is asking for them early.
+// Rows of a panel that all tiles use before the next ones: a slice stays in the cache meanwhile. While the tiles work
+// on a slice each of them asks the memory for its share of the next one. With few tiles, slices as long as the second
+// cache allows; with one, the weights are one stream, asked for a little ahead.
 constexpr std::size_t kDepth = 384;
+constexpr std::size_t kFewTiles = 4;
 constexpr std::size_t kFewTilesDepth = 2048;
 constexpr std::size_t kPrefetchBytes = 8192;
 
@@ -87,7 +89,9 @@ struct Tile {
   std::size_t columns;
   const float* from;  // what the sums begin with: c, or the bias for every row
   std::size_t from_stride;
-  const float* next;  // the c of the next tile
+  const float* next;   // the c of the next tile
+  const float* ahead;  // weights that will be wanted later, for each row of these
+  std::size_t ahead_stride;
 };
 
 template <std::size_t kR, std::size_t kV>
@@ -109,10 +113,11 @@ HWY_INLINE void MultiplyTile(const Tile& t) {
     for (std::size_t v = 0; v <= kV; ++v) __builtin_prefetch(t.next + r * t.c_stride + v * lanes, 1, 3);
   }
   const float* b = t.b;
-  for (std::size_t k = 0; k < t.depth; ++k, b += kV * lanes) {
+  const float* ahead = t.ahead;
+  for (std::size_t k = 0; k < t.depth; ++k, b += kV * lanes, ahead += t.ahead_stride) {
     V w[kV];
     for (std::size_t v = 0; v < kV; ++v) {
-      __builtin_prefetch(b + kPrefetchBytes / sizeof(float) + v * lanes, 0, 2);
+      __builtin_prefetch(ahead + v * lanes, 0, 2);
       w[v] = hn::Load(d, b + v * lanes);
     }
     for (std::size_t r = 0; r < kR; ++r) {
@@ -168,10 +173,20 @@ HWY_NOINLINE void Finish(const Product& p, std::size_t row, std::size_t row_end,
   }
 }
 
+// Where the weights lie that the block reads after this panel's part.
+HWY_INLINE const float* Later(const Product& p, const Block& block, std::size_t index, std::size_t part,
+                              std::size_t parts) {
+  const bool last = index + 1 == block.panel_end;
+  const std::size_t next = last ? (part + 1 < parts ? block.panel : index) : index + 1;
+  const Panel panel = PanelAt(p.shape, next);
+  const std::size_t next_part = last ? part + 1 : part;
+  return p.packed + panel.offset + next_part * p.shape.k / parts * panel.vectors * Lanes();
+}
+
 void MultiplyBlock(const Product& p, const Block& block) {
   const std::size_t rows = block.row_end - block.row;
   const std::size_t tiles = (rows + kRows - 1) / kRows;
-  const std::size_t depth = tiles <= 2 ? kFewTilesDepth : kDepth;
+  const std::size_t depth = tiles <= kFewTiles ? kFewTilesDepth : kDepth;
   const std::size_t parts = std::max<std::size_t>((p.shape.k + depth - 1) / depth, 1);
   const bool finish = p.activation != Activation::kNone || p.residual != nullptr;
   for (std::size_t part = 0; part < parts; ++part) {
@@ -187,7 +202,10 @@ void MultiplyBlock(const Product& p, const Block& block) {
       tile.columns = panel.columns;
       const float* start = p.bias != nullptr ? p.bias + panel.column : kZeros;
       tile.from_stride = part == 0 ? 0 : p.c_stride;
+      tile.ahead_stride = (panel.vectors * Lanes() + tiles - 1) / tiles;
+      const float* later = Later(p, block, index, part, parts);
       for (std::size_t i = 0; i < tiles; ++i) {
+        tile.ahead = tiles == 1 ? tile.b + kPrefetchBytes / sizeof(float) : later + i * tile.depth * tile.ahead_stride;
         const std::size_t row = block.row + i * rows / tiles;
         const std::size_t row_end = block.row + (i + 1) * rows / tiles;
         tile.a = p.a + row * p.a_stride + k;
