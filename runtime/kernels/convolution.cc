@@ -1,93 +1,147 @@
-// Conv in one or two dimensions with constant f32 weights on XNNPACK, which wants channels last: the
-// kernel transposes on the way in and out.
+// Conv and ConvTranspose of f32 in any number of dimensions, on tiles of matrix products: weights by a lattice of the
+// input (lattice.h), so that nothing is copied per tap but the panel in use. Convolutions of one channel each are
+// sums of shifted planes.
 #include <algorithm>
-#include <limits>
 
+#include "ops/op_def.h"
 #include "runtime/kernels/kernel.h"
-#include "runtime/kernels/xnnpack.h"
+#include "runtime/kernels/lattice.h"
+#include "runtime/kernels/parallel.h"
+#include "runtime/kernels/tile.h"
 
 namespace weft::runtime {
 namespace {
 
-struct Window {
-  std::uint32_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
-  std::uint32_t stride_y = 1, stride_x = 1, dilation_y = 1, dilation_x = 1;
-};
+constexpr std::size_t kPixels = 128;   // grid points of a task
+constexpr std::size_t kOutputs = 96;   // output channels of a task
+constexpr std::size_t kDepth = 256;    // taps times channels packed at a time
 
-struct PackedConvolution {
-  Window window;
-  std::uint32_t height = 1, width = 1, groups = 1;
-  std::size_t group_inputs = 0, outputs = 0;
-  const float* weight = nullptr;
-  const float* bias = nullptr;
-  xnn::PackedWeights weights;
-  // XNNPACK packs depthwise weights anew for each operator: they stay.
-  std::vector<float> depthwise_weight;
-  Tensor depthwise_bias;
+std::int64_t group_count(const Node& node) { return AttributeReader(get_op(node.op), node.attributes).integer("group"); }
 
-  bool depthwise() const { return group_inputs == 1 && outputs == groups; }
+std::span<const std::int64_t> spatial(const Extents& shape) { return std::span(shape).subspan(2); }
 
-  xnn::Operator create() const {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_convolution2d_nhwc_f32(window.pad_top, window.pad_right, window.pad_bottom, window.pad_left,
-                                                 height, width, window.stride_y, window.stride_x, window.dilation_y,
-                                                 window.dilation_x, groups, group_inputs, outputs / groups,
-                                                 group_inputs * groups, outputs, weight, bias, -kInfinity, kInfinity, 0,
-                                                 nullptr, depthwise() ? nullptr : weights.cache(), &op),
-               "xnn_create_convolution2d_nhwc_f32");
-    return xnn::Operator(op);
-  }
-};
-
-// [batch, a, b] -> [batch, b, a]
-void swap_axes(const float* from, float* to, std::size_t batch, std::size_t a, std::size_t b) {
-  for (std::size_t n = 0; n < batch; ++n) {
-    for (std::size_t i = 0; i < a; ++i) {
-      for (std::size_t j = 0; j < b; ++j) to[(n * b + j) * a + i] = from[(n * a + i) * b + j];
-    }
-  }
+Window window_of(const BindContext& context) {
+  const Extents& w = context.inputs[1];
+  return {AttributeReader(get_op(context.node->op), context.node->attributes), {w.begin() + 2, w.end()}, spatial(context.inputs[0])};
 }
 
 class BoundConvolution final : public BoundKernel {
  public:
-  BoundConvolution(std::shared_ptr<const PackedConvolution> convolution, const BindContext& context)
-      : convolution_(std::move(convolution)), operator_(convolution_->create()) {
+  explicit BoundConvolution(const BindContext& context)
+      : lattice_(window_of(context), spatial(context.inputs[0]), spatial(context.outputs[0])) {
     const Extents& x = context.inputs[0];
+    const Extents& w = context.inputs[1];
+    const std::int64_t groups = group_count(*context.node);
+    if (groups < 1 || w[0] % groups != 0 || x[1] != w[1] * groups) {
+      fail(ErrorCode::kInvalidModel, "Conv of {} by {} in {} groups", to_string(x), to_string(w), groups);
+    }
     batch_ = static_cast<std::size_t>(x[0]);
     channels_ = static_cast<std::size_t>(x[1]);
-    const auto height = x.size() == 4 ? static_cast<std::size_t>(x[2]) : 1;
-    const auto width = static_cast<std::size_t>(x.back());
-    pixels_ = height * width;
-    std::size_t bytes = 0, alignment = 0, out_height = 0, out_width = 0;
-    xnn::check(xnn_reshape_convolution2d_nhwc_f32(operator_.get(), batch_, height, width, &bytes, &alignment,
-                                                  &out_height, &out_width, context.pool->native()),
-               "xnn_reshape_convolution2d_nhwc_f32");
-    out_pixels_ = out_height * out_width;
-    const auto extent = [](std::size_t n) { return Extents{static_cast<std::int64_t>(n)}; };
-    workspace_ = Tensor::uninitialized(DType::kU8, extent(bytes));
-    input_ = Tensor::uninitialized(DType::kF32, extent(batch_ * channels_ * pixels_));
-    output_ = Tensor::uninitialized(DType::kF32, extent(batch_ * convolution_->outputs * out_pixels_));
-    if (static_cast<std::int64_t>(batch_ * convolution_->outputs * out_pixels_) != element_count(context.outputs[0])) {
-      fail(ErrorCode::kInternal, "XNNPACK and inference disagree about the shape of a convolution");
+    outputs_ = static_cast<std::size_t>(w[0]);
+    groups_ = static_cast<std::size_t>(groups);
+    pixels_ = static_cast<std::size_t>(element_count(spatial(x)));
+    group_inputs_ = channels_ / groups_;
+    group_outputs_ = outputs_ / groups_;
+    if (single_channels()) {
+      workers_ = Workers(*context.pool, lattice_.plane_size() + lattice_.grid_size());
+      return;
     }
+    for (std::size_t c = 0; c < group_inputs_; ++c) {
+      for (const std::ptrdiff_t tap : lattice_.taps()) {
+        rows_.push_back(static_cast<std::ptrdiff_t>(c * plane_size()) + tap);
+      }
+    }
+    if (!lattice_.is_plain()) {
+      planes_ = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(channels_ * lattice_.plane_size())});
+    }
+    workers_ = Workers(*context.pool, kDepth * tile::padded_columns(kPixels) + kOutputs * kPixels);
   }
 
   void run(const RunContext& context) override {
-    float* input = input_.mutable_data<float>().data();
-    float* output = output_.mutable_data<float>().data();
-    swap_axes(context.in<float>(0), input, batch_, channels_, pixels_);
-    xnn::check(xnn_setup_convolution2d_nhwc_f32(operator_.get(), workspace_.mutable_bytes().data(), input, output),
-               "xnn_setup_convolution2d_nhwc_f32");
-    xnn::check(xnn_run_operator(operator_.get(), context.pool->native()), "xnn_run_operator");
-    swap_axes(output, context.out<float>(0), batch_, out_pixels_, convolution_->outputs);
+    const float* bias = context.inputs.size() > 2 && context.inputs[2] != nullptr ? context.in<float>(2) : nullptr;
+    const float* w = context.in<float>(1);
+    const std::size_t out_size = lattice_.output_size();
+    if (single_channels()) {
+      workers_.run(*context.pool, batch_ * channels_, [&](std::size_t task, float* scratch) {
+        const std::size_t n = task / channels_, c = task % channels_;
+        correlate_channel(context.in<float>(0) + task * pixels_, w + c * group_outputs_ * lattice_.taps().size(),
+                          bias != nullptr ? bias + c * group_outputs_ : nullptr,
+                          context.out<float>(0) + (n * outputs_ + c * group_outputs_) * out_size, scratch);
+      });
+      return;
+    }
+    for (std::size_t n = 0; n < batch_; ++n) {
+      const float* x = context.in<float>(0) + n * channels_ * pixels_;
+      multiply(lattice_.is_plain() ? x : lay_out(x, *context.pool), w, bias,
+               context.out<float>(0) + n * outputs_ * out_size, *context.pool);
+    }
   }
 
  private:
-  std::shared_ptr<const PackedConvolution> convolution_;
-  xnn::Operator operator_;
-  std::size_t batch_ = 0, channels_ = 0, pixels_ = 0, out_pixels_ = 0;
-  Tensor workspace_, input_, output_;
+  bool single_channels() const { return group_inputs_ == 1 && groups_ > 1; }
+  std::size_t plane_size() const { return lattice_.is_plain() ? pixels_ : lattice_.plane_size(); }
+
+  // All outputs of one input channel.
+  void correlate_channel(const float* x, const float* w, const float* bias, float* y, float* scratch) const {
+    float* grid = scratch + lattice_.plane_size();
+    if (!lattice_.is_plain()) {
+      lattice_.lay_out(x, 0.0f, scratch);
+      x = scratch;
+    }
+    for (std::size_t m = 0; m < group_outputs_; ++m, w += lattice_.taps().size(), y += lattice_.output_size()) {
+      float* to = lattice_.is_dense() ? y : grid;
+      tile::correlate(x, lattice_.taps(), w, bias != nullptr ? bias[m] : 0.0f, to, lattice_.grid_size());
+      if (to == y) continue;
+      lattice_.for_each_run(0, lattice_.grid_size(), [&](std::size_t from, std::size_t at, std::size_t count) {
+        std::copy(grid + from, grid + from + count, y + at);
+      });
+    }
+  }
+
+  const float* lay_out(const float* x, ThreadPool& pool) {
+    float* planes = planes_.mutable_data<float>().data();
+    pool.parallel_for(channels_, [&](std::size_t c) {
+      lattice_.lay_out(x + c * pixels_, 0.0f, planes + c * lattice_.plane_size());
+    });
+    return planes;
+  }
+
+  // One image.
+  void multiply(const float* planes, const float* w, const float* bias, float* y, ThreadPool& pool) {
+    const std::size_t columns = (lattice_.grid_size() + kPixels - 1) / kPixels;
+    const std::size_t strips = (group_outputs_ + kOutputs - 1) / kOutputs;
+    workers_.run(pool, groups_ * columns * strips, [&](std::size_t task, float* scratch) {
+      const std::size_t strip = task % strips, column = task / strips % columns, group = task / strips / columns;
+      const std::size_t first = column * kPixels, count = std::min(kPixels, lattice_.grid_size() - first);
+      const std::size_t output = group * group_outputs_ + strip * kOutputs;
+      const std::size_t rows = std::min(kOutputs, group_outputs_ - strip * kOutputs);
+      float* sums = scratch + kDepth * tile::padded_columns(kPixels);
+      multiply_tile(planes + group * group_inputs_ * plane_size() + first, w + output * rows_.size(), rows, count,
+                    scratch, sums);
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float b = bias != nullptr ? bias[output + r] : 0.0f;
+        lattice_.for_each_run(first, count, [&](std::size_t from, std::size_t at, std::size_t length) {
+          tile::add(sums + r * kPixels + from, b, y + (output + r) * lattice_.output_size() + at, length);
+        });
+      }
+    });
+  }
+
+  void multiply_tile(const float* x, const float* w, std::size_t rows, std::size_t count, float* panels,
+                     float* sums) const {
+    const std::size_t panel = kDepth * tile::panel_columns();
+    for (std::size_t k = 0; k < rows_.size(); k += kDepth) {
+      const std::size_t depth = std::min(kDepth, rows_.size() - k);
+      tile::pack_rows(x, std::span(rows_).subspan(k, depth), count, panels, panel);
+      tile::multiply(tile::Product{w + k, rows_.size(), rows, depth, panels, panel, sums, kPixels, count, k > 0});
+    }
+  }
+
+  Lattice lattice_;
+  std::size_t batch_ = 0, channels_ = 0, outputs_ = 0, groups_ = 1, pixels_ = 0, group_inputs_ = 0, group_outputs_ = 0;
+  std::vector<std::ptrdiff_t> rows_;  // of the matrix that weights multiply: offsets from the planes of a group
+  Tensor planes_;                     // of one image
+  Workers workers_;
 };
 
 class BoundNothing final : public BoundKernel {
@@ -97,82 +151,20 @@ class BoundNothing final : public BoundKernel {
 
 class ConvolutionKernel final : public Kernel {
  public:
-  explicit ConvolutionKernel(std::shared_ptr<const PackedConvolution> convolution)
-      : convolution_(std::move(convolution)) {}
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     if (element_count(context.outputs[0]) == 0) return std::make_unique<BoundNothing>();
-    return std::make_unique<BoundConvolution>(convolution_, context);
+    return std::make_unique<BoundConvolution>(context);
   }
-
-  bool packs_constants() const override { return true; }
-
- private:
-  std::shared_ptr<const PackedConvolution> convolution_;
 };
-
-std::vector<std::int64_t> integers(const Node& node, std::string_view name, std::vector<std::int64_t> fallback) {
-  const auto found = node.attributes.find(name);
-  return found == node.attributes.end() ? fallback : std::get<std::vector<std::int64_t>>(found->second);
-}
-
-// One dimension is two with a height of 1.
-Window window_of(const Node& node, std::size_t dims) {
-  std::vector<std::int64_t> strides = integers(node, "strides", std::vector<std::int64_t>(dims, 1));
-  std::vector<std::int64_t> dilations = integers(node, "dilations", std::vector<std::int64_t>(dims, 1));
-  std::vector<std::int64_t> pads = integers(node, "pads", std::vector<std::int64_t>(2 * dims, 0));
-  if (dims == 1) {
-    strides.insert(strides.begin(), 1);
-    dilations.insert(dilations.begin(), 1);
-    pads = {0, pads[0], 0, pads[1]};
-  }
-  const auto narrow = [](std::int64_t value) { return static_cast<std::uint32_t>(value); };
-  return {narrow(pads[0]),    narrow(pads[1]),    narrow(pads[2]),      narrow(pads[3]),
-          narrow(strides[0]), narrow(strides[1]), narrow(dilations[0]), narrow(dilations[1])};
-}
 
 }  // namespace
 
 std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "Conv" || !input_is(graph, node, 0, DType::kF32)) return nullptr;
-  const Tensor* weight = constant_input(graph, node, 1);
-  if (weight == nullptr || weight->size() == 0 || (weight->rank() != 3 && weight->rank() != 4)) {
-    return nullptr;
+  if (node.op != "Conv") return nullptr;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (has_input(node, i) && !input_is(graph, node, i, DType::kF32)) return nullptr;
   }
-  if (const auto found = node.attributes.find("auto_pad");
-      found != node.attributes.end() && std::get<std::string>(found->second) != "NOTSET") {
-    return nullptr;
-  }
-  const Tensor* bias = nullptr;
-  if (has_input(node, 2) && (bias = constant_input(graph, node, 2)) == nullptr) return nullptr;
-  xnn::initialize();
-  auto packed = std::make_shared<PackedConvolution>();
-  const auto dims = static_cast<std::size_t>(weight->rank() - 2);
-  packed->window = window_of(node, dims);
-  packed->height = dims == 2 ? static_cast<std::uint32_t>(weight->extent(2)) : 1;
-  packed->width = static_cast<std::uint32_t>(weight->extent(weight->rank() - 1));
-  if (const auto found = node.attributes.find("group"); found != node.attributes.end()) {
-    packed->groups = static_cast<std::uint32_t>(std::get<std::int64_t>(found->second));
-  }
-  packed->group_inputs = static_cast<std::size_t>(weight->extent(1));
-  packed->outputs = static_cast<std::size_t>(weight->extent(0));
-  const Tensor aligned = weight->aligned();
-  std::vector<float> channels_last(static_cast<std::size_t>(weight->size()));
-  swap_axes(aligned.data<float>().data(), channels_last.data(), packed->outputs, packed->group_inputs,
-            packed->height * packed->width);
-  packed->weight = channels_last.data();
-  Tensor aligned_bias;
-  if (bias != nullptr) {
-    aligned_bias = bias->aligned();
-    packed->bias = aligned_bias.data<float>().data();
-  }
-  if (packed->depthwise()) {
-    packed->depthwise_weight = std::move(channels_last);
-    packed->depthwise_bias = aligned_bias;
-    return std::make_unique<ConvolutionKernel>(std::move(packed));
-  }
-  packed->create();  // packs
-  packed->weights.seal();
-  return std::make_unique<ConvolutionKernel>(std::move(packed));
+  return std::make_unique<ConvolutionKernel>();
 }
 
 }  // namespace weft::runtime

@@ -69,6 +69,8 @@ std::unique_ptr<Kernel> make_matmul_kernel(const Graph& graph, const Node& node)
 std::unique_ptr<Kernel> make_elementwise_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_softmax_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_pooling_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_recurrent_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node);

@@ -69,6 +69,7 @@ std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node) {
       make_linear_kernel,        make_matmul_kernel,     make_attention_kernel,
       make_normalization_kernel, make_activation_kernel, make_rotary_kernel,
       make_elementwise_kernel,   make_softmax_kernel,    make_convolution_kernel,
+      make_pooling_kernel,       make_recurrent_kernel,
   };
   for (const Maker make : kMakers) {
     if (std::unique_ptr<Kernel> kernel = make(graph, node)) return kernel;

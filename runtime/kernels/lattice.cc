@@ -1,0 +1,109 @@
+#include "runtime/kernels/lattice.h"
+
+namespace weft::runtime {
+
+std::size_t Lattice::Axis::phase_of(std::int64_t offset) const {
+  const auto found = std::find(phases.begin(), phases.end(), offset % stride);
+  return static_cast<std::size_t>(found - phases.begin());
+}
+
+Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std::span<const std::int64_t> output) {
+  const std::size_t rank = input.size();
+  for (std::size_t i = 0; i < rank; ++i) {
+    Axis axis;
+    axis.input = input[i];
+    axis.stride = window.strides[i];
+    axis.pad = window.pads_begin[i];
+    const std::int64_t reach = (output[i] - 1) * axis.stride + (window.kernel[i] - 1) * window.dilations[i] + 1;
+    const bool as_is = axis.stride == 1 && axis.pad == 0 && reach <= axis.input;
+    plain_ = plain_ && as_is;
+    axis.extent = as_is ? axis.input : (reach + axis.stride - 1) / axis.stride;
+    for (std::int64_t k = 0; k < std::min(window.kernel[i], axis.stride); ++k) {
+      const std::int64_t phase = k * window.dilations[i] % axis.stride;
+      if (std::find(axis.phases.begin(), axis.phases.end(), phase) == axis.phases.end()) axis.phases.push_back(phase);
+    }
+    axes_.push_back(std::move(axis));
+  }
+  for (std::size_t i = rank; i-- > 0;) {
+    axes_[i].pitch = plane_size_;
+    plane_size_ *= static_cast<std::size_t>(axes_[i].extent);
+  }
+  for (std::size_t i = rank; i-- > 0;) {
+    axes_[i].phase_pitch = plane_size_;
+    plane_size_ *= axes_[i].phases.size();
+  }
+  taps_ = {0};
+  row_starts_ = {0};
+  for (std::size_t i = 0; i < rank; ++i) {
+    const Axis& axis = axes_[i];
+    std::vector<std::ptrdiff_t> taps;
+    for (const std::ptrdiff_t base : taps_) {
+      for (std::int64_t k = 0; k < window.kernel[i]; ++k) {
+        const std::int64_t offset = k * window.dilations[i];
+        taps.push_back(base + static_cast<std::ptrdiff_t>(axis.phase_of(offset) * axis.phase_pitch +
+                                                          static_cast<std::size_t>(offset / axis.stride) * axis.pitch));
+      }
+    }
+    taps_ = std::move(taps);
+    grid_size_ += static_cast<std::size_t>(output[i] - 1) * axis.pitch;
+  }
+  std::size_t first_row_axis = rank;  // axes from here on lie densely in a row
+  while (first_row_axis > 0) {
+    --first_row_axis;
+    row_length_ *= static_cast<std::size_t>(output[first_row_axis]);
+    if (axes_[first_row_axis].extent != output[first_row_axis]) break;
+  }
+  for (std::size_t i = 0; i < first_row_axis; ++i) {
+    std::vector<std::size_t> starts;
+    for (const std::size_t base : row_starts_) {
+      for (std::int64_t o = 0; o < output[i]; ++o) starts.push_back(base + static_cast<std::size_t>(o) * axes_[i].pitch);
+    }
+    row_starts_ = std::move(starts);
+  }
+}
+
+struct Lattice::Layer {
+  std::vector<std::int64_t> phases;   // one an axis
+  std::vector<std::size_t> pitches;   // of the input
+  float fill;
+};
+
+void Lattice::lay_out(const float* channel, float fill, float* plane) const {
+  std::size_t combinations = 1;
+  for (const Axis& axis : axes_) combinations *= axis.phases.size();
+  Layer layer{std::vector<std::int64_t>(axes_.size()), std::vector<std::size_t>(axes_.size(), 1), fill};
+  for (std::size_t i = axes_.size() - 1; i > 0; --i) {
+    layer.pitches[i - 1] = layer.pitches[i] * static_cast<std::size_t>(axes_[i].input);
+  }
+  for (std::size_t c = 0; c < combinations; ++c) {
+    std::size_t rest = c;
+    for (std::size_t i = axes_.size(); i-- > 0; rest /= axes_[i].phases.size()) {
+      layer.phases[i] = axes_[i].phases[rest % axes_[i].phases.size()];
+    }
+    lay_out_axis(layer, 0, channel, plane + c * (plane_size_ / combinations));
+  }
+}
+
+void Lattice::lay_out_axis(const Layer& layer, std::size_t i, const float* from, float* to) const {
+  const Axis& axis = axes_[i];
+  // Points [begin, end) of the phase lie on the input.
+  const std::int64_t shift = layer.phases[i] - axis.pad;
+  const std::int64_t begin = std::clamp<std::int64_t>(shift < 0 ? (-shift + axis.stride - 1) / axis.stride : 0, 0, axis.extent);
+  const std::int64_t end =
+      std::clamp<std::int64_t>(axis.input > shift ? (axis.input - shift + axis.stride - 1) / axis.stride : 0, begin, axis.extent);
+  const auto pitch = static_cast<std::int64_t>(axis.pitch);
+  std::fill(to, to + begin * pitch, layer.fill);
+  std::fill(to + end * pitch, to + axis.extent * pitch, layer.fill);
+  if (i + 1 < axes_.size()) {
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t at = q * axis.stride + shift;
+      lay_out_axis(layer, i + 1, from + at * static_cast<std::int64_t>(layer.pitches[i]), to + q * pitch);
+    }
+  } else if (axis.stride == 1) {
+    std::copy(from + begin + shift, from + end + shift, to + begin);
+  } else {
+    for (std::int64_t q = begin; q < end; ++q) to[q] = from[q * axis.stride + shift];
+  }
+}
+
+}  // namespace weft::runtime

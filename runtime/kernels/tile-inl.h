@@ -1,0 +1,265 @@
+// Compiled once per instruction set, included by tile.cc only.
+#if defined(WEFT_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEFT_TILE_INL_H
+#undef WEFT_TILE_INL_H
+#else
+#define WEFT_TILE_INL_H
+#endif
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "hwy/highway.h"
+#include "runtime/kernels/tile.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::runtime::tile::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using F = hn::CappedTag<float, kMostColumns / 2>;
+using I = hn::RebindToSigned<F>;
+using V = hn::Vec<F>;
+using VI = hn::Vec<I>;
+
+// Rows of the largest tile: accumulators of two vectors a row, and room for operands.
+constexpr std::size_t kRows = HWY_MAX_BYTES >= 64 ? 12 : 6;
+
+std::size_t PanelColumns() { return 2 * hn::Lanes(F()); }
+
+HWY_INLINE std::size_t Left(std::size_t count, std::size_t first) { return first < count ? count - first : 0; }
+
+// Of a vector as many lanes as there are.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadSome(D d, const hn::TFromD<D>* p, std::size_t count) {
+  return count >= hn::Lanes(d) ? hn::LoadU(d, p) : hn::LoadN(d, p, count);
+}
+template <class D>
+HWY_INLINE void StoreSome(hn::Vec<D> v, D d, hn::TFromD<D>* p, std::size_t count) {
+  if (count >= hn::Lanes(d)) {
+    hn::StoreU(v, d, p);
+  } else if (count > 0) {
+    hn::StoreN(v, d, p, count);
+  }
+}
+
+// body(0), body(1), ..., unrolled: compilers leave loops over registers rolled up, and then in memory.
+template <std::size_t... kI, class Body>
+HWY_INLINE void Each(std::index_sequence<kI...>, const Body& body) {
+  (body(kI), ...);
+}
+template <std::size_t kCount, class Body>
+HWY_INLINE void Each(const Body& body) {
+  Each(std::make_index_sequence<kCount>(), body);
+}
+
+// kR rows by kPanels panels; `columns` may end in the last panel.
+template <std::size_t kR, std::size_t kPanels>
+HWY_INLINE void Tile(const Product& p, const float* a, const float* b, float* c, std::size_t columns) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  constexpr std::size_t kVectors = 2 * kPanels;
+  V sum[kR][kVectors];
+  Each<kR>([&](std::size_t r) HWY_ATTR {
+    Each<kVectors>([&](std::size_t v) HWY_ATTR {
+      sum[r][v] = p.accumulate ? LoadSome(d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes)) : hn::Zero(d);
+    });
+  });
+  for (std::size_t k = 0; k < p.depth; ++k) {
+    V row[kVectors];
+    Each<kVectors>([&](std::size_t v)
+                       HWY_ATTR { row[v] = hn::LoadU(d, b + v / 2 * p.b_stride + (k * 2 + v % 2) * lanes); });
+    Each<kR>([&](std::size_t r) HWY_ATTR {
+      const V x = hn::Set(d, a[r * p.a_stride + k]);
+      Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::MulAdd(x, row[v], sum[r][v]); });
+    });
+  }
+  Each<kR>([&](std::size_t r) HWY_ATTR {
+    Each<kVectors>([&](std::size_t v) HWY_ATTR {
+      StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes));
+    });
+  });
+}
+
+// The same of bytes.
+template <std::size_t kR, std::size_t kPanels>
+HWY_INLINE void Tile(const IntegerProduct& p, const std::uint8_t* a, const std::int8_t* b, std::int32_t* c,
+                     std::size_t columns) {
+  const I d;
+  const hn::Repartition<std::uint8_t, I> du;
+  const hn::Repartition<std::int8_t, I> ds;
+  const std::size_t lanes = hn::Lanes(d);
+  constexpr std::size_t kVectors = 2 * kPanels;
+  VI sum[kR][kVectors];
+  Each<kR>([&](std::size_t r) HWY_ATTR { Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::Zero(d); }); });
+  for (std::size_t k = 0; k < p.depth; k += 4) {
+    hn::Vec<decltype(ds)> row[kVectors];
+    Each<kVectors>([&](std::size_t v) HWY_ATTR {
+      row[v] = hn::LoadU(ds, b + v / 2 * p.b_stride + (k * 2 + v % 2 * 4) * lanes);
+    });
+    Each<kR>([&](std::size_t r) HWY_ATTR {
+      std::int32_t quad;
+      hwy::CopyBytes<4>(a + r * p.a_stride + k, &quad);
+      const auto x = hn::BitCast(du, hn::Set(d, quad));
+      Each<kVectors>([&](std::size_t v)
+                         HWY_ATTR { sum[r][v] = hn::SumOfMulQuadAccumulate(d, x, row[v], sum[r][v]); });
+    });
+  }
+  Each<kR>([&](std::size_t r) HWY_ATTR {
+    Each<kVectors>([&](std::size_t v) HWY_ATTR {
+      StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes));
+    });
+  });
+}
+
+// All rows of kPanels panels.
+template <std::size_t kPanels, class P>
+HWY_INLINE void Strip(const P& p, std::size_t panel, std::size_t columns) {
+  const auto* b = p.b + panel * p.b_stride;
+  auto* c = p.c + panel * PanelColumns();
+  std::size_t r = 0;
+  const auto step = [&]<std::size_t kR>() HWY_ATTR {
+    for (; r + kR <= p.rows; r += kR) Tile<kR, kPanels>(p, p.a + r * p.a_stride, b, c + r * p.c_stride, columns);
+  };
+  if constexpr (kPanels == 1) {
+    step.template operator()<kRows>();
+    if constexpr (kRows > 8) step.template operator()<8>();
+    step.template operator()<4>();
+    step.template operator()<2>();
+  }
+  step.template operator()<1>();
+}
+
+template <class P>
+HWY_INLINE void Multiply(const P& p) {
+  const std::size_t width = PanelColumns();
+  std::size_t panel = 0;
+  // A single row is a chain of dependent sums: several panels keep the units busy.
+  constexpr std::size_t kWide = HWY_MAX_BYTES >= 64 ? 4 : 3;
+  if (p.rows == 1) {
+    for (; (panel + kWide) * width <= p.columns; panel += kWide) Strip<kWide>(p, panel, kWide * width);
+  }
+  for (; panel * width < p.columns; ++panel) Strip<1>(p, panel, std::min(width, p.columns - panel * width));
+}
+
+void MultiplyFloats(const Product& p) { Multiply(p); }
+void MultiplyIntegers(const IntegerProduct& p) { Multiply(p); }
+
+void PackRows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
+              std::size_t stride) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t n = 0; n < columns; n += 2 * lanes, panels += stride) {
+    const std::size_t count = columns - n;
+    float* to = panels;
+    if (count >= 2 * lanes) {
+      for (const std::ptrdiff_t offset : offsets) {
+        const float* from = x + offset + n;
+        hn::StoreU(hn::LoadU(d, from), d, to);
+        hn::StoreU(hn::LoadU(d, from + lanes), d, to + lanes);
+        to += 2 * lanes;
+      }
+      continue;
+    }
+    for (const std::ptrdiff_t offset : offsets) {
+      const float* from = x + offset + n;
+      hn::StoreU(LoadSome(d, from, count), d, to);
+      hn::StoreU(count > lanes ? LoadSome(d, from + lanes, count - lanes) : hn::Zero(d), d, to + lanes);
+      to += 2 * lanes;
+    }
+  }
+}
+
+void AddValue(const float* x, float value, float* y, std::size_t count) {
+  const F d;
+  const V add = hn::Set(d, value);
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) hn::StoreU(hn::Add(hn::LoadU(d, x + i), add), d, y + i);
+  if (i < count) StoreSome(hn::Add(LoadSome(d, x + i, count - i), add), d, y + i, count - i);
+}
+
+// Vectors from i on of what `fold` makes of all taps.
+template <std::size_t kVectors, class Fold>
+HWY_INLINE void FoldVectors(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t i, V first,
+                            const Fold& fold) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  V sum[kVectors];
+  for (V& s : sum) s = first;
+  for (std::size_t t = 0; t < offsets.size(); ++t) {
+    const float* from = x + offsets[t] + i;
+    for (std::size_t v = 0; v < kVectors; ++v) sum[v] = fold(t, sum[v], hn::LoadU(d, from + v * lanes));
+  }
+  for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sum[v], d, y + i + v * lanes);
+}
+
+template <class Fold>
+HWY_INLINE void FoldTaps(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count,
+                         float start, const Fold& fold) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  const V first = hn::Set(d, start);
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) FoldVectors<4>(x, offsets, y, i, first, fold);
+  for (; i + lanes <= count; i += lanes) FoldVectors<1>(x, offsets, y, i, first, fold);
+  if (i == count) return;
+  V sum = first;
+  for (std::size_t t = 0; t < offsets.size(); ++t) {
+    sum = fold(t, sum, hn::LoadN(d, x + offsets[t] + i, count - i));
+  }
+  hn::StoreN(sum, d, y + i, count - i);
+}
+
+void Correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
+               std::size_t count) {
+  FoldTaps(x, offsets, y, count, bias,
+           [weights](std::size_t t, V sum, V v) HWY_ATTR { return hn::MulAdd(hn::Set(F(), weights[t]), v, sum); });
+}
+
+HWY_INLINE V MaxOrNaN(V a, V b) {
+  const auto takes = hn::Or(hn::Gt(b, a), hn::IsNaN(b));
+  return hn::IfThenElse(hn::AndNot(hn::IsNaN(a), takes), b, a);
+}
+
+void Largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count) {
+  FoldTaps(x, offsets, y, count, -std::numeric_limits<float>::infinity(),
+           [](std::size_t, V sum, V v) HWY_ATTR { return MaxOrNaN(sum, v); });
+}
+
+void Total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count) {
+  FoldTaps(x, offsets, y, count, 0.0f, [](std::size_t, V sum, V v) HWY_ATTR { return hn::Add(sum, v); });
+}
+
+// What `fold` makes of all vectors of x, the last filled up with `start`; four at a time.
+template <class Fold>
+HWY_INLINE V FoldAll(const float* x, std::size_t count, float start, const Fold& fold) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  const V first = hn::Set(d, start);
+  V a = first, b = first, c = first, e = first;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    a = fold(a, hn::LoadU(d, x + i));
+    b = fold(b, hn::LoadU(d, x + i + lanes));
+    c = fold(c, hn::LoadU(d, x + i + 2 * lanes));
+    e = fold(e, hn::LoadU(d, x + i + 3 * lanes));
+  }
+  for (; i + lanes <= count; i += lanes) a = fold(a, hn::LoadU(d, x + i));
+  if (i < count) a = fold(a, hn::IfThenElse(hn::FirstN(d, count - i), LoadSome(d, x + i, count - i), first));
+  return fold(fold(a, b), fold(c, e));
+}
+
+float SumOf(const float* x, std::size_t count) {
+  return hn::ReduceSum(F(), FoldAll(x, count, 0.0f, [](V a, V b) HWY_ATTR { return hn::Add(a, b); }));
+}
+
+float LargestOf(const float* x, std::size_t count) {
+  const V all = FoldAll(x, count, -std::numeric_limits<float>::infinity(),
+                        [](V a, V b) HWY_ATTR { return MaxOrNaN(a, b); });
+  return hn::AllFalse(F(), hn::IsNaN(all)) ? hn::ReduceMax(F(), all) : std::numeric_limits<float>::quiet_NaN();
+}
+
+}  // namespace weft::runtime::tile::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard

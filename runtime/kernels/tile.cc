@@ -1,0 +1,64 @@
+#include "runtime/kernels/tile.h"
+
+#include <algorithm>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/kernels/tile.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "runtime/kernels/tile-inl.h"
+
+#if HWY_ONCE
+namespace weft::runtime::tile {
+
+HWY_EXPORT(PanelColumns);
+HWY_EXPORT(MultiplyFloats);
+HWY_EXPORT(MultiplyIntegers);
+HWY_EXPORT(PackRows);
+HWY_EXPORT(AddValue);
+HWY_EXPORT(Correlate);
+HWY_EXPORT(Largest);
+HWY_EXPORT(Total);
+HWY_EXPORT(SumOf);
+HWY_EXPORT(LargestOf);
+
+std::size_t panel_columns() { return HWY_DYNAMIC_DISPATCH(PanelColumns)(); }
+void multiply(const Product& product) { HWY_DYNAMIC_DISPATCH(MultiplyFloats)(product); }
+void multiply(const IntegerProduct& product) { HWY_DYNAMIC_DISPATCH(MultiplyIntegers)(product); }
+
+void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
+               std::size_t stride) {
+  HWY_DYNAMIC_DISPATCH(PackRows)(x, offsets, columns, panels, stride);
+}
+
+void pack_transposed(const float* w, std::size_t stride, std::size_t columns, std::size_t depth, float* panels) {
+  const std::size_t width = panel_columns();
+  for (std::size_t first = 0; first < columns; first += width, panels += depth * width) {
+    const std::size_t count = std::min(width, columns - first);
+    for (std::size_t n = 0; n < width; ++n) {
+      for (std::size_t k = 0; k < depth; ++k) {
+        panels[k * width + n] = n < count ? w[(first + n) * stride + k] : 0.0f;
+      }
+    }
+  }
+}
+
+void add(const float* x, float value, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(AddValue)(x, value, y, count);
+}
+void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
+               std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(Correlate)(x, offsets, weights, bias, y, count);
+}
+void largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(Largest)(x, offsets, y, count);
+}
+void total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(Total)(x, offsets, y, count);
+}
+float sum_of(const float* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(SumOf)(x, count); }
+float largest_of(const float* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(LargestOf)(x, count); }
+
+}  // namespace weft::runtime::tile
+#endif

@@ -1,0 +1,66 @@
+// Products of matrices that stay in registers, tile by tile: what convolutions, recurrent layers and quantized
+// products are made of. Every element of a result is one chain of multiply-adds in the order of the depth, whatever the
+// number of rows, columns or threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace weft::runtime::tile {
+
+// Columns of a panel of `b`: two vectors of the instruction set in use, at most kMostColumns.
+inline constexpr std::size_t kMostColumns = 32;
+std::size_t panel_columns();
+// Columns rounded up to whole panels.
+inline std::size_t padded_columns(std::size_t columns) {
+  const std::size_t panel = panel_columns();
+  return (columns + panel - 1) / panel * panel;
+}
+
+// c[r, n] = sum over k of a[r, k] b[k, n] (plus c[r, n] if `accumulate`).
+struct Product {
+  const float* a;  // [rows, depth]
+  std::size_t a_stride;
+  std::size_t rows, depth;
+  const float* b;           // panels, each [depth, panel_columns()], padded to whole panels
+  std::size_t b_stride;     // floats between panels
+  float* c;                 // [rows, columns]
+  std::size_t c_stride;
+  std::size_t columns;
+  bool accumulate;
+};
+void multiply(const Product& product);
+
+// Panels [depth, columns] of rows x + offsets[k], depth = offsets.size(); columns beyond them are zero within the last panel.
+void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
+               std::size_t stride);
+// Panels of the transpose of w [columns, depth] (row stride `stride`), padded with zeros.
+void pack_transposed(const float* w, std::size_t stride, std::size_t columns, std::size_t depth, float* panels);
+
+// The same product of bytes, exact modulo 2^32. Depth is padded with zeros to whole groups of four, in `a` as in `b`.
+struct IntegerProduct {
+  const std::uint8_t* a;  // [rows, depth]
+  std::size_t a_stride;
+  std::size_t rows, depth;  // depth a multiple of 4
+  const std::int8_t* b;     // panels, each [depth / 4, panel_columns(), 4]
+  std::size_t b_stride;     // bytes between panels
+  std::int32_t* c;
+  std::size_t c_stride;
+  std::size_t columns;
+};
+void multiply(const IntegerProduct& product);
+
+// sum over taps of weight[t] * x[offset[t] + i], plus bias, for i in [0, count).
+void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
+               std::size_t count);
+// y = x + value
+void add(const float* x, float value, float* y, std::size_t count);
+// Largest of x[offset[t] + i] over taps (NaN wins); the sum of them.
+void largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
+void total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
+// Of x[0 .. count): the sum, and the largest (NaN wins; -inf of nothing).
+float sum_of(const float* x, std::size_t count);
+float largest_of(const float* x, std::size_t count);
+
+}  // namespace weft::runtime::tile

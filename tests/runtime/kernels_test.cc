@@ -1,0 +1,218 @@
+// Kernels against the reference implementations of their operators, on odd shapes, and the same bytes for any number of
+// threads.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "ops/builder.h"
+#include "runtime/session.h"
+
+namespace weft::runtime {
+namespace {
+
+Tensor random_floats(Extents shape, std::uint32_t seed, float scale = 1.0f) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = scale * (static_cast<float>(random()) / 2147483648.0f - 1.0f);
+  return tensor;
+}
+
+struct Given {
+  Tensor tensor;
+  bool constant = false;
+};
+
+// One node with these inputs (those without elements and shape {0} are absent) in a graph of its own.
+class OneNode {
+ public:
+  OneNode(std::string_view op, std::vector<Given> given, std::size_t outputs, Attributes attributes) {
+    Builder builder(graph_);
+    std::vector<ValueId> ids;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      if (given[i].tensor.shape() == Extents{0}) {
+        ids.push_back({});
+      } else if (given[i].constant) {
+        ids.push_back(builder.constant(given[i].tensor));
+      } else {
+        const std::string name = "x" + std::to_string(i);
+        ids.push_back(graph_.add_input(name, {given[i].tensor.dtype(), to_shape(given[i].tensor.shape())}));
+        inputs_[name] = given[i].tensor;
+        list_.push_back(given[i].tensor);
+      }
+    }
+    const std::vector<Expr> made = builder.make_many(op, ids, outputs, std::move(attributes));
+    for (std::size_t i = 0; i < made.size(); ++i) graph_.add_output("y" + std::to_string(i), made[i]);
+  }
+
+  std::vector<Tensor> expected() const { return evaluate_graph(graph_, list_); }
+  std::vector<Tensor> actual(int threads) const {
+    CompileOptions plain;
+    plain.passes = {};
+    return Session(Model::compile(graph_.clone(), plain), std::make_shared<ThreadPool>(threads)).run(inputs_);
+  }
+
+ private:
+  Graph graph_;
+  std::map<std::string, Tensor, std::less<>> inputs_;
+  std::vector<Tensor> list_;
+};
+
+void expect_close(const Tensor& actual, const Tensor& expected, double tolerance) {
+  ASSERT_EQ(actual.shape(), expected.shape());
+  ASSERT_EQ(actual.dtype(), expected.dtype());
+  if (actual.dtype() != DType::kF32) {
+    EXPECT_TRUE(actual.identical(expected));
+    return;
+  }
+  double largest = 1;
+  for (const float x : expected.data<float>()) {
+    if (std::isfinite(x)) largest = std::max(largest, std::abs(static_cast<double>(x)));
+  }
+  for (std::size_t i = 0; i < actual.data<float>().size(); ++i) {
+    const double a = actual.data<float>()[i], b = expected.data<float>()[i];
+    if (a == b || (std::isnan(a) && std::isnan(b))) continue;
+    ASSERT_LE(std::abs(a - b), tolerance * largest) << "at " << i << ": " << a << " instead of " << b;
+  }
+}
+
+void check(std::string_view op, const std::vector<Given>& given, std::size_t outputs, const Attributes& attributes,
+           double tolerance = 1e-5) {
+  const OneNode node(op, given, outputs, attributes);
+  const std::vector<Tensor> expected = node.expected(), actual = node.actual(1);
+  for (std::size_t i = 0; i < expected.size(); ++i) expect_close(actual[i], expected[i], tolerance);
+  for (const int threads : {2, 3}) {
+    const std::vector<Tensor> again = node.actual(threads);
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(again[i].identical(actual[i])) << threads << " threads";
+  }
+}
+
+using Ints = std::vector<std::int64_t>;
+
+struct WindowCase {
+  Extents x, w;  // of a pool: w is its kernel
+  Ints strides, dilations, pads;
+  std::int64_t group = 1;
+};
+
+std::string describe(const WindowCase& c) {
+  return to_string(c.x) + " by " + to_string(c.w) + " strides " + to_string(c.strides) + " dilations " +
+         to_string(c.dilations) + " pads " + to_string(c.pads) + fmt::format(" group {}", c.group);
+}
+
+TEST(ConvolutionKernel, AgreesWithTheReference) {
+  const std::vector<WindowCase> cases = {
+      {{1, 3, 32, 32}, {16, 3, 16, 16}, {16, 16}, {1, 1}, {0, 0, 0, 0}},            // patches
+      {{7, 5, 9, 11}, {7, 5, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+      {{1, 64, 14, 14}, {100, 64, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},             // deeper than a block
+      {{2, 4, 13, 10}, {6, 4, 3, 2}, {2, 3}, {2, 1}, {2, 0, 1, 3}},
+      {{2, 6, 8, 9}, {9, 2, 3, 3}, {2, 1}, {1, 2}, {0, 1, 2, 0}, 3},
+      {{3, 8, 7, 5}, {8, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 8},                // depthwise
+      {{1, 5, 17, 19}, {10, 1, 5, 3}, {2, 2}, {1, 2}, {2, 2, 2, 2}, 5},
+      {{2, 20, 6, 7}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},                // pointwise
+      {{2, 20, 6, 7}, {33, 20, 1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}},
+      {{2, 20, 1, 1}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+      {{2, 1, 300}, {17, 1, 10}, {5}, {1}, {0, 0}},                                 // speech features
+      {{1, 32, 50}, {32, 2, 16}, {1}, {1}, {8, 8}, 16},                             // positions of wav2vec2
+      {{1, 8, 40}, {12, 8, 3}, {2}, {1}, {1, 1}},
+      {{1, 4, 40}, {4, 1, 4}, {1}, {3}, {9, 0}, 4},                                 // causal
+      {{2, 3, 5, 6, 7}, {4, 3, 3, 2, 3}, {1, 2, 2}, {1, 1, 2}, {1, 0, 2, 1, 1, 2}},
+      {{2, 4, 5, 6, 7}, {4, 1, 3, 2, 3}, {2, 2, 1}, {1, 1, 1}, {1, 0, 1, 1, 1, 1}, 4},
+      {{1, 3, 9, 9}, {2, 3, 3, 3}, {1, 1}, {1, 1}, {-1, -2, 0, -1}},                // crops
+      {{0, 3, 9, 9}, {2, 3, 3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+  };
+  for (const WindowCase& c : cases) {
+    SCOPED_TRACE(describe(c));
+    const Attributes attributes = {{"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}, {"group", c.group}};
+    for (const bool constant : {false, true}) {
+      check("Conv", {{random_floats(c.x, 1)}, {random_floats(c.w, 2), constant}, {random_floats({c.w[0]}, 3), constant}}, 1,
+            attributes);
+    }
+    check("Conv", {{random_floats(c.x, 1)}, {random_floats(c.w, 2), true}}, 1, attributes);
+  }
+}
+
+TEST(ConvolutionKernel, PadsAutomatically) {
+  for (const char* mode : {"SAME_UPPER", "SAME_LOWER", "VALID"}) {
+    check("Conv", {{random_floats({2, 3, 10, 7}, 1)}, {random_floats({4, 3, 4, 3}, 2), true}}, 1,
+          {{"auto_pad", std::string(mode)}, {"strides", Ints{3, 2}}});
+  }
+}
+
+TEST(PoolingKernel, AgreesWithTheReference) {
+  const std::vector<WindowCase> cases = {
+      {{1, 3, 32, 32}, {2, 2}, {2, 2}, {1, 1}, {0, 0, 0, 0}},  {{7, 2, 13, 11}, {3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 3, 9, 10}, {3, 2}, {1, 3}, {2, 1}, {1, 0, 1, 1}},   {{2, 3, 17}, {3}, {2}, {1}, {1, 1}},
+      {{1, 2, 5, 6, 7}, {2, 3, 2}, {2, 1, 2}, {1, 1, 1}, {0, 1, 0, 1, 1, 1}}, {{1, 2, 7, 7}, {7, 7}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+  };
+  for (const WindowCase& c : cases) {
+    SCOPED_TRACE(describe(c));
+    Tensor x = random_floats(c.x, 1);
+    x.mutable_data<float>()[5] = NAN;
+    for (const std::int64_t ceil : {0, 1}) {
+      Attributes attributes = {{"kernel_shape", c.w}, {"strides", c.strides}, {"dilations", c.dilations},
+                               {"pads", c.pads},      {"ceil_mode", ceil}};
+      check("MaxPool", {{x}}, 1, attributes);
+      for (const std::int64_t padding : {0, 1}) {
+        attributes["count_include_pad"] = padding;
+        check("AveragePool", {{x}}, 1, attributes);
+      }
+    }
+    check("GlobalAveragePool", {{x}}, 1, {});
+    check("GlobalMaxPool", {{x}}, 1, {});
+  }
+}
+
+struct RecurrentCase {
+  const char* op;
+  std::int64_t gates, time, batch, inputs, hidden;
+  const char* direction = "forward";
+  std::int64_t layout = 0, reset_after = 0;
+  Ints lengths = {};
+  bool states = false, bias = true, constant = true;
+};
+
+TEST(RecurrentKernel, AgreesWithTheReference) {
+  const std::vector<RecurrentCase> cases = {
+      {"LSTM", 4, 5, 1, 7, 16},
+      {"LSTM", 4, 60, 2, 3, 33, "bidirectional", 0, 0, {60, 13}, true},
+      {"LSTM", 4, 4, 7, 20, 5, "reverse", 1, 0, {4, 0, 1, 2, 3, 4, 2}, true, false},
+      {"LSTM", 4, 3, 2, 64, 200, "bidirectional", 1, 0, {}, true, true, false},
+      {"LSTM", 4, 0, 2, 3, 4, "forward", 0, 0, {}, true},
+      {"GRU", 3, 5, 1, 7, 16},
+      {"GRU", 3, 9, 3, 7, 40, "bidirectional", 0, 0, {9, 1, 4}, true},
+      {"GRU", 3, 9, 3, 7, 40, "bidirectional", 1, 1, {9, 0, 4}, true},
+      {"GRU", 3, 6, 2, 7, 130, "reverse", 0, 1, {}, false, true, false},
+      {"GRU", 3, 6, 1, 7, 230, "forward", 0, 0, {}, false, false},
+      {"RNN", 1, 6, 2, 7, 33, "bidirectional", 0, 0, {2, 6}, true},
+      {"RNN", 1, 6, 2, 7, 33, "forward", 1, 0, {}, false, false},
+  };
+  for (const RecurrentCase& c : cases) {
+    SCOPED_TRACE(fmt::format("{} [{}, {}, {}] {} {}", c.op, c.time, c.batch, c.inputs, c.hidden, c.direction));
+    const std::int64_t directions = std::string_view(c.direction) == "bidirectional" ? 2 : 1;
+    const bool first = c.layout != 0;
+    const auto state = [&](std::uint32_t seed) {
+      return random_floats(first ? Extents{c.batch, directions, c.hidden} : Extents{directions, c.batch, c.hidden}, seed);
+    };
+    const std::int64_t rows = c.gates * c.hidden;
+    std::vector<Given> given = {
+        {random_floats(first ? Extents{c.batch, c.time, c.inputs} : Extents{c.time, c.batch, c.inputs}, 1)},
+        {random_floats({directions, rows, c.inputs}, 2, 0.4f), c.constant},
+        {random_floats({directions, rows, c.hidden}, 3, 0.2f), c.constant},
+        {c.bias ? random_floats({directions, 2 * rows}, 4) : Tensor(), c.constant},
+        {Tensor()},
+        {c.states ? state(5) : Tensor()}};
+    if (!c.lengths.empty()) {
+      std::vector<std::int32_t> lengths(c.lengths.begin(), c.lengths.end());
+      given[4] = {Tensor::vector<std::int32_t>(lengths)};
+    }
+    Attributes attributes = {{"direction", std::string(c.direction)}, {"layout", c.layout}, {"hidden_size", c.hidden}};
+    const bool lstm = std::string_view(c.op) == "LSTM";
+    if (lstm && c.states) given.push_back({state(6)});
+    if (std::string_view(c.op) == "GRU") attributes["linear_before_reset"] = c.reset_after;
+    check(c.op, given, lstm ? 3 : 2, attributes);
+  }
+}
+
+}  // namespace
+}  // namespace weft::runtime
