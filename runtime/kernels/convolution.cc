@@ -43,6 +43,7 @@ class BoundConvolution final : public BoundKernel {
     group_inputs_ = channels_ / groups_;
     group_outputs_ = outputs_ / groups_;
     if (single_channels()) {
+      runs_ = lattice_.runs(0, lattice_.grid_size());
       workers_ = Workers(*context.pool, lattice_.plane_size() + lattice_.grid_size());
       return;
     }
@@ -92,9 +93,7 @@ class BoundConvolution final : public BoundKernel {
       float* to = lattice_.is_dense() ? y : grid;
       tile::correlate(x, lattice_.taps(), w, bias != nullptr ? bias[m] : 0.0f, to, lattice_.grid_size());
       if (to == y) continue;
-      lattice_.for_each_run(0, lattice_.grid_size(), [&](std::size_t from, std::size_t at, std::size_t count) {
-        std::copy(grid + from, grid + from + count, y + at);
-      });
+      tile::copy_runs(grid, runs_, -0.0f, y);
     }
   }
 
@@ -118,11 +117,10 @@ class BoundConvolution final : public BoundKernel {
       float* sums = scratch + kDepth * tile::padded_columns(kPixels);
       multiply_tile(planes + group * group_inputs_ * plane_size() + first, w + output * rows_.size(), rows, count,
                     scratch, sums);
+      const std::vector<tile::Run> runs = lattice_.runs(first, count);
       for (std::size_t r = 0; r < rows; ++r) {
-        const float b = bias != nullptr ? bias[output + r] : 0.0f;
-        lattice_.for_each_run(first, count, [&](std::size_t from, std::size_t at, std::size_t length) {
-          tile::add(sums + r * kPixels + from, b, y + (output + r) * lattice_.output_size() + at, length);
-        });
+        tile::copy_runs(sums + r * kPixels, runs, bias != nullptr ? bias[output + r] : -0.0f,
+                        y + (output + r) * lattice_.output_size());
       }
     });
   }
@@ -140,6 +138,7 @@ class BoundConvolution final : public BoundKernel {
   Lattice lattice_;
   std::size_t batch_ = 0, channels_ = 0, outputs_ = 0, groups_ = 1, pixels_ = 0, group_inputs_ = 0, group_outputs_ = 0;
   std::vector<std::ptrdiff_t> rows_;  // of the matrix that weights multiply: offsets from the planes of a group
+  std::vector<tile::Run> runs_;       // of a whole grid
   Tensor planes_;                     // of one image
   Workers workers_;
 };

@@ -1,10 +1,18 @@
 #include "runtime/kernels/lattice.h"
 
+#include <algorithm>
+
 namespace weft::runtime {
 
 std::size_t Lattice::Axis::phase_of(std::int64_t offset) const {
   const auto found = std::find(phases.begin(), phases.end(), offset % stride);
   return static_cast<std::size_t>(found - phases.begin());
+}
+
+std::pair<std::int64_t, std::int64_t> Lattice::Axis::inside(std::int64_t phase) const {
+  const auto points = [&](std::int64_t n) { return std::clamp<std::int64_t>(n > 0 ? (n + stride - 1) / stride : 0, 0, extent); };
+  const std::int64_t begin = points(pad - phase);
+  return {begin, std::max(begin, points(input + pad - phase))};
 }
 
 Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std::span<const std::int64_t> output) {
@@ -68,6 +76,18 @@ struct Lattice::Layer {
   float fill;
 };
 
+std::vector<tile::Run> Lattice::runs(std::size_t first, std::size_t count) const {
+  std::vector<tile::Run> result;
+  const auto row = std::upper_bound(row_starts_.begin(), row_starts_.end(), first);
+  for (auto r = static_cast<std::size_t>(row - row_starts_.begin()) - 1; r < row_starts_.size(); ++r) {
+    if (row_starts_[r] >= first + count) break;
+    const std::size_t begin = std::max(row_starts_[r], first);
+    const std::size_t end = std::min(row_starts_[r] + row_length_, first + count);
+    if (begin < end) result.push_back({begin - first, r * row_length_ + begin - row_starts_[r], end - begin});
+  }
+  return result;
+}
+
 void Lattice::lay_out(const float* channel, float fill, float* plane) const {
   std::size_t combinations = 1;
   for (const Axis& axis : axes_) combinations *= axis.phases.size();
@@ -86,24 +106,38 @@ void Lattice::lay_out(const float* channel, float fill, float* plane) const {
 
 void Lattice::lay_out_axis(const Layer& layer, std::size_t i, const float* from, float* to) const {
   const Axis& axis = axes_[i];
-  // Points [begin, end) of the phase lie on the input.
   const std::int64_t shift = layer.phases[i] - axis.pad;
-  const std::int64_t begin = std::clamp<std::int64_t>(shift < 0 ? (-shift + axis.stride - 1) / axis.stride : 0, 0, axis.extent);
-  const std::int64_t end =
-      std::clamp<std::int64_t>(axis.input > shift ? (axis.input - shift + axis.stride - 1) / axis.stride : 0, begin, axis.extent);
+  const auto [begin, end] = axis.inside(layer.phases[i]);
   const auto pitch = static_cast<std::int64_t>(axis.pitch);
   std::fill(to, to + begin * pitch, layer.fill);
   std::fill(to + end * pitch, to + axis.extent * pitch, layer.fill);
-  if (i + 1 < axes_.size()) {
-    for (std::int64_t q = begin; q < end; ++q) {
-      const std::int64_t at = q * axis.stride + shift;
-      lay_out_axis(layer, i + 1, from + at * static_cast<std::int64_t>(layer.pitches[i]), to + q * pitch);
-    }
-  } else if (axis.stride == 1) {
-    std::copy(from + begin + shift, from + end + shift, to + begin);
+  const auto rows = static_cast<std::size_t>(end - begin);
+  const float* first = from + (begin * axis.stride + shift) * static_cast<std::int64_t>(layer.pitches[i]);
+  const std::size_t step = static_cast<std::size_t>(axis.stride) * layer.pitches[i];
+  to += begin * pitch;
+  if (i + 1 == axes_.size()) {
+    tile::copy_rows(first, 0, step, to, 0, 1, rows);
+  } else if (i + 2 == axes_.size()) {
+    lay_out_rows(layer, first, step, to, rows);
   } else {
-    for (std::int64_t q = begin; q < end; ++q) to[q] = from[q * axis.stride + shift];
+    for (std::size_t q = 0; q < rows; ++q) lay_out_axis(layer, i + 1, first + q * step, to + q * axis.pitch);
   }
+}
+
+// Rows of the last axis.
+void Lattice::lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to, std::size_t rows) const {
+  const Axis& axis = axes_.back();
+  const auto [begin, end] = axis.inside(layer.phases.back());
+  const std::int64_t first = begin * axis.stride + layer.phases.back() - axis.pad;
+  const auto extent = static_cast<std::size_t>(axis.extent);
+  if (end - begin < axis.extent) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::fill(to + r * extent, to + r * extent + begin, layer.fill);
+      std::fill(to + r * extent + end, to + (r + 1) * extent, layer.fill);
+    }
+  }
+  tile::copy_rows(from + first, from_stride, static_cast<std::size_t>(axis.stride), to + begin, extent, rows,
+                  static_cast<std::size_t>(end - begin));
 }
 
 }  // namespace weft::runtime

@@ -6,12 +6,12 @@
 // rows that belong to no output; they are computed and left out.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <vector>
 
 #include "ops/window.h"
+#include "runtime/kernels/tile.h"
 
 namespace weft::runtime {
 
@@ -30,17 +30,8 @@ class Lattice {
   // plane[plane_size()] of a channel; `fill` outside of the input.
   void lay_out(const float* channel, float fill, float* plane) const;
 
-  // Calls body(point - first, output, count) for each run of outputs among the grid points [first, first + count).
-  template <class Body>
-  void for_each_run(std::size_t first, std::size_t count, const Body& body) const {
-    auto row = std::upper_bound(row_starts_.begin(), row_starts_.end(), first);
-    for (auto r = static_cast<std::size_t>(row - row_starts_.begin()) - 1; r < row_starts_.size(); ++r) {
-      const std::size_t begin = std::max(row_starts_[r], first);
-      const std::size_t end = std::min(row_starts_[r] + row_length_, first + count);
-      if (row_starts_[r] >= first + count) return;
-      if (begin < end) body(begin - first, r * row_length_ + begin - row_starts_[r], end - begin);
-    }
-  }
+  // Where the outputs among grid points [first, first + count) are (from `first`) and belong.
+  std::vector<tile::Run> runs(std::size_t first, std::size_t count) const;
 
  private:
   struct Axis {
@@ -50,9 +41,11 @@ class Lattice {
     std::size_t pitch = 1;               // between neighbours, in a plane
     std::size_t phase_pitch = 0;         // between phases
     std::size_t phase_of(std::int64_t offset) const;
+    std::pair<std::int64_t, std::int64_t> inside(std::int64_t phase) const;  // its points [begin, end) on the input
   };
   struct Layer;  // what laying out one combination of phases goes by
   void lay_out_axis(const Layer& layer, std::size_t axis, const float* from, float* to) const;
+  void lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to, std::size_t rows) const;
 
   std::vector<Axis> axes_;
   std::vector<std::ptrdiff_t> taps_;

@@ -17,6 +17,7 @@ class BoundPool final : public BoundKernel {
     const Extents& x = context.inputs[0];
     planes_ = static_cast<std::size_t>(x[0] * x[1]);
     pixels_ = static_cast<std::size_t>(element_count(spatial(x)));
+    runs_ = lattice_.runs(0, lattice_.grid_size());
     workers_ = Workers(*context.pool, lattice_.plane_size() + lattice_.grid_size());
     if (!maximum_) count_taps(window, spatial(x), spatial(context.outputs[0]), attributes.integer("count_include_pad") != 0);
   }
@@ -35,9 +36,8 @@ class BoundPool final : public BoundKernel {
       x = scratch;
     }
     (maximum_ ? tile::largest : tile::total)(x, lattice_.taps(), grid, lattice_.grid_size());
-    lattice_.for_each_run(0, lattice_.grid_size(), [&](std::size_t from, std::size_t at, std::size_t count) {
-      for (std::size_t i = 0; i < count; ++i) y[at + i] = maximum_ ? grid[from + i] : grid[from + i] / taps_[at + i];
-    });
+    tile::copy_runs(grid, runs_, -0.0f, y);
+    for (std::size_t i = 0; i < taps_.size(); ++i) y[i] /= taps_[i];
   }
 
   // How many taps of each output lie on the input, or on it and its padding.
@@ -63,7 +63,8 @@ class BoundPool final : public BoundKernel {
   bool maximum_;
   Lattice lattice_;
   std::size_t planes_ = 0, pixels_ = 0;
-  std::vector<float> taps_;
+  std::vector<tile::Run> runs_;
+  std::vector<float> taps_;  // of each output; of a maximum none
   Workers workers_;
 };
 

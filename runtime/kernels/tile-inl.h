@@ -122,8 +122,15 @@ HWY_INLINE void Strip(const P& p, std::size_t panel, std::size_t columns) {
     for (; r + kR <= p.rows; r += kR) Tile<kR, kPanels>(p, p.a + r * p.a_stride, b, c + r * p.c_stride, columns);
   };
   if constexpr (kPanels == 1) {
-    step.template operator()<kRows>();
-    if constexpr (kRows > 8) step.template operator()<8>();
+    if constexpr (kRows > 8) {  // 12 rows a time, but 8 and 8 rather than 12 and 4
+      const auto end = p.rows % kRows == 4 && p.rows > kRows ? p.rows - kRows : p.rows;
+      for (; r + kRows <= end; r += kRows) {
+        Tile<kRows, kPanels>(p, p.a + r * p.a_stride, b, c + r * p.c_stride, columns);
+      }
+      step.template operator()<8>();
+    } else {
+      step.template operator()<kRows>();
+    }
     step.template operator()<4>();
     step.template operator()<2>();
   }
@@ -170,12 +177,39 @@ void PackRows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size
   }
 }
 
-void AddValue(const float* x, float value, float* y, std::size_t count) {
+void CopyRuns(const float* x, std::span<const Run> runs, float value, float* y) {
   const F d;
+  const std::size_t lanes = hn::Lanes(d);
   const V add = hn::Set(d, value);
-  std::size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) hn::StoreU(hn::Add(hn::LoadU(d, x + i), add), d, y + i);
-  if (i < count) StoreSome(hn::Add(LoadSome(d, x + i, count - i), add), d, y + i, count - i);
+  for (const Run& run : runs) {
+    const float* from = x + run.from;
+    float* to = y + run.to;
+    std::size_t i = 0;
+    for (; i + lanes <= run.count; i += lanes) hn::StoreU(hn::Add(hn::LoadU(d, from + i), add), d, to + i);
+    if (i < run.count) hn::StoreN(hn::Add(hn::LoadN(d, from + i, run.count - i), add), d, to + i, run.count - i);
+  }
+}
+
+void CopyRows(const float* x, std::size_t x_stride, std::size_t step, float* y, std::size_t y_stride, std::size_t rows,
+              std::size_t count) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
+    std::size_t i = 0;
+    if (step == 1) {
+      for (; i + lanes <= count; i += lanes) hn::StoreU(hn::LoadU(d, x + i), d, y + i);
+      if (i < count) hn::StoreN(hn::LoadN(d, x + i, count - i), d, y + i, count - i);
+      continue;
+    }
+    if (step == 2) {
+      V odd;
+      for (V even; i + lanes < count; i += lanes) {
+        hn::LoadInterleaved2(d, x + 2 * i, even, odd);
+        hn::StoreU(even, d, y + i);
+      }
+    }
+    for (; i < count; ++i) y[i] = x[i * step];
+  }
 }
 
 // Vectors from i on of what `fold` makes of all taps.
@@ -185,12 +219,12 @@ HWY_INLINE void FoldVectors(const float* x, std::span<const std::ptrdiff_t> offs
   const F d;
   const std::size_t lanes = hn::Lanes(d);
   V sum[kVectors];
-  for (V& s : sum) s = first;
+  Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[v] = first; });
   for (std::size_t t = 0; t < offsets.size(); ++t) {
     const float* from = x + offsets[t] + i;
-    for (std::size_t v = 0; v < kVectors; ++v) sum[v] = fold(t, sum[v], hn::LoadU(d, from + v * lanes));
+    Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[v] = fold(t, sum[v], hn::LoadU(d, from + v * lanes)); });
   }
-  for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sum[v], d, y + i + v * lanes);
+  Each<kVectors>([&](std::size_t v) HWY_ATTR { hn::StoreU(sum[v], d, y + i + v * lanes); });
 }
 
 template <class Fold>
@@ -200,6 +234,7 @@ HWY_INLINE void FoldTaps(const float* x, std::span<const std::ptrdiff_t> offsets
   const std::size_t lanes = hn::Lanes(d);
   const V first = hn::Set(d, start);
   std::size_t i = 0;
+  for (; i + 8 * lanes <= count; i += 8 * lanes) FoldVectors<8>(x, offsets, y, i, first, fold);
   for (; i + 4 * lanes <= count; i += 4 * lanes) FoldVectors<4>(x, offsets, y, i, first, fold);
   for (; i + lanes <= count; i += lanes) FoldVectors<1>(x, offsets, y, i, first, fold);
   if (i == count) return;

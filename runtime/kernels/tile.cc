@@ -16,7 +16,8 @@ HWY_EXPORT(PanelColumns);
 HWY_EXPORT(MultiplyFloats);
 HWY_EXPORT(MultiplyIntegers);
 HWY_EXPORT(PackRows);
-HWY_EXPORT(AddValue);
+HWY_EXPORT(CopyRuns);
+HWY_EXPORT(CopyRows);
 HWY_EXPORT(Correlate);
 HWY_EXPORT(Largest);
 HWY_EXPORT(Total);
@@ -44,8 +45,12 @@ void pack_transposed(const float* w, std::size_t stride, std::size_t columns, st
   }
 }
 
-void add(const float* x, float value, float* y, std::size_t count) {
-  HWY_DYNAMIC_DISPATCH(AddValue)(x, value, y, count);
+void copy_runs(const float* x, std::span<const Run> runs, float value, float* y) {
+  HWY_DYNAMIC_DISPATCH(CopyRuns)(x, runs, value, y);
+}
+void copy_rows(const float* x, std::size_t x_stride, std::size_t step, float* y, std::size_t y_stride, std::size_t rows,
+               std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(CopyRows)(x, x_stride, step, y, y_stride, rows, count);
 }
 void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
                std::size_t count) {

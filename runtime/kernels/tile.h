@@ -54,8 +54,14 @@ void multiply(const IntegerProduct& product);
 // sum over taps of weight[t] * x[offset[t] + i], plus bias, for i in [0, count).
 void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
                std::size_t count);
-// y = x + value
-void add(const float* x, float value, float* y, std::size_t count);
+// y[to + i] = x[from + i] + value, i in [0, count), for each run; a value of -0.0 changes nothing.
+struct Run {
+  std::size_t from, to, count;
+};
+void copy_runs(const float* x, std::span<const Run> runs, float value, float* y);
+// y[r, i] = x[r, i * step]: rows of `count`, strides in floats.
+void copy_rows(const float* x, std::size_t x_stride, std::size_t step, float* y, std::size_t y_stride, std::size_t rows,
+               std::size_t count);
 // Largest of x[offset[t] + i] over taps (NaN wins); the sum of them.
 void largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
 void total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
