@@ -12,17 +12,21 @@
 namespace weft::runtime {
 namespace {
 
-constexpr std::size_t kPixels = 128;   // grid points of a task
-constexpr std::size_t kOutputs = 96;   // output channels of a task
-constexpr std::size_t kDepth = 256;    // taps times channels packed at a time
+constexpr std::size_t kPixels = 128;  // grid points of a task
+constexpr std::size_t kOutputs = 96;  // output channels of a task
+constexpr std::size_t kDepth = 256;   // taps times channels packed at a time
 
-std::int64_t group_count(const Node& node) { return AttributeReader(get_op(node.op), node.attributes).integer("group"); }
+std::int64_t group_count(const Node& node) {
+  return AttributeReader(get_op(node.op), node.attributes).integer("group");
+}
 
 std::span<const std::int64_t> spatial(const Extents& shape) { return std::span(shape).subspan(2); }
 
 Window window_of(const BindContext& context) {
   const Extents& w = context.inputs[1];
-  return {AttributeReader(get_op(context.node->op), context.node->attributes), {w.begin() + 2, w.end()}, spatial(context.inputs[0])};
+  return {AttributeReader(get_op(context.node->op), context.node->attributes),
+          {w.begin() + 2, w.end()},
+          spatial(context.inputs[0])};
 }
 
 class BoundConvolution final : public BoundKernel {
@@ -99,9 +103,8 @@ class BoundConvolution final : public BoundKernel {
 
   const float* lay_out(const float* x, ThreadPool& pool) {
     float* planes = planes_.mutable_data<float>().data();
-    pool.parallel_for(channels_, [&](std::size_t c) {
-      lattice_.lay_out(x + c * pixels_, 0.0f, planes + c * lattice_.plane_size());
-    });
+    pool.parallel_for(
+        channels_, [&](std::size_t c) { lattice_.lay_out(x + c * pixels_, 0.0f, planes + c * lattice_.plane_size()); });
     return planes;
   }
 
@@ -131,7 +134,8 @@ class BoundConvolution final : public BoundKernel {
     for (std::size_t k = 0; k < rows_.size(); k += kDepth) {
       const std::size_t depth = std::min(kDepth, rows_.size() - k);
       tile::pack_rows(x, std::span(rows_).subspan(k, depth), count, panels, panel);
-      tile::multiply(tile::Product{w + k, rows_.size(), rows, depth, panels, panel, sums, kPixels, count, k > 0});
+      tile::multiply(tile::Product{w + k, rows_.size(), rows, depth, panels, tile::panel_columns(), panel, sums,
+                                   kPixels, count, k > 0});
     }
   }
 

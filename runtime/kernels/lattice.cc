@@ -10,7 +10,9 @@ std::size_t Lattice::Axis::phase_of(std::int64_t offset) const {
 }
 
 std::pair<std::int64_t, std::int64_t> Lattice::Axis::inside(std::int64_t phase) const {
-  const auto points = [&](std::int64_t n) { return std::clamp<std::int64_t>(n > 0 ? (n + stride - 1) / stride : 0, 0, extent); };
+  const auto points = [&](std::int64_t n) {
+    return std::clamp<std::int64_t>(n > 0 ? (n + stride - 1) / stride : 0, 0, extent);
+  };
   const std::int64_t begin = points(pad - phase);
   return {begin, std::max(begin, points(input + pad - phase))};
 }
@@ -64,15 +66,16 @@ Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std:
   for (std::size_t i = 0; i < first_row_axis; ++i) {
     std::vector<std::size_t> starts;
     for (const std::size_t base : row_starts_) {
-      for (std::int64_t o = 0; o < output[i]; ++o) starts.push_back(base + static_cast<std::size_t>(o) * axes_[i].pitch);
+      for (std::int64_t o = 0; o < output[i]; ++o)
+        starts.push_back(base + static_cast<std::size_t>(o) * axes_[i].pitch);
     }
     row_starts_ = std::move(starts);
   }
 }
 
 struct Lattice::Layer {
-  std::vector<std::int64_t> phases;   // one an axis
-  std::vector<std::size_t> pitches;   // of the input
+  std::vector<std::int64_t> phases;  // one an axis
+  std::vector<std::size_t> pitches;  // of the input
   float fill;
 };
 
@@ -125,7 +128,8 @@ void Lattice::lay_out_axis(const Layer& layer, std::size_t i, const float* from,
 }
 
 // Rows of the last axis.
-void Lattice::lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to, std::size_t rows) const {
+void Lattice::lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to,
+                           std::size_t rows) const {
   const Axis& axis = axes_.back();
   const auto [begin, end] = axis.inside(layer.phases.back());
   const std::int64_t first = begin * axis.stride + layer.phases.back() - axis.pad;

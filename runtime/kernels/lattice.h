@@ -20,12 +20,12 @@ class Lattice {
   // The spatial extents of input and output.
   Lattice(const Window& window, std::span<const std::int64_t> input, std::span<const std::int64_t> output);
 
-  std::size_t plane_size() const { return plane_size_; }       // elements of one channel laid out
-  std::size_t grid_size() const { return grid_size_; }         // points from the first output to the last
+  std::size_t plane_size() const { return plane_size_; }  // elements of one channel laid out
+  std::size_t grid_size() const { return grid_size_; }    // points from the first output to the last
   std::size_t output_size() const { return row_starts_.size() * row_length_; }
   std::span<const std::ptrdiff_t> taps() const { return taps_; }
-  bool is_plain() const { return plain_; }                     // the channel as it is serves as its plane
-  bool is_dense() const { return row_starts_.size() == 1; }    // every point of the grid is an output, in order
+  bool is_plain() const { return plain_; }                   // the channel as it is serves as its plane
+  bool is_dense() const { return row_starts_.size() == 1; }  // every point of the grid is an output, in order
 
   // plane[plane_size()] of a channel; `fill` outside of the input.
   void lay_out(const float* channel, float fill, float* plane) const;
@@ -36,10 +36,10 @@ class Lattice {
  private:
   struct Axis {
     std::int64_t input = 0, stride = 1, pad = 0;
-    std::int64_t extent = 0;             // of a phase
-    std::vector<std::int64_t> phases;    // remainders that some tap reads
-    std::size_t pitch = 1;               // between neighbours, in a plane
-    std::size_t phase_pitch = 0;         // between phases
+    std::int64_t extent = 0;           // of a phase
+    std::vector<std::int64_t> phases;  // remainders that some tap reads
+    std::size_t pitch = 1;             // between neighbours, in a plane
+    std::size_t phase_pitch = 0;       // between phases
     std::size_t phase_of(std::int64_t offset) const;
     std::pair<std::int64_t, std::int64_t> inside(std::int64_t phase) const;  // its points [begin, end) on the input
   };

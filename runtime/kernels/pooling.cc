@@ -1,4 +1,5 @@
-// MaxPool, AveragePool and their global forms of f32 in any number of dimensions: windows are folds over shifted planes.
+// MaxPool, AveragePool and their global forms of f32 in any number of dimensions: windows are folds over shifted
+// planes.
 #include "ops/op_def.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/kernels/lattice.h"
@@ -13,18 +14,21 @@ std::span<const std::int64_t> spatial(const Extents& shape) { return std::span(s
 class BoundPool final : public BoundKernel {
  public:
   BoundPool(const BindContext& context, const AttributeReader& attributes, const Window& window)
-      : maximum_(context.node->op == "MaxPool"), lattice_(window, spatial(context.inputs[0]), spatial(context.outputs[0])) {
+      : maximum_(context.node->op == "MaxPool"),
+        lattice_(window, spatial(context.inputs[0]), spatial(context.outputs[0])) {
     const Extents& x = context.inputs[0];
     planes_ = static_cast<std::size_t>(x[0] * x[1]);
     pixels_ = static_cast<std::size_t>(element_count(spatial(x)));
     runs_ = lattice_.runs(0, lattice_.grid_size());
     workers_ = Workers(*context.pool, lattice_.plane_size() + lattice_.grid_size());
-    if (!maximum_) count_taps(window, spatial(x), spatial(context.outputs[0]), attributes.integer("count_include_pad") != 0);
+    if (!maximum_)
+      count_taps(window, spatial(x), spatial(context.outputs[0]), attributes.integer("count_include_pad") != 0);
   }
 
   void run(const RunContext& context) override {
     workers_.run(*context.pool, planes_, [&](std::size_t plane, float* scratch) {
-      pool_plane(context.in<float>(0) + plane * pixels_, context.out<float>(0) + plane * lattice_.output_size(), scratch);
+      pool_plane(context.in<float>(0) + plane * pixels_, context.out<float>(0) + plane * lattice_.output_size(),
+                 scratch);
     });
   }
 
@@ -107,8 +111,8 @@ class PoolKernel final : public Kernel {
 
 std::unique_ptr<Kernel> make_pooling_kernel(const Graph& graph, const Node& node) {
   if (!input_is(graph, node, 0, DType::kF32)) return nullptr;
-  const bool known = node.op == "MaxPool" || node.op == "AveragePool" || node.op == "GlobalAveragePool" ||
-                     node.op == "GlobalMaxPool";
+  const bool known =
+      node.op == "MaxPool" || node.op == "AveragePool" || node.op == "GlobalAveragePool" || node.op == "GlobalMaxPool";
   const bool indices = node.outputs.size() > 1 && node.outputs[1].valid();
   return known && !indices ? std::make_unique<PoolKernel>() : nullptr;
 }

@@ -27,7 +27,7 @@ struct Layer {
   std::vector<std::array<simd::Activation, 3>> activations;  // one set a direction
 };
 
-// W and R of all directions as panels: [direction, block of units, gate] one after the other.
+// W and R of all directions: for each direction and block of units a matrix [depth, gate, unit].
 struct PackedWeights {
   std::size_t inputs = 0, hidden = 0, directions = 0, blocks = 0;
   std::vector<float> input, state;
@@ -39,12 +39,13 @@ struct PackedWeights {
     const std::size_t width = tile::panel_columns();
     blocks = (hidden + width - 1) / width;
     const auto pack = [&](const Tensor& weights, std::size_t depth) {
-      std::vector<float> panels(directions * blocks * layer.gates * depth * width);
-      for (std::size_t i = 0; i < directions * blocks * layer.gates; ++i) {
-        const std::size_t gate = i % layer.gates, block = i / layer.gates % blocks, d = i / layer.gates / blocks;
-        const std::size_t row = (d * layer.gates + gate) * hidden + block * width;
-        tile::pack_transposed(weights.data<float>().data() + row * depth, depth, std::min(width, hidden - block * width),
-                              depth, panels.data() + i * depth * width);
+      std::vector<float> panels(directions * blocks * layer.gates * depth * width, 0.0f);
+      for (std::size_t row = 0; row < directions * layer.gates * hidden; ++row) {
+        const std::size_t unit = row % hidden, gate = row / hidden % layer.gates, d = row / hidden / layer.gates;
+        float* to =
+            panels.data() + (d * blocks + unit / width) * depth * layer.gates * width + gate * width + unit % width;
+        const float* from = weights.data<float>().data() + row * depth;
+        for (std::size_t k = 0; k < depth; ++k) to[k * layer.gates * width] = from[k];
       }
       return panels;
     };
@@ -85,7 +86,9 @@ class BoundRecurrent final : public BoundKernel {
     width_ = tile::panel_columns();
     blocks_ = (hidden_ + width_ - 1) / width_;
     columns_ = directions_ * blocks_ * layer.gates * width_;
-    const auto floats = [](std::size_t n) { return Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(n)}); };
+    const auto floats = [](std::size_t n) {
+      return Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(n)});
+    };
     projected_ = floats(time_ * batch_ * columns_);
     gates_ = floats(batch_ * columns_ * 2);
     state_ = floats(directions_ * batch_ * hidden_ * 4);
@@ -161,7 +164,7 @@ class BoundRecurrent final : public BoundKernel {
       for (std::size_t r = first; r < first + count; ++r) std::copy(bias.begin(), bias.end(), to + r * columns_);
       for (std::size_t g = 0; g < groups; ++g) {
         tile::multiply(tile::Product{x + first * inputs_, inputs_, count, inputs_,
-                                     weights().input.data() + g * group * inputs_, inputs_ * width_,
+                                     weights().input.data() + g * group * inputs_, group, width_,
                                      to + first * columns_ + g * group, columns_, group, true});
       }
     });
@@ -205,7 +208,7 @@ class BoundRecurrent final : public BoundKernel {
       std::copy(from + first * width_, from + end * width_, to + first * width_);
     }
     tile::multiply(tile::Product{state + d * batch_ * hidden_, hidden_, batch_, hidden_,
-                                 weights().state.data() + (at + first * width_) * hidden_, hidden_ * width_,
+                                 weights().state.data() + at * hidden_ + first * width_, width, width_,
                                  gates + first * width_, width, (end - first) * width_, true});
   }
 
@@ -308,14 +311,16 @@ class BoundRecurrent final : public BoundKernel {
     });
   }
   void store_state(const float* state, float* to) const {
-    for_each_state([&](std::size_t inside, std::size_t outside) { std::copy_n(state + inside, hidden_, to + outside); });
+    for_each_state(
+        [&](std::size_t inside, std::size_t outside) { std::copy_n(state + inside, hidden_, to + outside); });
   }
   void store_step(std::size_t n, float* y) const {
     for (std::size_t d = 0; d < directions_; ++d) {
       for (std::size_t b = 0; b < batch_; ++b) {
         const auto t = time_of(n, d, b);
         if (!t) continue;
-        const std::size_t at = layer_.batch_first ? (b * time_ + *t) * directions_ + d : (*t * directions_ + d) * batch_ + b;
+        const std::size_t at =
+            layer_.batch_first ? (b * time_ + *t) * directions_ + d : (*t * directions_ + d) * batch_ + b;
         std::copy_n(h_ + (d * batch_ + b) * hidden_, hidden_, y + at * hidden_);
       }
     }
@@ -379,7 +384,7 @@ std::optional<Layer> layer_of(const Node& node, std::size_t directions) {
     names = {"Tanh"};
   }
   const std::size_t each = names.size();
-  if (directions == 2) names.insert(names.end(), names.begin(), names.begin() + static_cast<std::ptrdiff_t>(each));
+  for (std::size_t i = 0; directions == 2 && i < each; ++i) names.push_back(std::string(names[i]));
   if (attributes.has("activations")) names = attributes.texts("activations");
   if (names.size() != directions * each) return std::nullopt;
   for (std::size_t d = 0; d < directions; ++d) {

@@ -66,10 +66,9 @@ std::unique_ptr<Kernel> make_reference_kernel(const Graph&, const Node& node) {
 std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node) {
   using Maker = std::unique_ptr<Kernel> (*)(const Graph&, const Node&);
   constexpr Maker kMakers[] = {
-      make_linear_kernel,        make_matmul_kernel,     make_attention_kernel,
-      make_normalization_kernel, make_activation_kernel, make_rotary_kernel,
-      make_elementwise_kernel,   make_softmax_kernel,    make_convolution_kernel,
-      make_pooling_kernel,       make_recurrent_kernel,
+      make_linear_kernel,      make_matmul_kernel,  make_attention_kernel,   make_normalization_kernel,
+      make_activation_kernel,  make_rotary_kernel,  make_elementwise_kernel, make_softmax_kernel,
+      make_convolution_kernel, make_pooling_kernel, make_recurrent_kernel,
   };
   for (const Maker make : kMakers) {
     if (std::unique_ptr<Kernel> kernel = make(graph, node)) return kernel;

@@ -68,16 +68,15 @@ HWY_INLINE void Tile(const Product& p, const float* a, const float* b, float* c,
   for (std::size_t k = 0; k < p.depth; ++k) {
     V row[kVectors];
     Each<kVectors>([&](std::size_t v)
-                       HWY_ATTR { row[v] = hn::LoadU(d, b + v / 2 * p.b_stride + (k * 2 + v % 2) * lanes); });
+                       HWY_ATTR { row[v] = hn::LoadU(d, b + v / 2 * p.b_stride + k * p.b_step + v % 2 * lanes); });
     Each<kR>([&](std::size_t r) HWY_ATTR {
       const V x = hn::Set(d, a[r * p.a_stride + k]);
       Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::MulAdd(x, row[v], sum[r][v]); });
     });
   }
   Each<kR>([&](std::size_t r) HWY_ATTR {
-    Each<kVectors>([&](std::size_t v) HWY_ATTR {
-      StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes));
-    });
+    Each<kVectors>([&](std::size_t v)
+                       HWY_ATTR { StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes)); });
   });
 }
 
@@ -94,21 +93,18 @@ HWY_INLINE void Tile(const IntegerProduct& p, const std::uint8_t* a, const std::
   Each<kR>([&](std::size_t r) HWY_ATTR { Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::Zero(d); }); });
   for (std::size_t k = 0; k < p.depth; k += 4) {
     hn::Vec<decltype(ds)> row[kVectors];
-    Each<kVectors>([&](std::size_t v) HWY_ATTR {
-      row[v] = hn::LoadU(ds, b + v / 2 * p.b_stride + (k * 2 + v % 2 * 4) * lanes);
-    });
+    Each<kVectors>([&](std::size_t v)
+                       HWY_ATTR { row[v] = hn::LoadU(ds, b + v / 2 * p.b_stride + (k * 2 + v % 2 * 4) * lanes); });
     Each<kR>([&](std::size_t r) HWY_ATTR {
       std::int32_t quad;
       hwy::CopyBytes<4>(a + r * p.a_stride + k, &quad);
       const auto x = hn::BitCast(du, hn::Set(d, quad));
-      Each<kVectors>([&](std::size_t v)
-                         HWY_ATTR { sum[r][v] = hn::SumOfMulQuadAccumulate(d, x, row[v], sum[r][v]); });
+      Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::SumOfMulQuadAccumulate(d, x, row[v], sum[r][v]); });
     });
   }
   Each<kR>([&](std::size_t r) HWY_ATTR {
-    Each<kVectors>([&](std::size_t v) HWY_ATTR {
-      StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes));
-    });
+    Each<kVectors>([&](std::size_t v)
+                       HWY_ATTR { StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes)); });
   });
 }
 
@@ -289,8 +285,8 @@ float SumOf(const float* x, std::size_t count) {
 }
 
 float LargestOf(const float* x, std::size_t count) {
-  const V all = FoldAll(x, count, -std::numeric_limits<float>::infinity(),
-                        [](V a, V b) HWY_ATTR { return MaxOrNaN(a, b); });
+  const V all =
+      FoldAll(x, count, -std::numeric_limits<float>::infinity(), [](V a, V b) HWY_ATTR { return MaxOrNaN(a, b); });
   return hn::AllFalse(F(), hn::IsNaN(all)) ? hn::ReduceMax(F(), all) : std::numeric_limits<float>::quiet_NaN();
 }
 

@@ -33,18 +33,6 @@ void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::siz
   HWY_DYNAMIC_DISPATCH(PackRows)(x, offsets, columns, panels, stride);
 }
 
-void pack_transposed(const float* w, std::size_t stride, std::size_t columns, std::size_t depth, float* panels) {
-  const std::size_t width = panel_columns();
-  for (std::size_t first = 0; first < columns; first += width, panels += depth * width) {
-    const std::size_t count = std::min(width, columns - first);
-    for (std::size_t n = 0; n < width; ++n) {
-      for (std::size_t k = 0; k < depth; ++k) {
-        panels[k * width + n] = n < count ? w[(first + n) * stride + k] : 0.0f;
-      }
-    }
-  }
-}
-
 void copy_runs(const float* x, std::span<const Run> runs, float value, float* y) {
   HWY_DYNAMIC_DISPATCH(CopyRuns)(x, runs, value, y);
 }

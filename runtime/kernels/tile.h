@@ -23,21 +23,20 @@ struct Product {
   const float* a;  // [rows, depth]
   std::size_t a_stride;
   std::size_t rows, depth;
-  const float* b;           // panels, each [depth, panel_columns()], padded to whole panels
-  std::size_t b_stride;     // floats between panels
-  float* c;                 // [rows, columns]
+  const float* b;        // panels, each [depth, panel_columns()], padded to whole panels
+  std::size_t b_step;    // floats between rows of a panel
+  std::size_t b_stride;  // floats between panels
+  float* c;              // [rows, columns]
   std::size_t c_stride;
   std::size_t columns;
   bool accumulate;
 };
 void multiply(const Product& product);
 
-// Panels [depth, columns] of rows x + offsets[k], depth = offsets.size(); columns beyond them are zero within the last panel.
+// Panels [depth, columns] of rows x + offsets[k], depth = offsets.size(); columns beyond them are zero within the last
+// panel.
 void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
                std::size_t stride);
-// Panels of the transpose of w [columns, depth] (row stride `stride`), padded with zeros.
-void pack_transposed(const float* w, std::size_t stride, std::size_t columns, std::size_t depth, float* panels);
-
 // The same product of bytes, exact modulo 2^32. Depth is padded with zeros to whole groups of four, in `a` as in `b`.
 struct IntegerProduct {
   const std::uint8_t* a;  // [rows, depth]

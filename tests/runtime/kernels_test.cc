@@ -6,6 +6,7 @@
 #include <random>
 
 #include "ops/builder.h"
+#include "runtime/kernels/kernel.h"
 #include "runtime/session.h"
 
 namespace weft::runtime {
@@ -45,6 +46,10 @@ class OneNode {
     for (std::size_t i = 0; i < made.size(); ++i) graph_.add_output("y" + std::to_string(i), made[i]);
   }
 
+  bool fast() const {
+    const auto kernel = make_fast_kernel(graph_, graph_.node(graph_.nodes().back()));
+    return kernel != nullptr && !kernel->is_reference();
+  }
   std::vector<Tensor> expected() const { return evaluate_graph(graph_, list_); }
   std::vector<Tensor> actual(int threads) const {
     CompileOptions plain;
@@ -79,11 +84,13 @@ void expect_close(const Tensor& actual, const Tensor& expected, double tolerance
 void check(std::string_view op, const std::vector<Given>& given, std::size_t outputs, const Attributes& attributes,
            double tolerance = 1e-5) {
   const OneNode node(op, given, outputs, attributes);
+  EXPECT_TRUE(node.fast());
   const std::vector<Tensor> expected = node.expected(), actual = node.actual(1);
   for (std::size_t i = 0; i < expected.size(); ++i) expect_close(actual[i], expected[i], tolerance);
   for (const int threads : {2, 3}) {
     const std::vector<Tensor> again = node.actual(threads);
-    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(again[i].identical(actual[i])) << threads << " threads";
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_TRUE(again[i].identical(actual[i])) << threads << " threads";
   }
 }
 
@@ -102,30 +109,32 @@ std::string describe(const WindowCase& c) {
 
 TEST(ConvolutionKernel, AgreesWithTheReference) {
   const std::vector<WindowCase> cases = {
-      {{1, 3, 32, 32}, {16, 3, 16, 16}, {16, 16}, {1, 1}, {0, 0, 0, 0}},            // patches
+      {{1, 3, 32, 32}, {16, 3, 16, 16}, {16, 16}, {1, 1}, {0, 0, 0, 0}},  // patches
       {{7, 5, 9, 11}, {7, 5, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
-      {{1, 64, 14, 14}, {100, 64, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},             // deeper than a block
+      {{1, 64, 14, 14}, {100, 64, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},  // deeper than a block
       {{2, 4, 13, 10}, {6, 4, 3, 2}, {2, 3}, {2, 1}, {2, 0, 1, 3}},
       {{2, 6, 8, 9}, {9, 2, 3, 3}, {2, 1}, {1, 2}, {0, 1, 2, 0}, 3},
-      {{3, 8, 7, 5}, {8, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 8},                // depthwise
+      {{3, 8, 7, 5}, {8, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 8},  // depthwise
       {{1, 5, 17, 19}, {10, 1, 5, 3}, {2, 2}, {1, 2}, {2, 2, 2, 2}, 5},
-      {{2, 20, 6, 7}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},                // pointwise
+      {{2, 20, 6, 7}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},  // pointwise
       {{2, 20, 6, 7}, {33, 20, 1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}},
       {{2, 20, 1, 1}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
-      {{2, 1, 300}, {17, 1, 10}, {5}, {1}, {0, 0}},                                 // speech features
-      {{1, 32, 50}, {32, 2, 16}, {1}, {1}, {8, 8}, 16},                             // positions of wav2vec2
+      {{2, 1, 300}, {17, 1, 10}, {5}, {1}, {0, 0}},      // speech features
+      {{1, 32, 50}, {32, 2, 16}, {1}, {1}, {8, 8}, 16},  // positions of wav2vec2
       {{1, 8, 40}, {12, 8, 3}, {2}, {1}, {1, 1}},
-      {{1, 4, 40}, {4, 1, 4}, {1}, {3}, {9, 0}, 4},                                 // causal
+      {{1, 4, 40}, {4, 1, 4}, {1}, {3}, {9, 0}, 4},  // causal
       {{2, 3, 5, 6, 7}, {4, 3, 3, 2, 3}, {1, 2, 2}, {1, 1, 2}, {1, 0, 2, 1, 1, 2}},
       {{2, 4, 5, 6, 7}, {4, 1, 3, 2, 3}, {2, 2, 1}, {1, 1, 1}, {1, 0, 1, 1, 1, 1}, 4},
-      {{1, 3, 9, 9}, {2, 3, 3, 3}, {1, 1}, {1, 1}, {-1, -2, 0, -1}},                // crops
+      {{1, 3, 9, 9}, {2, 3, 3, 3}, {1, 1}, {1, 1}, {-1, -2, 0, -1}},  // crops
       {{0, 3, 9, 9}, {2, 3, 3, 3}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
   };
   for (const WindowCase& c : cases) {
     SCOPED_TRACE(describe(c));
-    const Attributes attributes = {{"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}, {"group", c.group}};
+    const Attributes attributes = {
+        {"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}, {"group", c.group}};
     for (const bool constant : {false, true}) {
-      check("Conv", {{random_floats(c.x, 1)}, {random_floats(c.w, 2), constant}, {random_floats({c.w[0]}, 3), constant}}, 1,
+      check("Conv",
+            {{random_floats(c.x, 1)}, {random_floats(c.w, 2), constant}, {random_floats({c.w[0]}, 3), constant}}, 1,
             attributes);
     }
     check("Conv", {{random_floats(c.x, 1)}, {random_floats(c.w, 2), true}}, 1, attributes);
@@ -141,17 +150,23 @@ TEST(ConvolutionKernel, PadsAutomatically) {
 
 TEST(PoolingKernel, AgreesWithTheReference) {
   const std::vector<WindowCase> cases = {
-      {{1, 3, 32, 32}, {2, 2}, {2, 2}, {1, 1}, {0, 0, 0, 0}},  {{7, 2, 13, 11}, {3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
-      {{2, 3, 9, 10}, {3, 2}, {1, 3}, {2, 1}, {1, 0, 1, 1}},   {{2, 3, 17}, {3}, {2}, {1}, {1, 1}},
-      {{1, 2, 5, 6, 7}, {2, 3, 2}, {2, 1, 2}, {1, 1, 1}, {0, 1, 0, 1, 1, 1}}, {{1, 2, 7, 7}, {7, 7}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+      {{1, 3, 32, 32}, {2, 2}, {2, 2}, {1, 1}, {0, 0, 0, 0}},
+      {{7, 2, 13, 11}, {3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 3, 9, 10}, {3, 2}, {1, 3}, {2, 1}, {1, 0, 1, 1}},
+      {{2, 3, 17}, {3}, {2}, {1}, {1, 1}},
+      {{1, 2, 5, 6, 7}, {2, 3, 2}, {2, 1, 2}, {1, 1, 1}, {0, 1, 0, 1, 1, 1}},
+      {{1, 2, 7, 7}, {7, 7}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
   };
   for (const WindowCase& c : cases) {
     SCOPED_TRACE(describe(c));
     Tensor x = random_floats(c.x, 1);
     x.mutable_data<float>()[5] = NAN;
     for (const std::int64_t ceil : {0, 1}) {
-      Attributes attributes = {{"kernel_shape", c.w}, {"strides", c.strides}, {"dilations", c.dilations},
-                               {"pads", c.pads},      {"ceil_mode", ceil}};
+      Attributes attributes = {{"kernel_shape", c.w},
+                               {"strides", c.strides},
+                               {"dilations", c.dilations},
+                               {"pads", c.pads},
+                               {"ceil_mode", ceil}};
       check("MaxPool", {{x}}, 1, attributes);
       for (const std::int64_t padding : {0, 1}) {
         attributes["count_include_pad"] = padding;
@@ -192,7 +207,8 @@ TEST(RecurrentKernel, AgreesWithTheReference) {
     const std::int64_t directions = std::string_view(c.direction) == "bidirectional" ? 2 : 1;
     const bool first = c.layout != 0;
     const auto state = [&](std::uint32_t seed) {
-      return random_floats(first ? Extents{c.batch, directions, c.hidden} : Extents{directions, c.batch, c.hidden}, seed);
+      return random_floats(first ? Extents{c.batch, directions, c.hidden} : Extents{directions, c.batch, c.hidden},
+                           seed);
     };
     const std::int64_t rows = c.gates * c.hidden;
     std::vector<Given> given = {
