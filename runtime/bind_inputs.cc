@@ -81,15 +81,28 @@ std::vector<Tensor> match_inputs(const Graph& graph, const TensorMap& given) {
     fail(ErrorCode::kInvalidArgument, "the model has no input \"{}\"{}", name,
          near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
   }
-  std::vector<Tensor> result;
-  Bindings bindings;
+  std::vector<Tensor> ordered;
   for (const ValueId id : graph.inputs()) {
     const Value& value = graph.value(id);
     const auto found = given.find(value.name);
     if (found == given.end() && !value.tensor) {
       fail(ErrorCode::kInvalidArgument, "input \"{}\" ({}) is missing", value.name, to_string(value.type));
     }
-    const Tensor& tensor = found != given.end() ? found->second : *value.tensor;
+    ordered.push_back(found != given.end() ? found->second : *value.tensor);
+  }
+  return check_inputs(graph, ordered);
+}
+
+std::vector<Tensor> check_inputs(const Graph& graph, std::span<const Tensor> given) {
+  if (given.size() != graph.inputs().size()) {
+    fail(ErrorCode::kInvalidArgument, "the model has {} inputs, {} are given", graph.inputs().size(), given.size());
+  }
+  std::vector<Tensor> result;
+  result.reserve(given.size());
+  Bindings bindings;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const Value& value = graph.value(graph.inputs()[i]);
+    const Tensor& tensor = given[i];
     if (tensor.dtype() != value.type.dtype) {
       fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, {} is given", value.name,
            to_string(value.type), to_string(tensor.dtype()));

@@ -17,6 +17,9 @@ using TensorMap = std::map<std::string, Tensor, std::less<>>;
 // two extents that disagree about one symbol.
 std::vector<Tensor> match_inputs(const Graph& graph, const TensorMap& given);
 
+// The same for inputs given in the graph's order.
+std::vector<Tensor> check_inputs(const Graph& graph, std::span<const Tensor> given);
+
 // The candidate that differs least from `word`, empty if none is close.
 std::string closest(std::string_view word, std::span<const std::string> candidates);
 

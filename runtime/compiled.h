@@ -15,21 +15,30 @@ enum class StepKind : std::uint8_t {
   kCache,   // CacheAppend onto a state
 };
 
+// Values of a model are numbered without gaps, so that what a run knows of them lies in arrays.
+using Slot = std::uint32_t;
+inline constexpr Slot kNoSlot = ~Slot{0};
+
 struct CompiledNode {
   NodeId node;
   StepKind kind = StepKind::kKernel;
-  std::unique_ptr<Kernel> kernel;  // kKernel
-  std::size_t state = 0;           // kCache: index into Graph::states()
+  std::unique_ptr<Kernel> kernel;     // kKernel
+  std::size_t state = 0;              // kCache: index into Graph::states()
+  std::vector<Slot> inputs, outputs;  // kNoSlot where absent
 };
 
 struct Model::Impl {
   Graph graph;
   PassReport report;
   std::vector<CompiledNode> nodes;
-  std::size_t max_memory = 0;    // as asked for
-  std::size_t weight_bytes = 0;  // of all constants, before packing
+  std::vector<ValueId> values;                    // by slot
+  std::vector<Slot> inputs, outputs;              // of the graph
+  std::vector<Slot> state_currents, state_nexts;  // of its states
+  std::size_t max_memory = 0;                     // as asked for
+  std::size_t weight_bytes = 0;                   // of all constants, before packing
 
   Impl() : graph("empty") {}
+  const Node& node(const CompiledNode& compiled) const { return graph.node(compiled.node); }
 };
 
 // The limit when none was asked for: for this many bytes given and this many of weights.

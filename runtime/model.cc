@@ -14,6 +14,13 @@ constexpr std::array<std::string_view, 5> kViews = {"Reshape", "Squeeze", "Unsqu
 
 bool is_view(const Node& node) { return std::find(kViews.begin(), kViews.end(), node.op) != kViews.end(); }
 
+// A state grows by one node, the one that makes its next value.
+bool appends_to_state(const Graph& graph, const Node& node) {
+  if (node.op != "CacheAppend") return false;
+  const auto state = state_of(graph, node.inputs[0]);
+  return state && graph.states()[*state].next == node.outputs[0];
+}
+
 // Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first.
 void choose_kernels(Model::Impl& impl, bool fast) {
   Graph& graph = impl.graph;
@@ -23,8 +30,7 @@ void choose_kernels(Model::Impl& impl, bool fast) {
     changed = false;
     for (const NodeId id : graph.nodes()) {
       if (kernels.contains(id)) continue;
-      const bool append = graph.node(id).op == "CacheAppend" && state_of(graph, graph.node(id).inputs[0]);
-      if (append || is_view(graph.node(id))) continue;
+      if (appends_to_state(graph, graph.node(id)) || is_view(graph.node(id))) continue;
       std::unique_ptr<Kernel> kernel = make(graph, graph.node(id));
       if (kernel) {
         kernels[id] = std::move(kernel);
@@ -48,6 +54,26 @@ void choose_kernels(Model::Impl& impl, bool fast) {
       compiled.state = *state_of(graph, node.inputs[0]);
     }
     impl.nodes.push_back(std::move(compiled));
+  }
+}
+
+void number_values(Model::Impl& impl) {
+  const Graph& graph = impl.graph;
+  std::map<ValueId, Slot> slots;
+  for (const ValueId id : graph.values()) {
+    slots[id] = static_cast<Slot>(impl.values.size());
+    impl.values.push_back(id);
+  }
+  for (const ValueId id : graph.inputs()) impl.inputs.push_back(slots.at(id));
+  for (const Output& output : graph.outputs()) impl.outputs.push_back(slots.at(output.value));
+  for (const State& state : graph.states()) {
+    impl.state_currents.push_back(slots.at(state.current));
+    impl.state_nexts.push_back(slots.at(state.next));
+  }
+  for (CompiledNode& compiled : impl.nodes) {
+    const Node& node = graph.node(compiled.node);
+    for (const ValueId id : node.inputs) compiled.inputs.push_back(id.valid() ? slots.at(id) : kNoSlot);
+    for (const ValueId id : node.outputs) compiled.outputs.push_back(id.valid() ? slots.at(id) : kNoSlot);
   }
 }
 
@@ -117,6 +143,7 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   }
   choose_kernels(*impl, options.fast_kernels);
   if (options.fast_kernels) drop_packed_constants(impl->graph, impl->nodes);
+  number_values(*impl);
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
 

@@ -1,315 +1,317 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
-#include <set>
 
 #include "ops/op_def.h"
-#include "runtime/memory_plan.h"
 
 namespace weft::runtime {
 namespace {
 
 using Place = ValuePlan::Place;
+using Knowledge = ValueFacts::Knowledge;
+
+Tensor known_tensor(const ValuePlan& plan, const std::vector<Dim>& elements) {
+  Tensor tensor = Tensor::uninitialized(plan.dtype, plan.shape);
+  visit_dtype(plan.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<T>) {
+      for (std::size_t i = 0; i < elements.size(); ++i) {
+        tensor.mutable_data<T>()[i] = static_cast<T>(elements[i].value());
+      }
+    }
+  });
+  return tensor;
+}
 
 class Planner {
  public:
-  Planner(const Model::Impl& model, ThreadPool& pool)
-      : model_(model), graph_(model.graph), pool_(pool), plan_(std::make_unique<Plan>()) {}
+  Planner(Plan& plan, const Model::Impl& model, ThreadPool& pool)
+      : model_(model), graph_(model.graph), pool_(pool), plan_(plan) {}
 
-  std::unique_ptr<Plan> make(std::span<const Extents> inputs, std::span<const Extents> states) {
+  void make(std::span<const Extents> inputs, std::span<const Extents> states) {
+    plan_.values.resize(model_.values.size());
+    plan_.facts.resize(model_.values.size());
+    set_constants();
     set_given(inputs, states);
     for (const CompiledNode& compiled : model_.nodes) infer(compiled);
     mark_needed();
     for (const CompiledNode& compiled : model_.nodes) add_step(compiled);
-    place_values();
-    bind();
-    return std::move(plan_);
+    decide_cache_reads();
+    place_values(plan_, model_);
+    for (PlanStep& step : plan_.steps) bind(step);
+  }
+
+  bool adapt(std::span<const Extents> inputs, std::span<const Extents> states) {
+    changed_.assign(plan_.values.size(), false);
+    plan_.changed.clear();
+    change_given(inputs, states);
+    std::size_t next = 0;  // steps are a subsequence of the nodes
+    std::vector<PlanStep*> stale;
+    for (const CompiledNode& compiled : model_.nodes) {
+      PlanStep* step =
+          next < plan_.steps.size() && plan_.steps[next].compiled == &compiled ? &plan_.steps[next++] : nullptr;
+      if (!concerns(compiled, step)) continue;
+      if (compiled.kind == StepKind::kCache) {
+        append_shape(compiled);
+        continue;
+      }
+      if (!infer_again(compiled)) return false;
+      if (step != nullptr) stale.push_back(step);
+    }
+    for (const auto& [input, output] : plan_.overwritten) {
+      if (plan_.values[input].shape != plan_.values[output].shape) return false;
+    }
+    grow_places(plan_);
+    for (PlanStep* step : stale) bind(*step);
+    return true;
   }
 
  private:
-  // What is known of a value for these shapes.
-  struct Facts {
-    TensorType type;
-    std::optional<std::vector<Dim>> elements;
-    const Tensor* tensor = nullptr;
-    bool static_shape() const { return type.shape && is_static(*type.shape); }
-  };
+  ValuePlan& value(Slot slot) { return plan_.values[slot]; }
+  ValueFacts& facts(Slot slot) { return plan_.facts[slot]; }
+
+  void set_constants() {
+    for (Slot slot = 0; slot < model_.values.size(); ++slot) {
+      const Value& constant = graph_.value(model_.values[slot]);
+      if (constant.kind != ValueKind::kConstant) continue;
+      facts(slot) = {constant.type, constant.elements, &*constant.tensor, Knowledge::kContents};
+      value(slot) = {Place::kGiven, constant.type.dtype, constant.tensor->shape(), 0, *constant.tensor};
+    }
+  }
+
+  void give(Slot slot, const Extents& shape, Place place) {
+    const DType dtype = graph_.value(model_.values[slot]).type.dtype;
+    facts(slot) = {{dtype, to_shape(shape)}, std::nullopt, nullptr, Knowledge::kShape};
+    value(slot) = {place, dtype, shape, 0, {}};
+  }
 
   void set_given(std::span<const Extents> inputs, std::span<const Extents> states) {
-    const auto give = [&](ValueId id, const Extents& shape, Place place) {
-      const DType dtype = graph_.value(id).type.dtype;
-      facts_[id] = {{dtype, to_shape(shape)}, std::nullopt, nullptr};
-      ValuePlan& value = plan_->values[id];
-      value.place = place;
-      value.dtype = dtype;
-      value.shape = shape;
-    };
-    for (std::size_t i = 0; i < inputs.size(); ++i) give(graph_.inputs()[i], inputs[i], Place::kGiven);
-    for (std::size_t i = 0; i < states.size(); ++i) {
-      give(graph_.states()[i].current, states[i], Place::kCache);
+    for (std::size_t i = 0; i < inputs.size(); ++i) give(model_.inputs[i], inputs[i], Place::kGiven);
+    for (std::size_t i = 0; i < states.size(); ++i) give(model_.state_currents[i], states[i], Place::kCache);
+    plan_.inputs.assign(inputs.begin(), inputs.end());
+    plan_.states.assign(states.begin(), states.end());
+  }
+
+  // --- Inference -----------------------------------------------------------------------------------
+
+  std::vector<InferContext::Result> results_of(const CompiledNode& compiled) {
+    const Node& node = model_.node(compiled);
+    inputs_.clear();
+    for (const Slot slot : compiled.inputs) {
+      if (slot == kNoSlot) {
+        inputs_.push_back({});
+        continue;
+      }
+      const ValueFacts& known = facts(slot);
+      inputs_.push_back({&known.type, known.elements ? &*known.elements : nullptr, known.tensor});
     }
-    for (const ValueId id : graph_.values()) {
-      const Value& value = graph_.value(id);
-      if (value.kind != ValueKind::kConstant) continue;
-      facts_[id] = {value.type, value.elements, &*value.tensor};
-      ValuePlan& plan = plan_->values[id];
-      plan.place = Place::kGiven;
-      plan.dtype = value.type.dtype;
-      plan.shape = value.tensor->shape();
-      plan.known = *value.tensor;
-    }
+    return with_frame([&] { return "in " + describe(node); },
+                      [&] {
+                        const OpDef& def = get_op(node.op);
+                        InferContext context(def, node.attributes, inputs_, node.outputs.size(),
+                                             [&] { return Dim::symbol("?" + std::to_string(plan_.unknowns++)); });
+                        if (node.subgraphs.empty()) {
+                          try {
+                            def.infer(context);
+                          } catch (const UnknownRank&) {
+                          }
+                        }
+                        const std::span<InferContext::Result> results = context.results();
+                        return std::vector<InferContext::Result>(std::make_move_iterator(results.begin()),
+                                                                 std::make_move_iterator(results.end()));
+                      });
   }
 
   void infer(const CompiledNode& compiled) {
-    const Node& node = graph_.node(compiled.node);
-    std::vector<InferContext::Input> inputs;
-    for (const ValueId id : node.inputs) {
-      if (!id.valid()) {
-        inputs.push_back({});
-        continue;
-      }
-      const Facts& facts = facts_.at(id);
-      inputs.push_back({&facts.type, facts.elements ? &*facts.elements : nullptr, facts.tensor});
+    std::vector<InferContext::Result> results = results_of(compiled);
+    for (std::size_t i = 0; i < compiled.outputs.size(); ++i) {
+      const Slot slot = compiled.outputs[i];
+      if (slot == kNoSlot) continue;
+      record(slot, std::move(results[i]), model_.node(compiled));
+      const Knowledge knowledge = facts(slot).knowledge;
+      value(slot).place = knowledge == Knowledge::kNothing    ? Place::kDynamic
+                          : knowledge == Knowledge::kContents ? Place::kGiven
+                                                              : Place::kArena;
     }
-    with_frame([&] { return "in " + describe(node); },
-               [&] {
-                 const OpDef& def = get_op(node.op);
-                 InferContext context(def, node.attributes, inputs, node.outputs.size(),
-                                      [&] { return Dim::symbol("?" + std::to_string(unknowns_++)); });
-                 if (node.subgraphs.empty()) {
-                   try {
-                     def.infer(context);
-                   } catch (const UnknownRank&) {
-                   }
-                 }
-                 for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-                   if (node.outputs[i].valid()) record(node.outputs[i], context.results()[i], node);
-                 }
-               });
   }
 
-  void record(ValueId id, InferContext::Result& result, const Node& node) {
-    Facts& facts = facts_[id];
-    facts.type = std::move(result.type);
-    if (!node.subgraphs.empty()) facts.type = {graph_.value(id).type.dtype, std::nullopt};
-    facts.elements = std::move(result.elements);
-    ValuePlan& plan = plan_->values[id];
-    plan.dtype = facts.type.dtype;
-    if (!facts.static_shape() || is_container(plan.dtype)) {
-      plan.place = Place::kDynamic;
+  // Everything but the place.
+  void record(Slot slot, InferContext::Result result, const Node& node) {
+    ValueFacts& known = facts(slot);
+    ValuePlan& plan = value(slot);
+    known.type = std::move(result.type);
+    if (!node.subgraphs.empty()) known.type = {graph_.value(model_.values[slot]).type.dtype, std::nullopt};
+    known.elements = std::move(result.elements);
+    known.tensor = nullptr;
+    known.knowledge = Knowledge::kNothing;
+    plan.dtype = known.type.dtype;
+    if (!known.type.shape || !is_static(*known.type.shape) || is_container(plan.dtype)) return;
+    known.knowledge = Knowledge::kShape;
+    plan.shape = *evaluate(*known.type.shape, {});
+    if (!known.elements || static_cast<std::int64_t>(known.elements->size()) != element_count(plan.shape)) {
+      known.elements.reset();
       return;
     }
-    plan.shape = *evaluate(*facts.type.shape, {});
-    plan.place = Place::kArena;
-    if (!facts.elements || static_cast<std::int64_t>(facts.elements->size()) != element_count(plan.shape)) {
-      facts.elements.reset();
-      return;
-    }
-    if (!std::all_of(facts.elements->begin(), facts.elements->end(),
+    if (!std::all_of(known.elements->begin(), known.elements->end(),
                      [](const Dim& dim) { return dim.is_constant(); })) {
       return;
     }
-    plan.known = known_tensor(plan, *facts.elements);
-    plan.place = Place::kGiven;
-    facts.tensor = &plan.known;
+    known.knowledge = Knowledge::kContents;
+    plan.known = known_tensor(plan, *known.elements);
+    known.tensor = &plan.known;
   }
 
-  static Tensor known_tensor(const ValuePlan& plan, const std::vector<Dim>& elements) {
-    Tensor tensor = Tensor::uninitialized(plan.dtype, plan.shape);
-    visit_dtype(plan.dtype, [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      if constexpr (std::is_integral_v<T>) {
-        for (std::size_t i = 0; i < elements.size(); ++i) {
-          tensor.mutable_data<T>()[i] = static_cast<T>(elements[i].value());
-        }
-      }
-    });
-    return tensor;
+  // --- Adapting ------------------------------------------------------------------------------------
+
+  void change_shape(Slot slot, const Extents& shape) {
+    facts(slot).type.shape = to_shape(shape);
+    value(slot).shape = shape;
+    changed_[slot] = true;
   }
 
-  // Values known since binding need no step, nor does what only they would have read.
-  void mark_needed() {
-    std::vector<ValueId> pending;
-    const auto need = [&](ValueId id) {
-      if (needed_.insert(id).second) pending.push_back(id);
-    };
-    for (const Output& output : graph_.outputs()) need(output.value);
-    for (const State& state : graph_.states()) need(state.next);
-    while (!pending.empty()) {
-      const ValueId id = pending.back();
-      pending.pop_back();
-      const Value& value = graph_.value(id);
-      if (value.kind != ValueKind::kResult || plan_->values.at(id).place == Place::kGiven) continue;
-      for (const ValueId input : graph_.node(value.producer).inputs) {
-        if (input.valid()) need(input);
-      }
+  void change_given(std::span<const Extents> inputs, std::span<const Extents> states) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (inputs[i] == plan_.inputs[i]) continue;
+      change_shape(model_.inputs[i], inputs[i]);
+      plan_.inputs[i] = inputs[i];
+    }
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      if (states[i] == plan_.states[i]) continue;
+      change_shape(model_.state_currents[i], states[i]);
+      plan_.states[i] = states[i];
     }
   }
 
-  void add_step(const CompiledNode& compiled) {
-    const Node& node = graph_.node(compiled.node);
-    bool computed = false;
-    bool dynamic = false;
-    for (const ValueId id : node.outputs) {
-      if (!id.valid()) continue;
-      const ValuePlan& value = plan_->values.at(id);
-      computed = computed || (needed_.contains(id) && value.place != Place::kGiven);
-      dynamic = dynamic || value.place == Place::kDynamic;
-    }
-    if (!computed) return;
-    for (const ValueId id : node.inputs) {
-      dynamic = dynamic || (id.valid() && plan_->values.at(id).place == Place::kDynamic);
-    }
-    PlanStep step;
-    step.compiled = &compiled;
-    if (compiled.kind == StepKind::kCache) {
-      plan_->values[node.outputs[0]].place = Place::kCache;
-      step.materialize_cache = read_as_tensor(node.outputs[0]);
-    } else if (dynamic) {
-      step.dynamic = true;
-      for (const ValueId id : node.outputs) {
-        if (id.valid()) plan_->values[id].place = Place::kDynamic;
-      }
-    }
-    plan_->steps.push_back(std::move(step));
-  }
-
-  bool read_as_tensor(ValueId id) const {
-    for (const Output& output : graph_.outputs()) {
-      if (output.value == id) return true;
-    }
-    for (const CompiledNode& compiled : model_.nodes) {
-      const Node& node = graph_.node(compiled.node);
-      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-        if (node.inputs[i] != id) continue;
-        if (compiled.kernel == nullptr || !compiled.kernel->reads_cache(i)) return true;
-      }
+  // Does something that this node knows at binding differ?
+  bool concerns(const CompiledNode& compiled, const PlanStep* step) const {
+    for (std::size_t i = 0; i < compiled.inputs.size(); ++i) {
+      const Slot slot = compiled.inputs[i];
+      if (slot != kNoSlot && changed_[slot] && !(step != nullptr && !step->in_place.empty() && step->in_place[i]))
+        return true;
     }
     return false;
   }
 
-  void place_values() {
-    std::vector<MemoryRequest> requests;
-    std::map<ValueId, std::size_t> request_of;
-    for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
-      const PlanStep& step = plan_->steps[i];
-      const Node& node = graph_.node(step.compiled->node);
-      for (const ValueId id : node.inputs) {
-        const auto found = id.valid() ? request_of.find(id) : request_of.end();
-        if (found != request_of.end()) requests[found->second].last = i;
-      }
-      for (const ValueId id : node.outputs) {
-        if (!id.valid() || plan_->values.at(id).place != Place::kArena) continue;
-        if (step.compiled->kind == StepKind::kView) {  // lives where its input lives
-          plan_->values.at(id).place = Place::kView;
-          const auto source = request_of.find(node.inputs[0]);
-          if (source != request_of.end()) request_of[id] = source->second;
-          continue;
-        }
-        if (const auto reused = overwritten_input(step, i, request_of, requests, id)) {
-          request_of[id] = *reused;
-          requests[*reused].last = i;
-          continue;
-        }
-        request_of[id] = requests.size();
-        const ValuePlan& value = plan_->values.at(id);
-        const std::size_t bytes =
-            is_object(value.dtype) ? 0
-                                   : static_cast<std::size_t>(element_count(value.shape)) * element_size(value.dtype);
-        requests.push_back({bytes, i, i, 0});
-      }
-    }
-    const std::size_t end = plan_->steps.size();
-    const auto keep = [&](ValueId id) {
-      const auto found = request_of.find(id);
-      if (found != request_of.end()) requests[found->second].last = end;
-    };
-    for (const Output& output : graph_.outputs()) keep(output.value);
-    for (const State& state : graph_.states()) keep(state.next);
-    // An output has memory of its own: the arena need not hold it, unless something else lives at its place.
-    for (const Output& output : graph_.outputs()) {
-      const auto found = request_of.find(output.value);
-      if (found == request_of.end() || plan_->values.at(output.value).place != Place::kArena) continue;
-      const bool alone = std::all_of(request_of.begin(), request_of.end(), [&](const auto& entry) {
-        return entry.second != found->second || entry.first == output.value ||
-               plan_->values.at(entry.first).place == Place::kView;
-      });
-      if (alone) requests[found->second].bytes = 0;
-    }
-    plan_->arena_bytes = plan_memory(requests);
-    for (const auto& [id, request] : request_of) plan_->values.at(id).offset = requests[request].offset;
-    for (const Output& output : graph_.outputs()) {
-      ValuePlan& plan = plan_->values.at(output.value);
-      if (plan.place == Place::kArena) plan.place = Place::kOutput;
-    }
+  void append_shape(const CompiledNode& compiled) {
+    Extents shape = value(compiled.inputs[0]).shape;
+    shape[2] += value(compiled.inputs[1]).shape[2];
+    change_shape(compiled.outputs[0], shape);
   }
 
-  // The request of an input that dies at this step and whose memory output `id` may take over.
-  std::optional<std::size_t> overwritten_input(const PlanStep& step, std::size_t index,
-                                               const std::map<ValueId, std::size_t>& request_of,
-                                               const std::vector<MemoryRequest>& requests, ValueId id) const {
-    if (step.compiled->kernel == nullptr || step.dynamic) return std::nullopt;
-    const Node& node = graph_.node(step.compiled->node);
-    const ValuePlan& output = plan_->values.at(id);
-    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      if (!step.compiled->kernel->may_overwrite(i) || !node.inputs[i].valid()) continue;
-      const auto found = request_of.find(node.inputs[i]);
-      const ValuePlan& input = plan_->values.at(node.inputs[i]);
-      if (found == request_of.end() || input.place != Place::kArena || input.dtype != output.dtype ||
-          input.shape != output.shape) {
+  // False when more or less is known than before.
+  bool infer_again(const CompiledNode& compiled) {
+    std::vector<InferContext::Result> results = results_of(compiled);
+    for (std::size_t i = 0; i < compiled.outputs.size(); ++i) {
+      const Slot slot = compiled.outputs[i];
+      if (slot == kNoSlot) continue;
+      ValueFacts& known = facts(slot);
+      if (known.knowledge != Knowledge::kNothing && results[i].type == known.type &&
+          results[i].elements == known.elements)
         continue;
-      }
-      if (requests[found->second].last == index && dies_here(found->second, request_of, index)) {
-        return found->second;
-      }
-    }
-    return std::nullopt;
-  }
-
-  // No value that lives in this memory is read after step `index`, by a node or by the caller.
-  bool dies_here(std::size_t request, const std::map<ValueId, std::size_t>& request_of, std::size_t index) const {
-    const NodeId here = plan_->steps[index].compiled->node;
-    for (const auto& [id, other] : request_of) {
-      if (other != request) continue;
-      if (graph_.is_output(id)) return false;
-      for (const Use& use : graph_.value(id).uses) {
-        if (use.node != here && !graph_.precedes(use.node, here)) return false;
-      }
-      // The same value twice as input of this node is fine: elementwise kernels read before they write.
+      const Knowledge before = known.knowledge;
+      record(slot, std::move(results[i]), model_.node(compiled));
+      if (known.knowledge != before) return false;
+      changed_[slot] = true;
+      plan_.changed.push_back(slot);
     }
     return true;
   }
 
-  void bind() {
-    for (PlanStep& step : plan_->steps) {
-      if (step.dynamic || step.compiled->kind != StepKind::kKernel) continue;
-      const Node& node = graph_.node(step.compiled->node);
-      std::vector<Extents> inputs, outputs;
-      for (const ValueId id : node.inputs) {
-        inputs.push_back(id.valid() ? plan_->values.at(id).shape : Extents{});
+  // --- Steps ---------------------------------------------------------------------------------------
+
+  // Values known since binding need no step, nor does what only they would have read.
+  void mark_needed() {
+    needed_.assign(plan_.values.size(), false);
+    for (const Slot slot : model_.outputs) needed_[slot] = true;
+    for (const Slot slot : model_.state_nexts) needed_[slot] = true;
+    for (auto node = model_.nodes.rbegin(); node != model_.nodes.rend(); ++node) {
+      if (!computes(*node)) continue;
+      for (const Slot slot : node->inputs) {
+        if (slot != kNoSlot) needed_[slot] = true;
       }
-      for (const ValueId id : node.outputs) {
-        outputs.push_back(id.valid() ? plan_->values.at(id).shape : Extents{});
-      }
-      with_frame([&] { return "in " + describe(node); },
-                 [&] { step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_}); });
     }
+  }
+
+  bool computes(const CompiledNode& compiled) const {
+    return std::any_of(compiled.outputs.begin(), compiled.outputs.end(), [&](Slot slot) {
+      return slot != kNoSlot && needed_[slot] && plan_.values[slot].place != Place::kGiven;
+    });
+  }
+
+  void add_step(const CompiledNode& compiled) {
+    if (!computes(compiled)) return;
+    const auto dynamic = [&](Slot slot) { return slot != kNoSlot && value(slot).place == Place::kDynamic; };
+    PlanStep step;
+    step.compiled = &compiled;
+    if (compiled.kind == StepKind::kCache) {
+      value(compiled.outputs[0]).place = Place::kCache;
+    } else if (std::any_of(compiled.outputs.begin(), compiled.outputs.end(), dynamic) ||
+               std::any_of(compiled.inputs.begin(), compiled.inputs.end(), dynamic)) {
+      step.dynamic = true;
+      for (const Slot slot : compiled.outputs) {
+        if (slot != kNoSlot) value(slot).place = Place::kDynamic;
+      }
+    }
+    plan_.steps.push_back(std::move(step));
+  }
+
+  // Which inputs are read from caches where they are, and which caches somebody wants as tensors.
+  void decide_cache_reads() {
+    std::vector<bool> read(plan_.values.size(), false);   // as a tensor
+    std::vector<bool> grown(plan_.values.size(), false);  // the state has been appended to since
+    for (const Slot slot : model_.outputs) read[slot] = true;
+    for (PlanStep& step : plan_.steps) {
+      const CompiledNode& compiled = *step.compiled;
+      step.in_place.assign(compiled.inputs.size(), false);
+      for (std::size_t i = 0; i < compiled.inputs.size(); ++i) {
+        const Slot slot = compiled.inputs[i];
+        if (slot == kNoSlot || value(slot).place != Place::kCache) continue;
+        const bool appends = compiled.kind == StepKind::kCache && i == 0;
+        step.in_place[i] =
+            !appends && !step.dynamic && !grown[slot] && compiled.kernel != nullptr && compiled.kernel->reads_cache(i);
+        if (!appends && !step.in_place[i]) read[slot] = true;
+      }
+      if (compiled.kind == StepKind::kCache) grown[compiled.inputs[0]] = true;
+    }
+    for (std::size_t i = 0; i < model_.state_currents.size(); ++i) {
+      // A state that passes through unchanged stays where it is.
+      plan_.read_current.push_back(read[model_.state_currents[i]]);
+    }
+    for (PlanStep& step : plan_.steps) {
+      if (step.compiled->kind == StepKind::kCache) step.materialize_cache = read[step.compiled->outputs[0]];
+    }
+  }
+
+  void bind(PlanStep& step) {
+    if (step.dynamic || step.compiled->kind != StepKind::kKernel) return;
+    const Node& node = model_.node(*step.compiled);
+    std::vector<Extents> inputs, outputs;
+    for (const Slot slot : step.compiled->inputs) inputs.push_back(slot != kNoSlot ? value(slot).shape : Extents{});
+    for (const Slot slot : step.compiled->outputs) outputs.push_back(slot != kNoSlot ? value(slot).shape : Extents{});
+    with_frame([&] { return "in " + describe(node); },
+               [&] { step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_}); });
   }
 
   const Model::Impl& model_;
   const Graph& graph_;
   ThreadPool& pool_;
-  std::unique_ptr<Plan> plan_;
-  std::map<ValueId, Facts> facts_;
-  std::set<ValueId> needed_;
-  std::uint64_t unknowns_ = 0;
+  Plan& plan_;
+  std::vector<InferContext::Input> inputs_;
+  std::vector<bool> needed_, changed_;
 };
 
 }  // namespace
 
 std::unique_ptr<Plan> make_plan(const Model::Impl& model, std::span<const Extents> inputs,
                                 std::span<const Extents> states, ThreadPool& pool) {
-  return Planner(model, pool).make(inputs, states);
+  auto plan = std::make_unique<Plan>();
+  Planner(*plan, model, pool).make(inputs, states);
+  return plan;
+}
+
+bool adapt_plan(Plan& plan, const Model::Impl& model, std::span<const Extents> inputs, std::span<const Extents> states,
+                ThreadPool& pool) {
+  return Planner(plan, model, pool).adapt(inputs, states);
 }
 
 }  // namespace weft::runtime

@@ -72,13 +72,19 @@ struct GenerateOptions {
 int generate(const GenerateOptions& options);
 
 struct BenchOptions {
-  std::string model;
-  std::string random;
+  std::string model;                // an .onnx file; with prompt_lengths: what `generate` takes
+  std::vector<std::string> random;  // a workload each: "B=1,S=128"
+  std::vector<int> prompt_lengths;  // a workload each: generation after a prompt of so many random tokens
+  int new_tokens = 32;
+  int num_beams = 1;
   std::uint64_t seed = 0;
   std::string passes = "all";
   int threads = 0;
   int repeat = 10;
+  bool profile = false;
+  std::string trace;  // file
   bool json = false;
+  bool serve = false;  // a measurement for every line of standard input
 };
 int bench(const BenchOptions& options);
 

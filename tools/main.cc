@@ -126,14 +126,25 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
 
 void add_bench(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = app.add_subcommand("bench", "Time runs of a model");
-  command->add_option("model", options->model, "MODEL.onnx")->required();
-  command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
+  CLI::App* command = app.add_subcommand("bench", "Time runs of a model, or generation");
+  command->add_option("model", options->model, "MODEL.onnx; with --prompt-length what generate takes")->required();
+  command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"; may be repeated")
+      ->expected(1);
+  command
+      ->add_option("--prompt-length", options->prompt_lengths,
+                   "generate after a prompt (a source) of so many random tokens; may be repeated")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--new-tokens", options->new_tokens, "tokens generated")->check(CLI::PositiveNumber);
+  command->add_option("--num-beams", options->num_beams, "beams of the generation")->check(CLI::PositiveNumber);
   command->add_option("--seed", options->seed, "of the random inputs");
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
-  command->add_option("--repeat", options->repeat, "runs that are timed");
+  command->add_option("--repeat", options->repeat, "runs that are timed")->check(CLI::PositiveNumber);
+  command->add_flag("--profile", options->profile, "time by operator, PyTorch module and node");
+  command->add_option("--trace", options->trace, "write one run to this file, in Chrome's trace format");
   command->add_flag("--json", options->json, "as JSON");
+  command->add_flag("--serve", options->serve,
+                    "make a measurement for every line of standard input, the number of a workload");
   command->callback([options, &action] { action = [options] { return bench(*options); }; });
 }
 

@@ -1,10 +1,5 @@
-// weft run, weft bench
+// weft run
 #include <fmt/format.h>
-#include <sys/resource.h>
-
-#include <algorithm>
-#include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "importers/onnx/onnx.h"
 #include "runtime/session.h"
@@ -15,10 +10,6 @@
 
 namespace weft::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
 std::shared_ptr<const runtime::Model> load(const std::string& path, const std::string& passes,
                                            std::size_t max_memory = 0, const std::string& trace_folder = {}) {
@@ -58,36 +49,6 @@ int run(const RunOptions& options) {
     named[name] = outputs[i];
   }
   if (!options.output.empty()) write_npz(options.output, named);
-  return 0;
-}
-
-int bench(const BenchOptions& options) {
-  const Clock::time_point start = Clock::now();
-  const auto model = load(options.model, options.passes);
-  auto pool = std::make_shared<runtime::ThreadPool>(options.threads);
-  runtime::Session session(model, pool);
-  const double load_ms = milliseconds(Clock::now() - start);
-  const runtime::TensorMap inputs = random_inputs(model->graph(), parse_bindings(options.random), options.seed);
-  session.run(inputs);  // binds
-  std::vector<double> times;
-  for (int i = 0; i < std::max(options.repeat, 1); ++i) {
-    const Clock::time_point before = Clock::now();
-    session.run(inputs);
-    times.push_back(milliseconds(Clock::now() - before));
-  }
-  std::sort(times.begin(), times.end());
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const double peak_mb = static_cast<double>(usage.ru_maxrss) / 1024;
-  if (options.json) {
-    const nlohmann::json report = {{"min_ms", times.front()},    {"median_ms", times[times.size() / 2]},
-                                   {"load_ms", load_ms},         {"peak_rss_mb", peak_mb},
-                                   {"threads", pool->threads()}, {"repeat", times.size()}};
-    fmt::print("{}\n", report.dump());
-  } else {
-    fmt::print("min {:.3f} ms, median {:.3f} ms over {} runs on {} threads; load {:.1f} ms; peak {:.1f} MB\n",
-               times.front(), times[times.size() / 2], times.size(), pool->threads(), load_ms, peak_mb);
-  }
   return 0;
 }
 

@@ -19,6 +19,7 @@ class Decoder {
   Decoder(std::shared_ptr<const Model> model, std::shared_ptr<ThreadPool> pool);
 
   const Graph& graph() const { return session_.model().graph(); }
+  void set_profile(Profile* profile) { session_.set_profile(profile); }
 
   // Nothing is past, for one row. fixed: inputs that stay the same at every step (of the encoder), for one row.
   void start(TensorMap fixed);

@@ -92,6 +92,12 @@ Generator::Generator(GenerationModel model, std::shared_ptr<ThreadPool> pool) : 
   if (model.decoder_with_past) impl_->next = std::make_unique<Decoder>(model.decoder_with_past, impl_->pool);
 }
 
+void Generator::set_profile(Profile* profile) {
+  if (impl_->encoder) impl_->encoder->set_profile(profile);
+  if (impl_->first) impl_->first->set_profile(profile);
+  if (impl_->next) impl_->next->set_profile(profile);
+}
+
 Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
 

@@ -24,6 +24,9 @@ class Generator {
   ~Generator();
   Generator(Generator&&) noexcept;
 
+  // Records the runs of encoder and decoders, see Session::set_profile().
+  void set_profile(Profile* profile);
+
   struct Request {
     std::vector<std::int64_t> input_ids;  // the prompt, or the encoder's input
     TensorMap encoder_inputs;             // what else the encoder takes (features instead of input_ids), for one row

@@ -86,7 +86,7 @@ class BoundAttention final : public BoundKernel {
       }
     };
     const double work =
-        static_cast<double>(batch_ * q_.heads * q_.length) * static_cast<double>(k_.length * (q_.size + v_.size));
+        static_cast<double>(batch_ * q_.heads * q_.length) * static_cast<double>(keys(context) * (q_.size + v_.size));
     if (work < 32 * 1024) {
       for (std::size_t i = 0; i < slices_; ++i) slice(i);
     } else {
@@ -113,6 +113,11 @@ class BoundAttention final : public BoundKernel {
     has_mask_ = true;
   }
 
+  // A cache may have grown since this was bound.
+  std::int64_t keys(const RunContext& context) const {
+    return context.caches[1] != nullptr ? context.caches[1]->length() : k_.length;
+  }
+
   void run_block(const RunContext& context, std::int64_t task, float* scratch) const {
     const std::int64_t block = task % blocks_;
     const std::int64_t h = task / blocks_ % q_.heads;
@@ -123,7 +128,7 @@ class BoundAttention final : public BoundKernel {
     rows.q = q_.at(context.in<float>(0), b, h) + first * q_.token_stride;
     rows.q_stride = static_cast<std::size_t>(q_.token_stride);
     rows.rows = static_cast<std::size_t>(std::min(kRows, q_.length - first));
-    const auto keys = [&](std::size_t input, const Layout& layout, const float*& base, std::size_t& stride) {
+    const auto locate = [&](std::size_t input, const Layout& layout, const float*& base, std::size_t& stride) {
       if (const CacheState* cache = context.caches[input]) {
         base = cache->head(std::min(b, cache->batch() - 1), key_head);
         stride = cache->token_stride();
@@ -132,9 +137,9 @@ class BoundAttention final : public BoundKernel {
         stride = static_cast<std::size_t>(layout.token_stride);
       }
     };
-    keys(1, k_, rows.k, rows.k_stride);
-    keys(2, v_, rows.v, rows.v_stride);
-    rows.keys = static_cast<std::size_t>(k_.length);
+    locate(1, k_, rows.k, rows.k_stride);
+    locate(2, v_, rows.v, rows.v_stride);
+    rows.keys = static_cast<std::size_t>(keys(context));
     rows.size = static_cast<std::size_t>(q_.size);
     rows.value_size = static_cast<std::size_t>(v_.size);
     rows.scale = scale_;
