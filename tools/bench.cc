@@ -81,13 +81,25 @@ std::vector<Workload> run_workloads(const BenchOptions& options, const std::shar
   return workloads;
 }
 
-std::vector<std::int64_t> random_tokens(std::size_t count, std::uint64_t seed) {
-  constexpr std::uint64_t kFirst = 5, kRange = 250;  // in every vocabulary, beyond the special ones
+// Extent V of the logits [B, S, V].
+std::int64_t vocabulary(const runtime::GenerationModel& model) {
+  const Graph& graph = (model.decoder_with_past ? model.decoder_with_past : model.decoder)->graph();
+  for (const Output& output : graph.outputs()) {
+    const auto& shape = graph.value(output.value).type.shape;
+    if (output.name == "logits" && shape && !shape->empty() && shape->back().is_constant())
+      return shape->back().value();
+  }
+  return 100;
+}
+
+std::vector<std::int64_t> random_tokens(std::size_t count, std::int64_t vocabulary, std::uint64_t seed) {
+  const std::int64_t first = std::min<std::int64_t>(vocabulary - 1, 5);  // beyond the special ones
+  const auto range = static_cast<std::uint64_t>(std::clamp<std::int64_t>(vocabulary - first, 1, 20000));
   std::vector<std::int64_t> tokens(count);
   std::uint64_t state = seed * 2 + 1;
   for (std::int64_t& token : tokens) {
     state = state * 6364136223846793005u + 1442695040888963407u;
-    token = static_cast<std::int64_t>(kFirst + (state >> 33) % kRange);
+    token = first + static_cast<std::int64_t>((state >> 33) % range);
   }
   return tokens;
 }
@@ -113,6 +125,7 @@ Sample generate_once(runtime::Generator& generator, const runtime::Generator::Re
 std::vector<Workload> generation_workloads(const BenchOptions& options,
                                            const std::shared_ptr<runtime::ThreadPool>& pool) {
   auto model = runtime::GenerationModel::load(options.model, parse_pass_list(options.passes));
+  const std::int64_t tokens = vocabulary(model);
   const auto generator = std::make_shared<runtime::Generator>(std::move(model), pool);
   runtime::GenerationConfig config;
   config.max_new_tokens = options.new_tokens;
@@ -121,7 +134,7 @@ std::vector<Workload> generation_workloads(const BenchOptions& options,
   std::vector<Workload> workloads;
   for (const int length : options.prompt_lengths) {
     runtime::Generator::Request request;
-    request.input_ids = random_tokens(static_cast<std::size_t>(length), options.seed);
+    request.input_ids = random_tokens(static_cast<std::size_t>(length), tokens, options.seed);
     Workload workload;
     workload.name = fmt::format("prompt {}", length);
     if (options.num_beams > 1) workload.name += fmt::format(", {} beams", options.num_beams);

@@ -128,8 +128,7 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "Time runs of a model, or generation");
   command->add_option("model", options->model, "MODEL.onnx; with --prompt-length what generate takes")->required();
-  command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"; may be repeated")
-      ->expected(1);
+  command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"; may be repeated");
   command
       ->add_option("--prompt-length", options->prompt_lengths,
                    "generate after a prompt (a source) of so many random tokens; may be repeated")

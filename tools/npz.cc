@@ -4,6 +4,7 @@
 #include <zip.h>
 
 #include <cstring>
+#include <ctime>
 #include <memory>
 
 #include "ops/cast.h"
@@ -158,10 +159,15 @@ void write_npz(const std::string& path, const std::map<std::string, Tensor, std:
   for (const auto& [name, tensor] : tensors) {
     contents.push_back(write_npy(tensor));
     zip_source_t* source = zip_source_buffer(archive.get(), contents.back().data(), contents.back().size(), 0);
-    if (source == nullptr || zip_file_add(archive.get(), (name + ".npy").c_str(), source, ZIP_FL_OVERWRITE) < 0) {
+    const zip_int64_t added =
+        source == nullptr ? -1 : zip_file_add(archive.get(), (name + ".npy").c_str(), source, ZIP_FL_OVERWRITE);
+    if (added < 0) {
       zip_source_free(source);
       fail(ErrorCode::kIo, "{}: cannot add {}", path, name);
     }
+    // The same tensors make the same file, whenever it is written.
+    constexpr std::time_t kFirstDay = 86400 * (10 * 365 + 2);  // of 1980, where the format's time begins
+    zip_file_set_mtime(archive.get(), static_cast<zip_uint64_t>(added), kFirstDay + 86400, 0);
   }
   if (zip_close(archive.get()) != 0) fail(ErrorCode::kIo, "{}: {}", path, zip_strerror(archive.get()));
   static_cast<void>(archive.release());

@@ -14,6 +14,8 @@
 
 namespace weft::runtime {
 
+class Profile;  // runtime/profile.h
+
 // One request at a time; not thread-safe.
 class Generator {
  public:

@@ -55,8 +55,8 @@ class Kernel {
   virtual std::unique_ptr<BoundKernel> bind(const BindContext& context) const = 0;
   // May output 0 occupy the memory of this input (of the same byte size) when that dies here?
   virtual bool may_overwrite(std::size_t /*input*/) const { return false; }
-  // Does the kernel read this input straight from a cache? Then its extents in BindContext are those of that moment: the
-  // bound kernel must ask RunContext::caches for the length, which grows without binding again.
+  // Does the kernel read this input straight from a cache? Then its extents in BindContext are those of that moment:
+  // the bound kernel must ask RunContext::caches for the length, which grows without binding again.
   virtual bool reads_cache(std::size_t /*input*/) const { return false; }
   // True when it runs the reference kernel, which needs no binding.
   virtual bool is_reference() const { return false; }

@@ -96,9 +96,40 @@ class Command(unittest.TestCase):
         self.assertEqual(len(line["scores"]), 1)
 
     def test_bench_reports(self):
-        report = json.loads(weft("bench", BERT, "--random", SIZES, "--repeat", 3, "--threads", 1, "--json")[1])
-        self.assertEqual(report["threads"], 1)
-        self.assertLessEqual(report["min_ms"], report["median_ms"])
+        with tempfile.TemporaryDirectory() as folder:
+            trace = pathlib.Path(folder) / "trace.json"
+            report = json.loads(weft("bench", BERT, "--random", SIZES, "--random", "batch=1,sequence=3", "--repeat", 3,
+                                     "--threads", 1, "--json", "--profile", "--trace", trace)[1])
+            self.assertEqual(report["threads"], 1)
+            self.assertEqual(len(report["workloads"]), 2)
+            run = report["workloads"][0]["phases"]["run"]
+            self.assertLessEqual(run["min_ms"], run["median_ms"])
+            self.assertGreater(run["gflop"], 0)
+            profile = report["workloads"][0]["profile"]["phases"]["run"]
+            self.assertIn("Attention", [row["name"] for row in profile["ops"]])
+            for kind in ("ops", "sites", "scopes"):
+                self.assertAlmostEqual(sum(row["ms"] for row in profile[kind]) + profile["outside_ms"], profile["ms"], 6)
+            events = json.loads(trace.read_text())["traceEvents"]
+            self.assertIn("Attention", [event["name"] for event in events])
+
+    def test_bench_of_generation_reports_both_phases(self):
+        report = json.loads(weft("bench", ROOT / "tests/generate/gpt2", "--prompt-length", 5, "--new-tokens", 4,
+                                 "--num-beams", 2, "--repeat", 2, "--threads", 1, "--json", "--profile")[1])
+        workload = report["workloads"][0]
+        for phase in ("prefill", "decode"):
+            self.assertGreater(workload["phases"][phase]["tokens_per_second"], 0)
+        self.assertEqual(workload["profile"]["phases"]["decode"]["runs"], 3)
+        code, _, error = weft("bench", BERT, "--random", SIZES, "--prompt-length", 5)
+        self.assertEqual(code, 1)
+        self.assertIn("one of them", error)
+
+    def test_bench_serves_measurements(self):
+        answers = subprocess.run([str(WEFT), "bench", str(BERT), "--random", SIZES, "--threads", "1", "--serve"],
+                                 input="0\n0\n", capture_output=True, text=True).stdout.splitlines()
+        ready, first, second, last = map(json.loads, answers)
+        self.assertEqual(ready["ready"], [SIZES])
+        self.assertGreater(min(first["run"], second["run"]), 0)
+        self.assertGreater(last["peak_rss_mb"], 0)
 
 
 if __name__ == "__main__":
