@@ -1,47 +1,15 @@
 // Attention: softmax(cap(scale q k^T) + mask) v, with the masks that positions give as attributes
 // (docs/operators.md). A superset of ONNX's Attention of operator set 25.
+#include "ops/attention.h"
+
 #include <cmath>
 
-#include "ops/builder.h"
 #include "ops/families.h"
 
 namespace weft {
 namespace {
 
 constexpr std::size_t kMask = 3, kKeyPadding = 4, kAlibiSlopes = 5, kSinks = 6;
-
-// [B, length, heads * size] -> [B, heads, length, size]; rank 4 stays.
-Expr split_heads(Expansion& e, Expr x, std::int64_t heads) {
-  if (e.rank(x) == 4) return x;
-  if (heads == 0) fail(ErrorCode::kInvalidModel, "Attention of rank 3 needs its number of heads");
-  return e.transpose(e.reshape(x, std::vector<std::int64_t>{0, 0, heads, -1}), {0, 2, 1, 3});
-}
-
-// Each key head serves `group` query heads: [B, H, T, D] -> [B, H * group, T, D].
-Expr repeat_heads(Expansion& e, Expr x, std::int64_t group) {
-  if (group == 1) return x;
-  const Expr shape = e.shape_of(x);
-  const auto extent = [&](std::int64_t axis) { return e.slice(shape, 0, axis, axis + 1).id(); };
-  const ValueId wide[] = {extent(0), extent(1), e.ints({group}).id(), extent(2), extent(3)};
-  const Expr expanded = e.make("Expand", {e.unsqueeze(x, {2}).id(), e.concat(wide, 0).id()});
-  const ValueId merged[] = {extent(0), (e.slice(shape, 0, 1, 2) * static_cast<double>(group)).id(), extent(2),
-                            extent(3)};
-  return e.reshape(expanded, e.concat(merged, 0));
-}
-
-// Query heads per key head: 1 for equal (perhaps unknown) numbers of heads.
-std::int64_t heads_per_key(Expansion& e, Expr q, Expr k) {
-  const auto heads = [&](Expr x, std::string_view attribute) {
-    return e.rank(x) == 4 ? e.shape(x)[1] : Dim(e.integer(attribute));
-  };
-  const Dim query = heads(q, "q_num_heads");
-  const Dim key = heads(k, "kv_num_heads");
-  if (query == key) return 1;
-  if (!query.is_constant() || !key.is_constant() || key.is(0) || query.value() % key.value() != 0) {
-    fail(ErrorCode::kInvalidModel, "Attention with {} query and {} key heads", query.to_string(), key.to_string());
-  }
-  return query.value() / key.value();
-}
 
 // --- Masks -----------------------------------------------------------------------------------------
 
@@ -107,18 +75,18 @@ Expr alibi(Expansion& e, Expr q, Expr k) {
   return slopes * e.cast(at.key - at.query, e.dtype(q));
 }
 
-Expr masked(Expansion& e, Expr scores, Expr q, Expr k) {
+}  // namespace
+
+Expr attention_bias(Expansion& e, Expr q, Expr k) {
+  Expr bias;
+  const auto add = [&](Expr more) { bias = bias ? bias + more : more; };
   if (e.has(kMask)) {
-    Expr mask = e.input(kMask);
-    if (e.dtype(mask) == DType::kBool) {
-      mask = e.where(mask, e.scalar_like(q, 0.0), e.scalar_like(q, -INFINITY));
-    }
-    scores = scores + mask;
+    const Expr mask = e.input(kMask);
+    add(e.dtype(mask) == DType::kBool ? e.where(mask, e.scalar_like(q, 0.0), e.scalar_like(q, -INFINITY)) : mask);
   }
-  if (e.has(kAlibiSlopes)) scores = scores + alibi(e, q, k);
+  if (e.has(kAlibiSlopes)) add(alibi(e, q, k));
   const auto exclude = [&](Expr allowed) {
-    if (!allowed) return;
-    scores = scores + e.where(allowed, e.scalar_like(q, 0.0), e.scalar_like(q, e.number("masked_fill")));
+    if (allowed) add(e.where(allowed, e.scalar_like(q, 0.0), e.scalar_like(q, e.number("masked_fill"))));
   };
   const Expr by_position = allowed_by_position(e, q, k), by_padding = allowed_by_padding(e);
   if (e.integer("fill_per_condition") != 0) {
@@ -127,8 +95,43 @@ Expr masked(Expansion& e, Expr scores, Expr q, Expr k) {
   } else {
     exclude(both(e, by_position, by_padding));
   }
-  return scores;
+  return bias;
 }
+
+// [B, length, heads * size] -> [B, heads, length, size]; rank 4 stays.
+Expr split_heads(Expansion& e, Expr x, std::int64_t heads) {
+  if (e.rank(x) == 4) return x;
+  if (heads == 0) fail(ErrorCode::kInvalidModel, "Attention of rank 3 needs its number of heads");
+  return e.transpose(e.reshape(x, std::vector<std::int64_t>{0, 0, heads, -1}), {0, 2, 1, 3});
+}
+
+// Each key head serves `group` query heads: [B, H, T, D] -> [B, H * group, T, D].
+Expr repeat_heads(Expansion& e, Expr x, std::int64_t group) {
+  if (group == 1) return x;
+  const Expr shape = e.shape_of(x);
+  const auto extent = [&](std::int64_t axis) { return e.slice(shape, 0, axis, axis + 1).id(); };
+  const ValueId wide[] = {extent(0), extent(1), e.ints({group}).id(), extent(2), extent(3)};
+  const Expr expanded = e.make("Expand", {e.unsqueeze(x, {2}).id(), e.concat(wide, 0).id()});
+  const ValueId merged[] = {extent(0), (e.slice(shape, 0, 1, 2) * static_cast<double>(group)).id(), extent(2),
+                            extent(3)};
+  return e.reshape(expanded, e.concat(merged, 0));
+}
+
+// Query heads per key head: 1 for equal (perhaps unknown) numbers of heads.
+std::int64_t heads_per_key(Expansion& e, Expr q, Expr k) {
+  const auto heads = [&](Expr x, std::string_view attribute) {
+    return e.rank(x) == 4 ? e.shape(x)[1] : Dim(e.integer(attribute));
+  };
+  const Dim query = heads(q, "q_num_heads");
+  const Dim key = heads(k, "kv_num_heads");
+  if (query == key) return 1;
+  if (!query.is_constant() || !key.is_constant() || key.is(0) || query.value() % key.value() != 0) {
+    fail(ErrorCode::kInvalidModel, "Attention with {} query and {} key heads", query.to_string(), key.to_string());
+  }
+  return query.value() / key.value();
+}
+
+namespace {
 
 // --- The operator ----------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ void decompose_attention(Expansion& e) {
     scores = scores / e.sqrt(size);
   }
   if (const double cap = e.number("softcap"); cap != 0) scores = e.tanh(scores / cap) * cap;
-  scores = masked(e, scores, q, k);
+  if (const Expr bias = attention_bias(e, q, k)) scores = scores + bias;
   Expr weights = e.has(kSinks) ? softmax_with_sinks(e, scores) : e.softmax(scores, -1);
   if (e.integer("zero_masked_rows") != 0) {
     weights = e.where(e.unary("IsNaN", weights), e.scalar_like(weights, 0.0), weights);

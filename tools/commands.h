@@ -52,6 +52,8 @@ struct OptimizeOptions {
   std::string model;
   std::string output;
   std::string passes = "all";
+  std::string target = "weft";  // weft, standard, microsoft
+  bool external_data = false;
   std::string trace_passes;  // a folder
 };
 int optimize_file(const OptimizeOptions& options);

@@ -73,6 +73,11 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   optimize_command->add_option("model", optimize_options->model, "IN.onnx")->required();
   optimize_command->add_option("-o,--output", optimize_options->output, "OUT.onnx")->required();
   optimize_command->add_option("--passes", optimize_options->passes, kPasses);
+  optimize_command->add_option(
+      "--target", optimize_options->target,
+      "operators of the file: weft (functions with their definitions), standard (operator set 23 "
+      "and newer), microsoft (com.microsoft, for ONNX Runtime)");
+  optimize_command->add_flag("--external-data", optimize_options->external_data, "weights into OUT.onnx.data");
   optimize_command->add_option("--trace-passes", optimize_options->trace_passes, kTracePasses);
   optimize_command->callback(
       [optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });

@@ -45,6 +45,12 @@ class Importer {
     for (const auto& [domain, version] : model_.opsets) {
       graph.metadata["opset." + (domain.empty() ? "ai.onnx" : domain)] = std::to_string(version);
     }
+    for (const auto& [key, value] : model_.metadata) {
+      if (key == "weft.producer")  // of the model that weft made this file from
+        graph.metadata["producer"] = value;
+      else
+        graph.metadata["model." + std::string(key)] = value;
+    }
     verify(graph);
     return graph;
   }

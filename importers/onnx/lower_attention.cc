@@ -127,6 +127,12 @@ Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap
   return {y.id(), given.k.id(), given.v.id(), b.cast(stages[stage], dtype).id()};
 }
 
+// Our own exporter says so where the graph it wrote did not.
+bool zeroes_empty_rows(const Lowering& l) {
+  const auto said = l.node().metadata.find("weft.zero_masked_rows");
+  return said == l.node().metadata.end() || said->second != "0";
+}
+
 // Past keys and values are concatenated; conditions on positions become a mask unless they are just causal.
 Values attention(Lowering& l) {
   Builder& b = l.builder();
@@ -162,7 +168,7 @@ Values attention(Lowering& l) {
   Attributes attributes = {{"q_num_heads", b.rank(o.q) == 3 ? query_heads : 0},
                            {"kv_num_heads", b.rank(o.k) == 3 ? key_heads : 0},
                            {"is_causal", std::int64_t{causal && plain_positions ? 1 : 0}},
-                           {"zero_masked_rows", std::int64_t{mask ? 1 : 0}}};
+                           {"zero_masked_rows", std::int64_t{mask && zeroes_empty_rows(l) ? 1 : 0}}};
   if (mask && is_float(b.dtype(mask)) && b.dtype(mask) != b.dtype(o.q)) mask = b.cast(mask, b.dtype(o.q));
   if (softcap != 0) attributes["softcap"] = softcap;
   if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);

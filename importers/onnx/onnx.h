@@ -26,11 +26,29 @@ Graph import_onnx(const std::filesystem::path& path, const ImportOptions& option
 Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path& folder = {},
                   const ImportOptions& options = {});
 
-// Serializes a graph as an ONNX model (IR version 10, opset 20) that any runtime executes: operators that ONNX
-// lacks at that opset become model-local functions of domain "weft" holding their definition, which
-// import_onnx() reads back as the same operators. States become pairs of inputs and outputs.
-std::string export_onnx(const Graph& graph);
-void export_onnx(const Graph& graph, const std::filesystem::path& path);
+// What an exported model spells fused operators with. Every file runs in any runtime that has the operators it names,
+// and import_onnx() with the default passes makes the same graph of it again.
+enum class ExportTarget : std::uint8_t {
+  // Operator set 20; what it lacks are model-local functions of domain "weft" that hold their definition.
+  kFunctions,
+  // Operator set 23 (24 with Swish): Attention, RMSNormalization, Gelu, Swish and, inside functions, RotaryEmbedding.
+  // One difference: rows of Attention without any key to attend are 0 there, where weft may have NaN as PyTorch has.
+  kStandard,
+  // The same with operators of com.microsoft, for which ONNX Runtime has kernels: MultiHeadAttention,
+  // SkipLayerNormalization, SkipSimplifiedLayerNormalization, BiasGelu, FastGelu, QuickGelu.
+  kMicrosoft,
+};
+
+struct ExportOptions {
+  ExportTarget target = ExportTarget::kFunctions;
+  // Tensors of 1 KiB and more go into "<path>.data". They always do when weights exceed 1.5 GB.
+  bool external_data = false;
+};
+
+// Serializes a graph as an ONNX model. Names of inputs and outputs, dynamic axes and metadata are kept; states become
+// pairs of inputs and outputs. Error kIo.
+std::string export_onnx(const Graph& graph, ExportTarget target = ExportTarget::kFunctions);
+void export_onnx(const Graph& graph, const std::filesystem::path& path, const ExportOptions& options = {});
 
 // A serialized TensorProto, SequenceProto or OptionalProto (the .pb files of ONNX test folders, which do not say
 // which they are: `type` does) and its name. Error kInvalidModel.

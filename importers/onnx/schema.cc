@@ -226,6 +226,7 @@ ModelProto parse_model(Bytes bytes) {
         parse_into(*model.graph, field.bytes, 1);
         break;
       case 8: parse_opset(field.bytes, model.opsets); break;
+      case 14: model.metadata.insert(parse_entry(field.bytes)); break;
       case 25: model.functions.push_back(parse_function(field.bytes)); break;
       default: break;
     }

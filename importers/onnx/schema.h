@@ -120,6 +120,7 @@ struct ModelProto {
   std::string_view producer_name, producer_version;
   std::optional<GraphProto> graph;
   std::vector<FunctionProto> functions;
+  Properties metadata;
 };
 
 // Error kInvalidModel; messages nested more than 64 deep are refused.
