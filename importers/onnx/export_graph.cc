@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 
 #include "importers/onnx/export_messages.h"
@@ -176,6 +177,10 @@ class Exporter {
       domains_.insert(domain);
     }
     for (const auto& [name, attribute] : node.attributes) {
+      // Attributes of files are f32: what they lose goes along.
+      const double* number = std::get_if<double>(&attribute);
+      if (number != nullptr && std::isfinite(*number) && static_cast<double>(static_cast<float>(*number)) != *number)
+        message.message(9, entry_message(fmt::format("{}{}", kMetadataPrefix, name), fmt::format("{}", *number)));
       if (name.starts_with(kMetadataPrefix))
         message.message(9, entry_message(name, std::to_string(std::get<std::int64_t>(attribute))));
     }

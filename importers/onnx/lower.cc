@@ -1,5 +1,7 @@
 #include "importers/onnx/lower.h"
 
+#include <charconv>
+
 #include "importers/onnx/lower_microsoft.h"
 
 namespace weft::onnx {
@@ -10,6 +12,18 @@ void expect_type(const AttributeProto& attribute, AttributeType type) {
   if (attribute.type != type && attribute.type != AttributeType::kUndefined) {
     fail(ErrorCode::kInvalidModel, "attribute \"{}\" is of the wrong type", attribute.name);
   }
+}
+
+// An attribute as f32, or the double that our own exporter rounded to it.
+double exact_number(const NodeProto& node, const AttributeProto& attribute) {
+  const auto exact = node.metadata.find("weft." + std::string(attribute.name));
+  if (exact != node.metadata.end()) {
+    double number = 0;
+    const char* last = exact->second.data() + exact->second.size();
+    const bool whole = std::from_chars(exact->second.data(), last, number).ptr == last;
+    if (whole && static_cast<float>(number) == attribute.f) return number;
+  }
+  return static_cast<double>(attribute.f);
 }
 
 }  // namespace
@@ -51,7 +65,7 @@ double Lowering::number(std::string_view name, double fallback) {
   if (attribute == nullptr) return fallback;
   if (attribute->type == AttributeType::kInt) return static_cast<double>(attribute->i);
   expect_type(*attribute, AttributeType::kFloat);
-  return static_cast<double>(attribute->f);
+  return exact_number(*node_, *attribute);
 }
 
 std::string Lowering::text(std::string_view name, std::string_view fallback) {

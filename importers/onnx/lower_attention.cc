@@ -42,6 +42,14 @@ Expr allowed_positions(Lowering& l, Expr q, Expr k) {
   return allowed;
 }
 
+// Our own exporter says so where the graph it wrote did not.
+constexpr std::string_view kZeroMaskedRows = "weft.zero_masked_rows";
+
+bool zeroes_empty_rows(const Lowering& l) {
+  const auto said = l.node().metadata.find(kZeroMaskedRows);
+  return said == l.node().metadata.end() || said->second != "0";
+}
+
 // A mask whose last axis is shorter than the keys hides the rest.
 Expr full_mask(Lowering& l, Expr k) {
   Builder& b = l.builder();
@@ -51,7 +59,8 @@ Expr full_mask(Lowering& l, Expr k) {
   const Dim& wanted = b.dim(k, 2);
   const bool boolean = b.dtype(mask) == DType::kBool;
   if (!boolean && !is_float(b.dtype(mask))) mask = b.cast(mask, b.dtype(l.input(0)));
-  if (given == wanted || given.is(1)) return mask;
+  const bool own = l.node().metadata.contains(kZeroMaskedRows);  // our own masks are as long as the keys
+  if (own || given == wanted || given.is(1)) return mask;
   const Expr missing = b.extent_of(k, 2) - b.extent_of(mask, -1);
   const ValueId pads[] = {b.ints({0}).id(), missing.id()};
   const Expr filler = boolean ? b.constant(Tensor::scalar<bool>(false)) : b.scalar(b.dtype(mask), -INFINITY);
@@ -99,8 +108,8 @@ Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap
   const std::int64_t group = query_heads.value() / key_heads.value();
   const Expr q = b.cast(given.q, wide), k = b.cast(repeat_heads(b, given.k, group), wide);
   Expr scores = b.matmul(q, b.transpose(k, {0, 1, 3, 2}));
-  if (const AttributeProto* scale = l.find("scale")) {
-    scores = scores * static_cast<double>(scale->f);
+  if (l.find("scale") != nullptr) {
+    scores = scores * l.number("scale", 0);
   } else {
     scores = scores / b.sqrt(b.squeeze(b.cast(b.extent_of(q, 3), wide), {0}));
   }
@@ -125,12 +134,6 @@ Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap
   const std::int64_t stage = l.integer("qk_matmul_output_mode", 0);
   if (stage < 0 || stage > 3) fail(ErrorCode::kInvalidModel, "qk_matmul_output_mode {}", stage);
   return {y.id(), given.k.id(), given.v.id(), b.cast(stages[stage], dtype).id()};
-}
-
-// Our own exporter says so where the graph it wrote did not.
-bool zeroes_empty_rows(const Lowering& l) {
-  const auto said = l.node().metadata.find("weft.zero_masked_rows");
-  return said == l.node().metadata.end() || said->second != "0";
 }
 
 // Past keys and values are concatenated; conditions on positions become a mask unless they are just causal.
@@ -171,7 +174,7 @@ Values attention(Lowering& l) {
                            {"zero_masked_rows", std::int64_t{mask && zeroes_empty_rows(l) ? 1 : 0}}};
   if (mask && is_float(b.dtype(mask)) && b.dtype(mask) != b.dtype(o.q)) mask = b.cast(mask, b.dtype(o.q));
   if (softcap != 0) attributes["softcap"] = softcap;
-  if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
+  if (l.find("scale") != nullptr) attributes["scale"] = l.number("scale", 0);
   const Expr y = b.make("Attention", {o.q.id(), o.k.id(), o.v.id(), mask.id()}, std::move(attributes));
   return {y.id(), o.k.id(), o.v.id()};
 }
@@ -225,7 +228,7 @@ Values flex_attention(Lowering& l) {
   l.ignore("softmax_precision");
   if (!modified) {
     Attributes attributes = {{"q_num_heads", std::int64_t{0}}, {"kv_num_heads", std::int64_t{0}}};
-    if (const AttributeProto* scale = l.find("scale")) attributes["scale"] = static_cast<double>(scale->f);
+    if (l.find("scale") != nullptr) attributes["scale"] = l.number("scale", 0);
     return {b.make("Attention", {q.id(), l.input(1).id(), l.input(2).id()}, std::move(attributes)).id()};
   }
   const Dim query_heads = b.dim(q, 1), key_heads = b.dim(l.input(1), 1);
@@ -238,8 +241,8 @@ Values flex_attention(Lowering& l) {
   const std::int64_t group = grouped ? query_heads.value() / key_heads.value() : 1;
   const Expr k = repeat_heads(b, l.input(1), group), v = repeat_heads(b, l.input(2), group);
   Expr scores = b.matmul(q, b.transpose(k, {0, 1, 3, 2}));
-  if (const AttributeProto* scale = l.find("scale")) {
-    scores = scores * static_cast<double>(scale->f);
+  if (l.find("scale") != nullptr) {
+    scores = scores * l.number("scale", 0);
   } else {
     scores = scores / b.sqrt(b.squeeze(b.cast(b.extent_of(q, 3), b.dtype(q)), {0}));
   }

@@ -9,7 +9,6 @@ import argparse
 import collections
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,9 @@ import numpy
 import onnx
 import onnxruntime
 from onnx import numpy_helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "exports"))
+from structure import difference, structure  # pylint: disable=wrong-import-position
 
 FUSED = {
     "standard": ("Attention", "RotaryEmbedding", "RMSNormalization", "LayerNormalization", "Gelu", "Swish"),
@@ -29,14 +31,6 @@ FUSED = {
 
 def run(*command):
     return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
-
-
-def structure(weft, model):
-    """The optimized graph with its values named by their order."""
-    text = run(weft, "dump", model).stdout
-    text = re.sub(r"  # .*", "", text)  # where nodes came from
-    names = {}
-    return re.sub(r'%("[^"]*"|[\w.:/$-]+)', lambda m: names.setdefault(m.group(0), f"%{len(names)}"), text)
 
 
 def read(path):
@@ -62,9 +56,9 @@ def largest_difference(model, folder):
             if wanted.size == 0:
                 continue
             scale = max(float(numpy.abs(wanted[numpy.isfinite(wanted)]).max(initial=0)), 1e-30)
-            difference = numpy.abs(actual.astype("f8") - wanted.astype("f8"))
-            difference[(actual == wanted) | (numpy.isnan(actual) & numpy.isnan(wanted))] = 0
-            worst = max(worst, float(difference.max(initial=0)) / scale)
+            apart = numpy.abs(actual.astype("f8") - wanted.astype("f8"))
+            apart[(actual == wanted) | (numpy.isnan(actual) & numpy.isnan(wanted))] = 0
+            worst = max(worst, float(apart.max(initial=0)) / scale)
     return worst
 
 
@@ -94,15 +88,15 @@ def judge(weft, folder, target, before):
         if names(original) != names(model):
             problems.append("names of inputs or outputs differ")
         try:
-            difference = largest_difference(out, folder)
-            if isinstance(difference, str) or difference > 1e-4:
-                problems.append(f"difference {difference}")
+            largest = largest_difference(out, folder)
+            if isinstance(largest, str) or largest > 1e-4:
+                problems.append(f"difference {largest}")
         except Exception as error:  # pylint: disable=broad-except
-            difference = None
+            largest = None
             problems.append("ONNX Runtime: " + str(error).strip()[:300])
-        if structure(weft, out) != before:
-            problems.append("another graph after import")
-    return {op: used[op] for op in FUSED[target] if used[op]}, difference, problems
+        if changed := difference(before, structure(weft, out)):
+            problems.append("another graph after import: " + changed)
+    return {op: used[op] for op in FUSED[target] if used[op]}, largest, problems
 
 
 def main():
@@ -121,12 +115,12 @@ def main():
         before = structure(arguments.weft, folder / "model.onnx")
         cells = [folder.name]
         for target in targets:
-            used, difference, problems = judge(arguments.weft, folder, target, before)
+            used, largest, problems = judge(arguments.weft, folder, target, before)
             for kind in ("optimize", "checker", "ONNX Runtime", "difference", "another graph", "names"):
                 totals[target, kind] += any(p.startswith(kind) for p in problems)
             totals[target, "cases"] += 1
             shown = ", ".join(f"{op} {count}" for op, count in used.items())
-            number = "" if not isinstance(difference, float) else f"{difference:.0e}"
+            number = "" if not isinstance(largest, float) else f"{largest:.0e}"
             cells.append(f"{number} {shown}" + "".join(f"; **{p}**" for p in problems))
         rows.append(cells)
         if arguments.verbose:
