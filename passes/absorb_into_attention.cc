@@ -1,4 +1,6 @@
 // What surrounds a fused Attention and it can do itself: scales, repeated heads, splitting and merging heads.
+#include <algorithm>
+
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -77,6 +79,53 @@ bool absorb_repeated_heads(Graph& graph, NodeId id, RuleReport& report) {
   }
   graph.set_input(id, kK, k);
   graph.set_input(id, kV, v);
+  return true;
+}
+
+// Axes of extent 1 in front of a mask.
+bool adds_leading_axes(const Graph& graph, const Node& unsqueeze) {
+  auto axes = known_integers(graph, unsqueeze.inputs[1]);
+  if (!axes) return false;
+  std::sort(axes->begin(), axes->end());
+  for (std::size_t i = 0; i < axes->size(); ++i) {
+    if ((*axes)[i] != static_cast<std::int64_t>(i)) return false;
+  }
+  return true;
+}
+
+// Does Expand only repeat a mask over batch rows, heads, queries and keys of the scores [B, H, S, T]?
+bool spreads_over_scores(const Graph& graph, const Node& attention, const Node& expand) {
+  const Shape *from = shape_of(graph, expand.inputs[0]), *to = shape_of(graph, expand.outputs[0]);
+  const Shape *q = shape_of(graph, attention.inputs[kQ]), *k = shape_of(graph, attention.inputs[kK]);
+  if (from == nullptr || to == nullptr || q == nullptr || k == nullptr || from->size() > to->size() || to->size() > 4) {
+    return false;
+  }
+  const std::size_t skipped = to->size() - from->size();
+  for (std::size_t i = 0; i < to->size(); ++i) {
+    const Dim& extent = (*to)[i];
+    if (extent.is(1) || (i >= skipped && (*from)[i - skipped] == extent)) continue;
+    const std::size_t axis = 4 - to->size() + i;
+    const bool fits = (axis == 0 && extent == (*q)[0]) || (axis == 1 && q->size() == 4 && extent == (*q)[1]) ||
+                      (axis == 2 && extent == (*q)[q->size() - 2]) || (axis == 3 && extent == (*k)[k->size() - 2]);
+    if (!fits) return false;
+  }
+  return true;
+}
+
+// A mask that was given the shape of the scores beforehand: adding it does the same.
+bool absorb_mask_spread(Graph& graph, NodeId id) {
+  constexpr std::size_t kMask = 3;
+  const Node& node = graph.node(id);
+  if (node.inputs.size() <= kMask || !node.inputs[kMask].valid()) return false;
+  const Node* expand = producer(graph, node.inputs[kMask], "Expand");
+  const Node* unsqueeze = producer(graph, node.inputs[kMask], "Unsqueeze");
+  const bool spread = (expand != nullptr && spreads_over_scores(graph, node, *expand)) ||
+                      (unsqueeze != nullptr && adds_leading_axes(graph, *unsqueeze));
+  if (!spread) return false;
+  const Node& maker = expand != nullptr ? *expand : *unsqueeze;
+  const ValueId mask = maker.inputs[0];
+  graph.node(id).origin.merge(maker.origin);
+  graph.set_input(id, kMask, mask);
   return true;
 }
 
@@ -160,6 +209,7 @@ int absorb_into_attention(Graph& graph, PassContext& context) {
     erase_dead(graph);
   };
   absorb("absorb-attention-scale", [&](NodeId id, RuleReport&) { return absorb_scale(graph, id); });
+  absorb("absorb-mask-spread", [&](NodeId id, RuleReport&) { return absorb_mask_spread(graph, id); });
   absorb("absorb-repeated-heads",
          [&](NodeId id, RuleReport& report) { return absorb_repeated_heads(graph, id, report); });
   total += run_rules(graph, {query_split_and_output_merge()}, context);

@@ -9,6 +9,22 @@
 namespace weft {
 namespace {
 
+// The value of the same shape further up a chain of operators that only reshape.
+ValueId same_elements(const Graph& graph, const Node& node) {
+  ValueId x = node.inputs[0];
+  if (node.op == "Expand") return {};
+  constexpr int kMaxSteps = 8;
+  for (int step = 0; step < kMaxSteps; ++step) {
+    const Value& value = graph.value(x);
+    if (value.kind != ValueKind::kResult) return {};
+    const Node& maker = graph.node(value.producer);
+    if (maker.op != "Reshape" && maker.op != "Squeeze" && maker.op != "Unsqueeze" && maker.op != "Flatten") return {};
+    x = maker.inputs[0];
+    if (same_type(graph, x, node.outputs[0])) return x;
+  }
+  return {};
+}
+
 // The input that the node's output equals, whatever the numbers; invalid if it does something.
 ValueId unchanged(const Graph& graph, const Node& node) {
   const ValueId x = node.inputs.empty() ? ValueId() : node.inputs[0];
@@ -18,7 +34,7 @@ ValueId unchanged(const Graph& graph, const Node& node) {
   if (node.op == "Cast") return graph.value(x).type.dtype == graph.value(node.outputs[0]).type.dtype ? x : ValueId();
   if (node.op == "Reshape" || node.op == "Expand" || node.op == "Squeeze" || node.op == "Unsqueeze" ||
       node.op == "Flatten") {
-    return same ? x : ValueId();
+    return same ? x : same_elements(graph, node);
   }
   if (node.op == "Concat") return node.inputs.size() == 1 ? x : ValueId();
   if (node.op == "Transpose") {

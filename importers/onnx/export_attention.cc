@@ -32,6 +32,19 @@ ValueId add_call(Graph& graph, NodeId before, Call call, const Node& origin, DTy
   return graph.node(graph.add_node(std::move(spec), {&output, 1}, before)).outputs[0];
 }
 
+// Runtimes want masks as long as queries and keys where weft lets them broadcast. (Leading axes they let broadcast
+// too.)
+Expr spread(Builder& b, Expr mask, Expr q, Expr k) {
+  const std::int64_t rank = b.rank(mask);
+  if (rank >= 2 && !b.dim(mask, -1).is(1) && !b.dim(mask, -2).is(1)) return mask;
+  if (rank >= 2 && b.dim(mask, -1) == b.dim(k, 2) && b.dim(mask, -2) == b.dim(q, 2)) return mask;
+  std::vector<ValueId> extents;
+  if (rank > 2) extents.push_back(b.ints(std::vector<std::int64_t>(static_cast<std::size_t>(rank - 2), 1)));
+  extents.push_back(b.extent_of(q, 2));
+  extents.push_back(b.extent_of(k, 2));
+  return b.make("Expand", {mask.id(), b.concat(extents, 0).id()});
+}
+
 // The result takes the place and the name of the node's.
 void replace(Graph& graph, NodeId node, ValueId by) {
   const ValueId old = graph.node(node).outputs[0];
@@ -106,6 +119,7 @@ bool spell_standard_attention(Graph& graph, NodeId id, BiasCache& biases) {
     v = split_heads(e, v, key_heads);
     call.output = {e.dim(q, 0), e.dim(q, 1), e.dim(q, 2), e.dim(v, 3)};
   }
+  if (bias) bias = spread(e, bias, split_heads(e, q, heads), split_heads(e, k, key_heads));
   call.inputs = {q, k, v, bias.id()};
   Expr y = e.wrap(add_call(graph, id, std::move(call), node, e.dtype(q)));
   if (flat && !same_rank) y = merge_heads(e, y);
@@ -133,10 +147,7 @@ bool spell_multi_head_attention(Graph& graph, NodeId id, BiasCache& biases) {
     std::vector<std::int64_t> added(static_cast<std::size_t>(4 - rank));
     std::iota(added.begin(), added.end(), 0);
     if (!added.empty()) bias = e.unsqueeze(bias, added);
-    if (!(e.dim(bias, 2) == e.dim(split_q, 2)) || !(e.dim(bias, 3) == e.dim(split_k, 2))) {
-      const ValueId extents[] = {e.ints({1, 1}).id(), e.extent_of(split_q, 2).id(), e.extent_of(split_k, 2).id()};
-      bias = e.make("Expand", {bias.id(), e.concat(extents, 0).id()});
-    }
+    bias = spread(e, bias, split_q, split_k);
   }
   Call call{"com.microsoft::MultiHeadAttention", {}, scale_of(e), e.shape(node.outputs[0])};
   call.attributes["num_heads"] = heads.value();

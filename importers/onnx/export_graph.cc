@@ -246,7 +246,15 @@ class Exporter {
     Writer message;
     message.text(1, name);
     Names names;
-    for (const ValueId id : body.inputs()) message.text(4, names[id] = body.value(id).name);
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!node.inputs[i].valid()) {  // the call leaves it out, but it keeps its place
+        message.text(4, fmt::format("absent_{}", i));
+        continue;
+      }
+      const ValueId id = body.inputs()[next++];
+      message.text(4, names[id] = body.value(id).name);
+    }
     for (const ValueId id : body.values()) names[id] = body.value(id).name;
     for (const Output& output : body.outputs()) message.text(5, "output_" + output.name);
     for (const auto& [attribute, value] : node.attributes) message.text(6, attribute);

@@ -7,7 +7,7 @@
 
 namespace weft::onnx {
 
-// A product, a sum and an activation: importing fuses them again.
+// A product, sums and an activation: importing fuses them again.
 void spell_linear(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   const std::vector<ValueId> inputs = node.inputs;
@@ -22,6 +22,7 @@ void spell_linear(Graph& graph, NodeId id) {
   if (activation == "silu") y = b.make("Swish", {y.id()}, {{"alpha", 1.0}});
   if (activation == "gelu") y = b.make("Gelu", {y.id()});
   if (activation == "gelu_tanh") y = b.make("Gelu", {y.id()}, {{"approximate", std::string("tanh")}});
+  if (inputs.size() > 3 && inputs[3].valid()) y = y + b.wrap(inputs[3]);
   replace_output(graph, old, y.id());
 }
 
@@ -36,7 +37,7 @@ void replace_output(Graph& graph, ValueId old, ValueId by) {
 bool knows_activation(const Node& node) {
   static constexpr std::string_view kKnown[] = {"none", "relu", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"};
   const std::string& activation = AttributeReader(get_op("Linear"), node.attributes).text("activation");
-  return std::find(std::begin(kKnown), std::end(kKnown), activation) != std::end(kKnown) && node.inputs.size() <= 3;
+  return std::find(std::begin(kKnown), std::end(kKnown), activation) != std::end(kKnown) && node.inputs.size() <= 4;
 }
 
 void sweep(Graph& graph) {

@@ -168,10 +168,11 @@ Values attention(Lowering& l) {
   if (!plain_positions) {
     mask = join(b, mask, allowed_positions(l, b.rank(o.q) == 4 ? o.q : split_heads(b, o.q, query_heads), o.k));
   }
-  Attributes attributes = {{"q_num_heads", b.rank(o.q) == 3 ? query_heads : 0},
-                           {"kv_num_heads", b.rank(o.k) == 3 ? key_heads : 0},
-                           {"is_causal", std::int64_t{causal && plain_positions ? 1 : 0}},
-                           {"zero_masked_rows", std::int64_t{mask && zeroes_empty_rows(l) ? 1 : 0}}};
+  Attributes attributes;
+  if (b.rank(o.q) == 3) attributes["q_num_heads"] = query_heads;
+  if (b.rank(o.k) == 3) attributes["kv_num_heads"] = key_heads;
+  if (causal && plain_positions) attributes["is_causal"] = std::int64_t{1};
+  if (mask && zeroes_empty_rows(l)) attributes["zero_masked_rows"] = std::int64_t{1};
   if (mask && is_float(b.dtype(mask)) && b.dtype(mask) != b.dtype(o.q)) mask = b.cast(mask, b.dtype(o.q));
   if (softcap != 0) attributes["softcap"] = softcap;
   if (l.find("scale") != nullptr) attributes["scale"] = l.number("scale", 0);
@@ -227,7 +228,7 @@ Values flex_attention(Lowering& l) {
   const bool modified = l.find("score_mod") != nullptr || l.find("prob_mod") != nullptr;
   l.ignore("softmax_precision");
   if (!modified) {
-    Attributes attributes = {{"q_num_heads", std::int64_t{0}}, {"kv_num_heads", std::int64_t{0}}};
+    Attributes attributes;
     if (l.find("scale") != nullptr) attributes["scale"] = l.number("scale", 0);
     return {b.make("Attention", {q.id(), l.input(1).id(), l.input(2).id()}, std::move(attributes)).id()};
   }

@@ -98,7 +98,8 @@ Expr attend(Builder& b, const Core& core) {
   } else if (core.allowed) {
     mask = core.allowed;
   }
-  Attributes attributes = {{"zero_masked_rows", std::int64_t{core.allowed ? 1 : 0}}};
+  Attributes attributes;
+  if (core.allowed) attributes["zero_masked_rows"] = std::int64_t{1};
   if (core.scale) attributes["scale"] = *core.scale;
   if (core.softcap != 0) attributes["softcap"] = core.softcap;
   return b.make("Attention", {core.q.id(), core.k.id(), core.v.id(), mask.id()}, std::move(attributes));

@@ -25,6 +25,7 @@ def structure(weft, model):
             merged.append(line)
     for line in merged:
         line = re.sub(r"  # .*", "", line)
+        line = re.sub(r"(, )?stash_type = 1", "", line)  # the default: said or not, it means the same
         if line.startswith("graph"):
             for name in re.findall(rf"({VALUE}): ", line.split(" -> ")[0]):
                 known[name] = name
