@@ -1,5 +1,7 @@
 // Operators that passes introduce, each defined by smaller ones (docs/operators.md).
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "ops/builder.h"
 #include "ops/families.h"
@@ -46,6 +48,33 @@ void infer_linear(InferContext& context) {
   }
   shape.back() = weight[1];
   context.set_shape(0, std::move(shape));
+}
+
+void decompose_linear_split(Expansion& e) {
+  Expr y = e.matmul(e.input(0), e.input(1));
+  if (e.has(2)) y = y + e.input(2);
+  const std::vector<ValueId> inputs = {y.id(), e.ints(e.attributes().integers("widths")).id()};
+  const std::vector<Expr> pieces = e.make_many("Split", inputs, e.output_count(), {{"axis", std::int64_t{-1}}});
+  for (std::size_t i = 0; i < pieces.size(); ++i) e.set_output(i, pieces[i]);
+}
+
+void infer_linear_split(InferContext& context) {
+  for (std::size_t i = 0; i < context.output_count(); ++i) context.set_dtype(i, context.dtype(0));
+  Shape shape = context.shape(0);
+  const Shape& weight = context.shape(1);
+  const std::vector<std::int64_t>& widths = context.attributes().integers("widths");
+  const std::int64_t total = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
+  const bool fits = widths.size() == context.output_count() && weight.size() == 2 &&
+                    (!weight[1].is_constant() || weight[1].value() == total) &&
+                    std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
+  if (shape.empty() || !fits) {
+    fail(ErrorCode::kInvalidModel, "LinearSplit of {} and {} into {} parts", to_string(shape), to_string(weight),
+         widths.size());
+  }
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    shape.back() = Dim(widths[i]);
+    context.set_shape(i, shape);
+  }
 }
 
 void decompose_gelu(Expansion& e) {
@@ -126,6 +155,12 @@ std::span<const OpDef> fused_ops() {
        .attributes = {{"activation", AttributeKind::kString, false, Attribute(std::string("none"))}},
        .infer = infer_linear,
        .decompose = decompose_linear},
+      {.name = "LinearSplit",
+       .inputs = {{"x"}, {"weight"}, {"bias", Arity::kOptional}},
+       .outputs = {{"outputs", Arity::kVariadic}},
+       .attributes = {{"widths", AttributeKind::kInts, true}},
+       .infer = infer_linear_split,
+       .decompose = decompose_linear_split},
       {.name = "Gelu",
        .inputs = {{"X"}},
        .outputs = {{"Y"}},

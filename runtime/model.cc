@@ -6,6 +6,7 @@
 #include "importers/onnx/onnx.h"
 #include "ops/builder.h"
 #include "runtime/compiled.h"
+#include "runtime/lower.h"
 
 namespace weft::runtime {
 namespace {
@@ -141,6 +142,7 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
     Value& value = impl->graph.value(id);
     if (value.kind == ValueKind::kConstant) value.tensor = value.tensor->aligned();
   }
+  if (options.fast_kernels) lower(impl->graph);
   choose_kernels(*impl, options.fast_kernels);
   if (options.fast_kernels) drop_packed_constants(impl->graph, impl->nodes);
   number_values(*impl);

@@ -31,6 +31,10 @@ class Placement {
     for (const std::vector<Slot>& members : members_) {
       for (const Slot slot : members) plan_.values[slot].offset = plan_.requests[plan_.request_of[slot]].offset;
     }
+    for (Slot slot = 0; slot < plan_.values.size(); ++slot) {
+      const bool computed = plan_.request_of[slot] != Plan::kNoRequest;
+      if (plan_.values[slot].place == Place::kArena && !computed) plan_.values[slot].place = Place::kNone;
+    }
     for (const Slot slot : model_.outputs) {
       if (plan_.values[slot].place == Place::kArena) plan_.values[slot].place = Place::kOutput;
     }

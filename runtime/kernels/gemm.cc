@@ -46,27 +46,42 @@ void pack(const PackedShape& shape, const float* source, std::size_t k_stride, s
   HWY_DYNAMIC_DISPATCH(Pack)(shape, source, k_stride, n_stride, first, last, packed);
 }
 
-void multiply_block(const Product& product, const Block& block) { HWY_DYNAMIC_DISPATCH(MultiplyBlock)(product, block); }
+void multiply(const Product& product, const Block& block) { HWY_DYNAMIC_DISPATCH(MultiplyBlock)(product, block); }
 
-void multiply(const Product& product, ThreadPool& pool) {
-  const std::size_t panels = panel_count(product.shape);
-  const auto threads = static_cast<std::size_t>(pool.threads());
-  const std::size_t row_blocks = blocks_of(product.rows, kBlockRows);
-  std::size_t group_size = kBlockPanels;
-  if (threads > 1) {
-    if (product.rows * product.shape.k * product.shape.n < kSerialWork) {
-      return multiply_block(product, {0, product.rows, 0, panels});
-    }
-    const std::size_t wanted = blocks_of(threads * kBlocksPerThread, row_blocks);
-    group_size = std::clamp<std::size_t>(panels / wanted, 1, kBlockPanels);
+std::vector<Task> schedule(std::span<const Product> products, int threads) {
+  std::size_t panels = 0;
+  std::size_t row_blocks = 1;
+  std::size_t work = 0;
+  for (const Product& product : products) {
+    panels += panel_count(product.shape);
+    row_blocks = std::max(row_blocks, blocks_of(product.rows, kBlockRows));
+    work += product.rows * product.shape.k * product.shape.n;
   }
-  const std::size_t groups = blocks_of(panels, group_size);
-  pool.parallel_for(row_blocks * groups, [&](std::size_t i) {
-    const std::size_t group = i / row_blocks;
-    const std::size_t block = i % row_blocks;
-    multiply_block(product, {block * product.rows / row_blocks, (block + 1) * product.rows / row_blocks,
-                             group * panels / groups, (group + 1) * panels / groups});
-  });
+  std::size_t group = kBlockPanels;
+  if (work < kSerialWork) {
+    group = panels;
+  } else if (threads > 1) {
+    const std::size_t wanted = blocks_of(static_cast<std::size_t>(threads) * kBlocksPerThread, row_blocks);
+    group = std::clamp<std::size_t>(panels / wanted, 1, kBlockPanels);
+  }
+  std::vector<Task> tasks;
+  for (std::size_t p = 0; p < products.size(); ++p) {
+    const std::size_t own_panels = panel_count(products[p].shape);
+    const std::size_t groups = blocks_of(own_panels, group);
+    for (std::size_t g = 0; g < groups; ++g) {
+      // All rows of some columns one after another: on one thread, which then has read their weights.
+      for (std::size_t b = 0; b < row_blocks; ++b) {
+        tasks.push_back({p,
+                         {b * products[p].rows / row_blocks, (b + 1) * products[p].rows / row_blocks,
+                          g * own_panels / groups, (g + 1) * own_panels / groups}});
+      }
+    }
+  }
+  return tasks;
+}
+
+void multiply(std::span<const Product> products, std::span<const Task> tasks, ThreadPool& pool) {
+  pool.parallel_for(tasks.size(), [&](std::size_t i) { multiply(products[tasks[i].product], tasks[i].block); });
 }
 
 }  // namespace weft::runtime::gemm

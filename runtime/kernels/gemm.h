@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <vector>
 
 #include "runtime/kernels/simd.h"
 
@@ -48,8 +50,14 @@ struct Product {
 struct Block {
   std::size_t row, row_end, panel, panel_end;
 };
-void multiply_block(const Product& product, const Block& block);
-// All of it, in blocks on the pool's threads.
-void multiply(const Product& product, ThreadPool& pool);
+void multiply(const Product& product, const Block& block);
+
+// Products cut into blocks for so many threads. Only rows and shapes of the products matter: a schedule serves any data.
+struct Task {
+  std::size_t product;
+  Block block;
+};
+std::vector<Task> schedule(std::span<const Product> products, int threads);
+void multiply(std::span<const Product> products, std::span<const Task> tasks, ThreadPool& pool);
 
 }  // namespace weft::runtime::gemm

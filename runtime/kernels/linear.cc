@@ -1,4 +1,4 @@
-// Linear, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the residual on
+// Linear, LinearSplit, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the residual on
 // the way.
 #include <array>
 
@@ -24,7 +24,13 @@ constexpr std::array<ActivationName, 7> kActivations = {{
 
 // The weights of one node; shared by the bound kernels of all sessions.
 struct PackedLinear {
-  gemm::PackedShape shape;
+  struct Part {  // one output
+    gemm::PackedShape shape;
+    std::size_t column;  // of the matrix
+    std::size_t offset;  // into the packed weights
+  };
+  std::vector<Part> parts;
+  std::size_t columns = 0;
   Tensor weights;
   Tensor bias;  // empty: none
   simd::Activation activation = simd::Activation::kNone;
@@ -33,27 +39,35 @@ struct PackedLinear {
 
 class BoundLinear final : public BoundKernel {
  public:
-  BoundLinear(std::shared_ptr<const PackedLinear> linear, std::size_t rows) : linear_(std::move(linear)) {
-    product_.shape = linear_->shape;
-    product_.a_stride = linear_->shape.k;
-    product_.rows = rows;
-    product_.packed = linear_->weights.data<float>().data();
-    product_.bias = linear_->bias.size() > 0 ? linear_->bias.data<float>().data() : nullptr;
-    product_.activation = linear_->activation;
-    product_.residual_stride = linear_->shape.n;
-    product_.c_stride = linear_->shape.n;
+  BoundLinear(std::shared_ptr<const PackedLinear> linear, std::size_t rows, int threads) : linear_(std::move(linear)) {
+    for (const PackedLinear::Part& part : linear_->parts) {
+      gemm::Product product;
+      product.shape = part.shape;
+      product.a_stride = part.shape.k;
+      product.rows = rows;
+      product.packed = linear_->weights.data<float>().data() + part.offset;
+      product.bias = linear_->bias.size() > 0 ? linear_->bias.data<float>().data() + part.column : nullptr;
+      product.activation = linear_->activation;
+      product.residual_stride = part.shape.n;
+      product.c_stride = part.shape.n;
+      products_.push_back(product);
+    }
+    tasks_ = gemm::schedule(products_, threads);
   }
 
   void run(const RunContext& context) override {
-    product_.a = context.in<float>(0);
-    product_.residual = linear_->has_residual ? context.in<float>(3) : nullptr;
-    product_.c = context.out<float>(0);
-    gemm::multiply(product_, *context.pool);
+    for (std::size_t i = 0; i < products_.size(); ++i) {
+      products_[i].a = context.in<float>(0);
+      products_[i].residual = linear_->has_residual ? context.in<float>(3) : nullptr;
+      products_[i].c = context.out<float>(i);
+    }
+    gemm::multiply(products_, tasks_, *context.pool);
   }
 
  private:
   std::shared_ptr<const PackedLinear> linear_;
-  gemm::Product product_;
+  std::vector<gemm::Product> products_;
+  std::vector<gemm::Task> tasks_;
 };
 
 class BoundEmpty final : public BoundKernel {
@@ -63,32 +77,50 @@ class BoundEmpty final : public BoundKernel {
 
 class LinearKernel final : public Kernel {
  public:
-  LinearKernel(const Tensor& weight, const Tensor* bias, simd::Activation activation, bool has_residual)
+  LinearKernel(const Tensor& weight, const Tensor* bias, std::span<const std::int64_t> widths,
+               simd::Activation activation, bool has_residual)
       : linear_(std::make_shared<PackedLinear>()) {
-    linear_->shape = {static_cast<std::size_t>(weight.extent(0)), static_cast<std::size_t>(weight.extent(1))};
+    linear_->columns = static_cast<std::size_t>(weight.extent(1));
     linear_->activation = activation;
     linear_->has_residual = has_residual;
     if (bias != nullptr) linear_->bias = bias->aligned();
-    const Tensor aligned = weight.aligned();
-    linear_->weights =
-        Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(gemm::packed_size(linear_->shape))});
-    gemm::pack(linear_->shape, aligned.data<float>().data(), linear_->shape.n, 1, 0, gemm::panel_count(linear_->shape),
-               linear_->weights.mutable_data<float>().data());
+    const auto k = static_cast<std::size_t>(weight.extent(0));
+    std::size_t column = 0, offset = 0;
+    for (const std::int64_t width : widths) {
+      const gemm::PackedShape shape = {k, static_cast<std::size_t>(width)};
+      linear_->parts.push_back({shape, column, offset});
+      column += shape.n;
+      offset += gemm::packed_size(shape);
+    }
+    linear_->weights = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(offset)});
+    fill(weight.aligned(), linear_->weights.mutable_data<float>());
   }
 
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
-    const auto elements = static_cast<std::size_t>(element_count(context.outputs[0]));
-    if (elements == 0) return std::make_unique<BoundEmpty>();
+    const Extents& x = context.inputs[0];
+    const auto k = static_cast<std::int64_t>(linear_->parts[0].shape.k);
+    if (x.empty() || x.back() != k) {
+      fail(ErrorCode::kInvalidModel, "Linear of {} with {} rows of weights", to_string(x), k);
+    }
+    const std::int64_t rows = element_count(std::span(x).first(x.size() - 1));
+    if (rows == 0) return std::make_unique<BoundEmpty>();
     if (linear_->has_residual && context.inputs[3] != context.outputs[0]) {
       fail(ErrorCode::kInvalidModel, "Linear gives {}, its residual is {}", to_string(context.outputs[0]),
            to_string(context.inputs[3]));
     }
-    return std::make_unique<BoundLinear>(linear_, elements / linear_->shape.n);
+    return std::make_unique<BoundLinear>(linear_, static_cast<std::size_t>(rows), context.pool->threads());
   }
 
   bool packs_constants() const override { return true; }
 
  private:
+  void fill(const Tensor& weight, std::span<float> packed) const {
+    for (const PackedLinear::Part& part : linear_->parts) {
+      gemm::pack(part.shape, weight.data<float>().data() + part.column, linear_->columns, 1, 0,
+                 gemm::panel_count(part.shape), packed.data() + part.offset);
+    }
+  }
+
   std::shared_ptr<PackedLinear> linear_;
 };
 
@@ -99,10 +131,16 @@ const simd::Activation* find_activation(std::string_view name) {
   return nullptr;
 }
 
+const Attribute* attribute(const Node& node, std::string_view name) {
+  const auto found = node.attributes.find(name);
+  return found == node.attributes.end() ? nullptr : &found->second;
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "Linear" && node.op != "MatMul") return nullptr;
+  const bool split = node.op == "LinearSplit";
+  if (node.op != "Linear" && node.op != "MatMul" && !split) return nullptr;
   const Tensor* weight = constant_input(graph, node, 1);
   if (weight == nullptr || weight->rank() != 2 || weight->size() == 0 || weight->dtype() != DType::kF32 ||
       !input_is(graph, node, 0, DType::kF32)) {
@@ -110,22 +148,15 @@ std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node)
   }
   const TensorType& x = graph.value(node.inputs[0]).type;
   if (!x.shape || x.shape->empty()) return nullptr;
-  const Tensor* bias = nullptr;
-  simd::Activation activation = simd::Activation::kNone;
-  if (node.op == "Linear") {
-    if (has_input(node, 2)) {
-      bias = constant_input(graph, node, 2);
-      if (bias == nullptr) return nullptr;
-    }
-    const auto found = node.attributes.find("activation");
-    if (found != node.attributes.end()) {
-      const simd::Activation* known = find_activation(std::get<std::string>(found->second));
-      if (known == nullptr) return nullptr;
-      activation = *known;
-    }
-    if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32)) return nullptr;
-  }
-  return std::make_unique<LinearKernel>(*weight, bias, activation, has_input(node, 3));
+  const Tensor* bias = constant_input(graph, node, 2);
+  if (has_input(node, 2) && (bias == nullptr || bias->size() != weight->extent(1))) return nullptr;
+  if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32)) return nullptr;
+  const Attribute* name = attribute(node, "activation");
+  const simd::Activation* activation = find_activation(name != nullptr ? std::get<std::string>(*name) : "none");
+  if (activation == nullptr) return nullptr;
+  std::vector<std::int64_t> widths = {weight->extent(1)};
+  if (split) widths = std::get<std::vector<std::int64_t>>(*attribute(node, "widths"));
+  return std::make_unique<LinearKernel>(*weight, bias, widths, *activation, has_input(node, 3));
 }
 
 }  // namespace weft::runtime

@@ -23,6 +23,85 @@ void Activate(Activation activation, float alpha, const float* x, float* y, std:
   ActivateRow(activation, alpha, x, y, count);
 }
 
+template <class Function>
+HWY_INLINE void Map(const float* x, float* y, std::size_t count, const Function& function) {
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes)
+                           HWY_ATTR { Store(function(Load(x + i, lanes)), y + i, lanes); });
+}
+
+// The library's Exp is defined up to 104 and not for NaN.
+HWY_INLINE V Exp(V x) {
+  const F d;
+  const V largest = hn::Set(d, 88.7228391f);  // beyond, the result is no finite float
+  V y = hn::Exp(d, hn::Clamp(x, hn::Set(d, -104.0f), largest));
+  y = hn::IfThenElse(hn::Gt(x, largest), hn::Inf(d), y);
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+void ApplyUnary(Unary op, const float* x, float* y, std::size_t count) {
+  const V one = hn::Set(F(), 1.0f);
+  switch (op) {
+    case Unary::kAbs: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Abs(v); });
+    case Unary::kNeg: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Neg(v); });
+    case Unary::kSqrt: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Sqrt(v); });
+    case Unary::kReciprocal: return Map(x, y, count, [one](V v) HWY_ATTR { return hn::Div(one, v); });
+    case Unary::kFloor: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Floor(v); });
+    case Unary::kCeil: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Ceil(v); });
+    case Unary::kExp: return Map(x, y, count, [](V v) HWY_ATTR { return Exp(v); });
+    case Unary::kErf: return Map(x, y, count, [](V v) HWY_ATTR { return Erf(v); });
+  }
+}
+
+template <class Function>
+HWY_INLINE void Combine(const float* a, bool a_advances, const float* b, bool b_advances, float* y, std::size_t count,
+                        const Function& function) {
+  const F d;
+  if (a_advances && b_advances) {
+    ForEachVector(count, [&](std::size_t i, std::size_t lanes)
+                             HWY_ATTR { Store(function(Load(a + i, lanes), Load(b + i, lanes)), y + i, lanes); });
+  } else if (b_advances) {
+    const V left = hn::Set(d, *a);
+    Map(b, y, count, [&](V right) HWY_ATTR { return function(left, right); });
+  } else if (a_advances) {
+    const V right = hn::Set(d, *b);
+    Map(a, y, count, [&](V left) HWY_ATTR { return function(left, right); });
+  } else {
+    const V value = function(hn::Set(d, *a), hn::Set(d, *b));
+    ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { Store(value, y + i, lanes); });
+  }
+}
+
+void ApplyBinary(Binary op, const float* a, bool a_advances, const float* b, bool b_advances, float* y,
+                 std::size_t count) {
+  const auto apply = [&](const auto& function) HWY_ATTR { Combine(a, a_advances, b, b_advances, y, count, function); };
+  switch (op) {
+    case Binary::kAdd: return apply([](V l, V r) HWY_ATTR { return hn::Add(l, r); });
+    case Binary::kSub: return apply([](V l, V r) HWY_ATTR { return hn::Sub(l, r); });
+    case Binary::kMul: return apply([](V l, V r) HWY_ATTR { return hn::Mul(l, r); });
+    case Binary::kDiv: return apply([](V l, V r) HWY_ATTR { return hn::Div(l, r); });
+  }
+}
+
+void SoftmaxRow(const float* x, float* y, std::size_t count) {
+  const F d;
+  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  V highest = lowest;
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V value = Load(x + i, lanes);
+    if (lanes < hn::Lanes(d)) value = hn::IfThenElse(hn::FirstN(d, lanes), value, lowest);
+    highest = hn::Max(highest, value);
+  });
+  const V shift = hn::Set(d, hn::ReduceMax(d, highest));
+  V total = hn::Zero(d);
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    const V weight = Exp(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf
+    Store(weight, y + i, lanes);
+    total = hn::Add(total, lanes < hn::Lanes(d) ? hn::IfThenElseZero(hn::FirstN(d, lanes), weight) : weight);
+  });
+  const V scale = hn::Set(d, 1.0f / hn::ReduceSum(d, total));
+  Map(y, y, count, [&](V weight) HWY_ATTR { return hn::Mul(weight, scale); });
+}
+
 HWY_INLINE float Sum(const float* x, std::size_t count) {
   V total = hn::Zero(F());
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { total = hn::Add(total, Load(x + i, lanes)); });

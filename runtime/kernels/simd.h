@@ -15,6 +15,17 @@ enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu, kT
 // y[i] = f(x[i]); x and y may be the same. kQuickGelu is x * sigmoid(alpha x), kSilu the same with 1.
 void activate(Activation activation, float alpha, const float* x, float* y, std::size_t count);
 
+// y[i] = f(x[i]); x and y may be the same.
+enum class Unary : std::uint8_t { kAbs, kNeg, kSqrt, kReciprocal, kFloor, kCeil, kExp, kErf };
+void unary(Unary op, const float* x, float* y, std::size_t count);
+
+// y[i] = f(a[i], b[i]); an operand that does not advance is one number. y may be an operand.
+enum class Binary : std::uint8_t { kAdd, kSub, kMul, kDiv };
+void binary(Binary op, const float* a, bool a_advances, const float* b, bool b_advances, float* y, std::size_t count);
+
+// One row: y = exp(x - max) / sum. NaN where the row holds NaN, +inf, or nothing but -inf. x and y may be the same.
+void softmax_row(const float* x, float* y, std::size_t count);
+
 // One row: y = (x - mean) / sqrt(variance + epsilon) * scale + bias; bias may be null.
 void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count);
 // One row: y = x / sqrt(mean(x^2) + epsilon) * scale.

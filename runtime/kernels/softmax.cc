@@ -1,44 +1,42 @@
-// Softmax over the last axis of f32 on XNNPACK.
+// Softmax over the last axis of f32.
+#include <algorithm>
+
 #include "runtime/kernels/kernel.h"
-#include "runtime/kernels/xnnpack.h"
+#include "runtime/kernels/simd.h"
 
 namespace weft::runtime {
 namespace {
 
+constexpr std::size_t kGrain = 8 * 1024;  // elements worth handing to a thread
+
 class BoundSoftmax final : public BoundKernel {
  public:
-  explicit BoundSoftmax(const BindContext& context) {
-    const auto channels = static_cast<std::size_t>(context.inputs[0].back());
-    const auto rows = static_cast<std::size_t>(element_count(context.inputs[0])) / channels;
-    xnn_operator_t op = nullptr;
-    xnn::check(xnn_create_softmax_nc_f32(0, &op), "xnn_create_softmax_nc_f32");
-    operator_.reset(op);
-    work_ = static_cast<double>(rows * channels);
-    xnn::check(xnn_reshape_softmax_nc_f32(op, channels, channels, channels, rows, pool_for(*context.pool, work_)),
-               "xnn_reshape_softmax_nc_f32");
-  }
+  explicit BoundSoftmax(const Extents& shape)
+      : columns_(static_cast<std::size_t>(shape.back())),
+        rows_(columns_ == 0 ? 0 : static_cast<std::size_t>(element_count(shape)) / columns_) {}
+
   void run(const RunContext& context) override {
-    xnn::check(xnn_setup_softmax_nc_f32(operator_.get(), context.in<float>(0), context.out<float>(0)),
-               "xnn_setup_softmax_nc_f32");
-    xnn::check(xnn_run_operator(operator_.get(), pool_for(*context.pool, work_)), "xnn_run_operator");
+    const float* x = context.in<float>(0);
+    float* y = context.out<float>(0);
+    const std::size_t together = std::max<std::size_t>(1, kGrain / std::max<std::size_t>(columns_, 1));
+    context.pool->parallel_for((rows_ + together - 1) / together, [&](std::size_t i) {
+      const std::size_t last = std::min(rows_, (i + 1) * together);
+      for (std::size_t r = i * together; r < last; ++r) {
+        simd::softmax_row(x + r * columns_, y + r * columns_, columns_);
+      }
+    });
   }
 
  private:
-  xnn::Operator operator_;
-  double work_ = 0;
-};
-
-class BoundNothing final : public BoundKernel {
- public:
-  void run(const RunContext&) override {}
+  std::size_t columns_, rows_;
 };
 
 class SoftmaxKernel final : public Kernel {
  public:
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
-    if (element_count(context.outputs[0]) == 0) return std::make_unique<BoundNothing>();
-    return std::make_unique<BoundSoftmax>(context);
+    return std::make_unique<BoundSoftmax>(context.outputs[0]);
   }
+  bool may_overwrite(std::size_t) const override { return true; }
 };
 
 }  // namespace
@@ -50,7 +48,6 @@ std::unique_ptr<Kernel> make_softmax_kernel(const Graph& graph, const Node& node
   const auto found = node.attributes.find("axis");
   const std::int64_t axis = found == node.attributes.end() ? -1 : std::get<std::int64_t>(found->second);
   if (axis != -1 && axis != static_cast<std::int64_t>(type.shape->size()) - 1) return nullptr;
-  xnn::initialize();
   return std::make_unique<SoftmaxKernel>();
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "runtime/thread_pool.h"
@@ -31,6 +32,11 @@ struct Packed {
     for (std::size_t i = panels; i-- > 0;) pack(shape, weights.data(), k_stride, n_stride, i, i + 1, data);
   }
 };
+
+void multiply_all(const Product& product, ThreadPool& pool) {
+  const std::span<const Product> products(&product, 1);
+  multiply(products, schedule(products, pool.threads()), pool);
+}
 
 struct Case {
   std::size_t rows, k, n;
@@ -77,7 +83,7 @@ TEST_P(Gemm, AgreesWithSumsInDouble) {
     const Packed packed({k, n}, weights, by_columns);
     std::vector<float> c(rows * n, NAN);
     ThreadPool pool(2);
-    multiply(product(packed, c), pool);
+    multiply_all(product(packed, c), pool);
     for (std::size_t i = 0; i < rows; ++i) {
       for (std::size_t j = 0; j < n; ++j) {
         double sum = bias[j];
@@ -94,15 +100,15 @@ TEST_P(Gemm, RowsHaveTheSameBytesAloneAndOnAnyThreads) {
   const Packed packed({k, n}, b, false);
   std::vector<float> together(rows * n), threads(rows * n), alone(rows * n);
   ThreadPool one(1), three(3);
-  multiply(product(packed, together), one);
-  multiply(product(packed, threads), three);
+  multiply_all(product(packed, together), one);
+  multiply_all(product(packed, threads), three);
   for (std::size_t r = 0; r < rows; ++r) {
     Product p = product(packed, alone);
     p.a += r * k;
     p.residual += r * n;
     p.c += r * n;
     p.rows = 1;
-    multiply(p, one);
+    multiply_all(p, one);
   }
   EXPECT_EQ(std::memcmp(together.data(), threads.data(), rows * n * sizeof(float)), 0);
   EXPECT_EQ(std::memcmp(together.data(), alone.data(), rows * n * sizeof(float)), 0);
@@ -131,7 +137,7 @@ TEST(Gemm, NothingToSumGivesTheBias) {
   p.c = c.data();
   p.c_stride = 5;
   ThreadPool pool(1);
-  multiply(p, pool);
+  multiply_all(p, pool);
   for (std::size_t i = 0; i < 10; ++i) EXPECT_EQ(c[i], bias[i % 5]);
 }
 
@@ -150,7 +156,7 @@ TEST(Gemm, NanStaysInItsRow) {
   p.c = c.data();
   p.c_stride = 10;
   ThreadPool pool(1);
-  multiply(p, pool);
+  multiply_all(p, pool);
   for (std::size_t i = 0; i < 90; ++i) EXPECT_EQ(std::isnan(c[i]), i / 10 == 4);
 }
 

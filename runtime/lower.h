@@ -1,0 +1,11 @@
+// Rewrites for the executor alone, after optimization: what the kernels do in one step becomes one node.
+#pragma once
+
+#include "graph/graph.h"
+
+namespace weft::runtime {
+
+// A Linear whose features are only split becomes a LinearSplit, which writes the parts where they belong.
+void lower(Graph& graph);
+
+}  // namespace weft::runtime

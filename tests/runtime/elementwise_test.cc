@@ -1,0 +1,160 @@
+// Elementwise operators, Softmax, and what lowering makes, against their definitions.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "ops/builder.h"
+#include "runtime/session.h"
+
+namespace weft::runtime {
+namespace {
+
+Tensor random_tensor(Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+void expect_near(const Tensor& actual, const Tensor& expected, double relative) {
+  ASSERT_EQ(actual.shape(), expected.shape());
+  for (std::size_t i = 0; i < actual.data<float>().size(); ++i) {
+    const double x = actual.data<float>()[i], y = expected.data<float>()[i];
+    if (std::isnan(y) || std::isinf(y)) {
+      EXPECT_TRUE(std::isnan(y) ? std::isnan(x) : x == y) << i << ": " << x << ", not " << y;
+    } else {
+      EXPECT_LE(std::abs(x - y), relative * std::max(std::abs(y), 1e-3)) << i << ": " << x << ", not " << y;
+    }
+  }
+}
+
+void expect_same_as_reference(const Graph& graph, const Tensor& a, const Tensor& b, double relative) {
+  CompileOptions plain;
+  plain.passes = {};
+  Session session(Model::compile(graph.clone(), plain), std::make_shared<ThreadPool>(2));
+  std::map<std::string, Tensor, std::less<>> inputs = {{"a", a}};
+  std::vector<Tensor> given = {a};
+  if (graph.inputs().size() > 1) {
+    inputs["b"] = b;
+    given.push_back(b);
+  }
+  const std::vector<Tensor> expected = evaluate_graph(graph, given);
+  const std::vector<Tensor> actual = session.run(inputs);
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE(graph.outputs()[i].name);
+    expect_near(actual[i], expected[i], relative);
+  }
+}
+
+TEST(Elementwise, BroadcastsAsNumPyDoes) {
+  const std::pair<Extents, Extents> shapes[] = {{{}, {}},
+                                                {{5}, {5}},
+                                                {{5}, {}},
+                                                {{}, {3, 4}},
+                                                {{2, 3, 17}, {17}},
+                                                {{2, 3, 17}, {3, 1}},
+                                                {{2, 1, 4, 1}, {3, 1, 5}},
+                                                {{7, 1}, {1, 9}},
+                                                {{4, 5, 1, 6}, {4, 5, 3, 6}},
+                                                {{0, 3}, {3}},
+                                                {{300, 200}, {300, 1}},
+                                                {{1, 2, 1, 2, 1, 2, 1, 3}, {2, 2, 2, 2, 2, 2, 2, 1}}};
+  for (const auto& [left, right] : shapes) {
+    SCOPED_TRACE(to_string(left) + " with " + to_string(right));
+    Graph graph;
+    const ValueId a = graph.add_input("a", {DType::kF32, to_shape(left)});
+    const ValueId b = graph.add_input("b", {DType::kF32, to_shape(right)});
+    Builder builder(graph);
+    for (const char* op : {"Add", "Sub", "Mul", "Div"}) graph.add_output(op, builder.make(op, {a, b}));
+    expect_same_as_reference(graph, random_tensor(left, 1), random_tensor(right, 2), 0);
+  }
+}
+
+TEST(Elementwise, FunctionsOverTheirRange) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> values = {0.0f,  -0.0f, 1e-30f, -1e-30f, 88.7f,  88.8f,      -87.0f,     -104.0f, 1e30f,
+                               -1e30f, 0.5f,  -0.5f,  2.5f,    -2.5f, kInfinity, -kInfinity, NAN};
+  for (float x = -12.0f; x < 12.0f; x += 0.0137f) values.push_back(x);
+  Graph graph;
+  const auto count = static_cast<std::int64_t>(values.size());
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{count})});
+  Builder builder(graph);
+  for (const char* op : {"Abs", "Neg", "Sqrt", "Reciprocal", "Floor", "Ceil", "Exp", "Erf"}) {
+    graph.add_output(op, builder.make(op, {a}));
+  }
+  expect_same_as_reference(graph, Tensor::vector<float>(values), {}, 5e-7);
+}
+
+TEST(Softmax, RowsOfEveryKind) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const std::int64_t width : {1, 2, 15, 16, 33, 500}) {
+    Tensor x = random_tensor({9, width}, 3);
+    const auto row = [&](std::size_t r) { return x.mutable_data<float>().subspan(r * width, width); };
+    for (float& value : row(1)) value *= 80;
+    for (float& value : row(2)) value = -kInfinity;
+    row(3)[0] = -kInfinity;
+    row(4)[width / 2] = NAN;
+    row(5)[width - 1] = kInfinity;
+    for (float& value : row(6)) value = 1e30f;
+    for (float& value : row(7)) value = -3e38f;
+    Graph graph;
+    const ValueId a = graph.add_input("a", {DType::kF32, to_shape(x.shape())});
+    Builder builder(graph);
+    graph.add_output("y", builder.softmax(builder.wrap(a), -1));
+    SCOPED_TRACE(width);
+    expect_same_as_reference(graph, x, {}, 2e-6);
+  }
+}
+
+TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
+  for (const std::int64_t rows : {0, 1, 5, 40}) {
+    Graph graph;
+    const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, rows, 20})});
+    Builder builder(graph);
+    const Expr weight = builder.constant(random_tensor({20, 111}, 1)), bias = builder.constant(random_tensor({111}, 2));
+    const std::vector<ValueId> split = {builder.make("Linear", {a, weight, bias}).id(), builder.ints({60, 1, 50}).id()};
+    const std::vector<Expr> parts = builder.make_many("Split", split, 3, {{"axis", std::int64_t{-1}}});
+    for (std::size_t i = 0; i < 3; ++i) graph.add_output(fmt::format("part{}", i), parts[i]);
+    CompileOptions plain;
+    plain.passes = {};
+    const auto model = Model::compile(graph.clone(), plain);
+    ASSERT_EQ(model->graph().node_count(), 1u);
+    EXPECT_EQ(model->graph().node(model->graph().nodes()[0]).op, "LinearSplit");
+    expect_same_as_reference(graph, random_tensor({2, rows, 20}, 3), {}, 1e-4);
+  }
+}
+
+TEST(Lowering, AProductThatOthersReadStays) {
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{3, 4})});
+  Builder builder(graph);
+  const Expr product = builder.make("Linear", {a, builder.constant(random_tensor({4, 6}, 1)).id()});
+  const std::vector<ValueId> split = {product.id(), builder.ints({2, 4}).id()};
+  const std::vector<Expr> parts = builder.make_many("Split", split, 2, {{"axis", std::int64_t{-1}}});
+  graph.add_output("product", product);
+  graph.add_output("first", parts[0]);
+  graph.add_output("second", parts[1]);
+  expect_same_as_reference(graph, random_tensor({3, 4}, 3), {}, 1e-5);
+}
+
+// A large value of which only the shape is wanted takes no part in the arena.
+TEST(Plan, ValuesThatNobodyComputesTakeNoMemory) {
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 3})});
+  Builder builder(graph);
+  const Expr wide = builder.make("Expand", {a, builder.ints({50, 2, 3}).id()});
+  graph.add_output("shape", builder.shape_of(wide));
+  const Expr small = builder.unary("Neg", builder.unary("Abs", builder.wrap(a)));
+  graph.add_output("y", builder.unary("Neg", small));
+  CompileOptions plain;
+  plain.passes = {};
+  Session session(Model::compile(graph.clone(), plain));
+  const std::vector<Tensor> results = session.run({{"a", random_tensor({2, 3}, 1)}});
+  EXPECT_EQ(results[0].to_ints(), (std::vector<std::int64_t>{50, 2, 3}));
+}
+
+}  // namespace
+}  // namespace weft::runtime
