@@ -51,6 +51,16 @@ std::shared_ptr<std::byte> allocate_objects(std::size_t count) {
   return {std::move(objects), first};
 }
 
+// Weights are read from end to end by every run: with small pages a good part of the time goes into finding them.
+void want_huge_pages([[maybe_unused]] std::byte* memory, [[maybe_unused]] std::size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  const std::size_t skipped = (kHugePage - reinterpret_cast<std::uintptr_t>(memory) % kHugePage) % kHugePage;
+  if (bytes < skipped + kHugePage) return;
+  madvise(memory + skipped, (bytes - skipped) / kHugePage * kHugePage, MADV_HUGEPAGE);  // a wish; may be refused
+#endif
+}
+
 std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
   const std::size_t total = (count + kPadding + kAlignment - 1) / kAlignment * kAlignment;
   const std::shared_ptr<MemoryLimit::Account> account = current_account;
@@ -59,6 +69,7 @@ std::shared_ptr<std::byte> allocate_bytes(std::size_t count) {
   if (memory == nullptr && account) account->give(total);
   if (memory == nullptr) fail(ErrorCode::kInvalidArgument, "cannot allocate {} bytes", total);
   std::memset(memory + count, 0, total - count);
+  want_huge_pages(memory, total);
   return {memory, [account, total](std::byte* p) {
             ::operator delete(p, std::align_val_t{kAlignment});
             if (account) account->give(total);

@@ -18,7 +18,8 @@ const Node* split_linear(const Graph& graph, const Node& split) {
   }
   const AttributeReader attributes(get_op("Split"), split.attributes);
   const std::int64_t axis = attributes.integer("axis");
-  const bool last = axis == -1 || (features.type.shape && axis + 1 == static_cast<std::int64_t>(features.type.shape->size()));
+  const bool last =
+      axis == -1 || (features.type.shape && axis + 1 == static_cast<std::int64_t>(features.type.shape->size()));
   const Node& linear = graph.node(features.producer);
   if (!last || linear.op != "Linear" || linear.inputs.size() > 3) return nullptr;
   const Value& weight = graph.value(linear.inputs[1]);
@@ -35,9 +36,10 @@ void lower(Graph& graph) {
     const Node* linear = split_linear(graph, split);
     if (linear == nullptr) continue;
     const std::vector<std::int64_t> widths = graph.value(split.inputs[1]).tensor->to_ints();
-    const bool whole = widths.size() == split.outputs.size() &&
-                       std::all_of(split.outputs.begin(), split.outputs.end(), [](ValueId out) { return out.valid(); }) &&
-                       std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
+    const bool whole =
+        widths.size() == split.outputs.size() &&
+        std::all_of(split.outputs.begin(), split.outputs.end(), [](ValueId out) { return out.valid(); }) &&
+        std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
     if (!whole) continue;
     const NodeId producer = graph.value(split.inputs[0]).producer;
     const std::vector<ValueId> inputs = linear->inputs;

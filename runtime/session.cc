@@ -116,8 +116,12 @@ std::vector<Tensor> Session::run_matched(const std::vector<Tensor>& given) {
   const MemoryLimit limit(MemoryLimit::account(
       compiled.max_memory != 0 ? compiled.max_memory : default_memory_limit(bytes, compiled.weight_bytes)));
   if (workspace.profile != nullptr) workspace.profile->begin_run(workspace.model);
+  struct Rest {  // after an error too: other pools wait for the CPUs
+    ThreadPool& pool;
+    ~Rest() { pool.rest(); }
+  };
+  const Rest rest{*workspace.pool};
   std::vector<Tensor> results = impl_->executor_for(given).run(given);
-  workspace.pool->rest();
   if (workspace.profile != nullptr) workspace.profile->end_run();
   return results;
 }

@@ -12,8 +12,8 @@ namespace weft::runtime {
 int available_cpus();
 
 // A fixed set of threads, the caller's included. One parallel region runs at a time: sessions that run at the same time
-// want a pool each; they then share the CPUs between them, so that together they never keep more threads busy than there
-// are. Between regions threads spin for a moment, then sleep; one that wakes up late is not waited for.
+// want a pool each; they then share the CPUs between them, so that together they never keep more threads busy than
+// there are. Between regions threads spin for a moment, then sleep; one that wakes up late is not waited for.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads = 0);  // 0: available_cpus()
@@ -22,14 +22,15 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
-  // Calls body(i) for i in [0, count), on any thread and in any order; returns when all are done. Each thread begins with
-  // an equal part of the range and then takes what others have not begun. An exception of a body is rethrown here (of
-  // the lowest i that threw). Not to be called from a body.
+  // Calls body(i) for i in [0, count), on any thread and in any order; returns when all are done. Each thread begins
+  // with an equal part of the range and then takes what others have not begun. An exception of a body is rethrown here
+  // (of the lowest i that threw). Not to be called from a body.
   template <class Body>
   void parallel_for(std::size_t count, const Body& body) {
     run(count, {[](const void* context, std::size_t i) { (*static_cast<const Body*>(context))(i); }, &body});
   }
-  // For XNNPACK operators that divide their work themselves; null for one thread. Its threads start with the first call.
+  // For XNNPACK operators that divide their work themselves; null for one thread. Its threads start with the first
+  // call.
   pthreadpool* native();
   // Ends a burst of regions: the threads sleep, and the CPUs are free for other pools.
   void rest();

@@ -5,6 +5,7 @@
 
 #include "graph/error.h"
 #include "runtime/generate/config.h"
+#include "runtime/isa.h"
 #include "tools/commands.h"
 
 namespace {
@@ -14,9 +15,20 @@ using namespace weft::tools;
 constexpr const char* kPasses = "all, none, or a comma-separated list of passes";
 constexpr const char* kTracePasses = "write the graph after each rewrite to this folder";
 
+// Takes effect while the command line is read, before anything is compiled.
+void add_isa(CLI::App& command) {
+  std::vector<std::string> names;
+  for (const std::string_view name : weft::runtime::isa_names()) names.emplace_back(name);
+  command
+      .add_option_function<std::string>("--isa", weft::runtime::restrict_isa,
+                                        "the most that weft's own kernels use of the CPU's instructions")
+      ->check(CLI::IsMember(names));
+}
+
 void add_run(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Run a model once and summarize its outputs");
+  add_isa(*command);
   command->add_option("model", options->model, "MODEL.onnx")->required();
   command->add_option("--inputs", options->inputs, "inputs by name, a .npz file");
   command->add_option("--set", options->settings, "one input: NAME=file.npy");
@@ -38,6 +50,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
 void add_test(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<TestOptions>();
   CLI::App* command = app.add_subcommand("test", "Run test folders in ONNX's format (model.onnx, test_data_set_*)");
+  add_isa(*command);
   command->add_option("folders", options->folders, "test folders, or folders of them")->required();
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--json", options->json, "write each case and its reason to this file");
@@ -86,6 +99,7 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
 void add_generate(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Generate tokens with an exported language model");
+  add_isa(*command);
   command->add_option("model", options->model, "an .onnx file, or a folder of them")->required();
   command->add_option("--text", options->texts, "generate from this text (needs tokenizer.json)");
   command->add_option("--ids-file", options->ids_file, "prompts, one {\"input_ids\": [...]} a line");
@@ -132,6 +146,7 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
 void add_bench(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "Time runs of a model, or generation");
+  add_isa(*command);
   command->add_option("model", options->model, "MODEL.onnx; with --prompt-length what generate takes")->required();
   command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"; may be repeated");
   command

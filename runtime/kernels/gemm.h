@@ -52,7 +52,8 @@ struct Block {
 };
 void multiply(const Product& product, const Block& block);
 
-// Products cut into blocks for so many threads. Only rows and shapes of the products matter: a schedule serves any data.
+// Products cut into blocks for so many threads. Only rows and shapes of the products matter: a schedule serves any
+// data.
 struct Task {
   std::size_t product;
   Block block;

@@ -1,5 +1,5 @@
-// Linear, LinearSplit, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the residual on
-// the way.
+// Linear, LinearSplit, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the
+// residual on the way.
 #include <array>
 
 #include "runtime/kernels/gemm.h"

@@ -25,8 +25,8 @@ void Activate(Activation activation, float alpha, const float* x, float* y, std:
 
 template <class Function>
 HWY_INLINE void Map(const float* x, float* y, std::size_t count, const Function& function) {
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes)
-                           HWY_ATTR { Store(function(Load(x + i, lanes)), y + i, lanes); });
+  ForEachVector(count,
+                [&](std::size_t i, std::size_t lanes) HWY_ATTR { Store(function(Load(x + i, lanes)), y + i, lanes); });
 }
 
 // The library's Exp is defined up to 104 and not for NaN.

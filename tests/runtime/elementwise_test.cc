@@ -75,7 +75,7 @@ TEST(Elementwise, BroadcastsAsNumPyDoes) {
 
 TEST(Elementwise, FunctionsOverTheirRange) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  std::vector<float> values = {0.0f,  -0.0f, 1e-30f, -1e-30f, 88.7f,  88.8f,      -87.0f,     -104.0f, 1e30f,
+  std::vector<float> values = {0.0f,   -0.0f, 1e-30f, -1e-30f, 88.7f, 88.8f,     -87.0f,     -104.0f, 1e30f,
                                -1e30f, 0.5f,  -0.5f,  2.5f,    -2.5f, kInfinity, -kInfinity, NAN};
   for (float x = -12.0f; x < 12.0f; x += 0.0137f) values.push_back(x);
   Graph graph;
