@@ -44,11 +44,23 @@ thread_local std::shared_ptr<MemoryLimit::Account> current_account;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kPadding = 64;
 
+// Counted by the size of the objects, without what strings hold besides.
 template <class T>
 std::shared_ptr<std::byte> allocate_objects(std::size_t count) {
-  auto objects = std::make_shared<std::vector<T>>(count);
-  auto* first = reinterpret_cast<std::byte*>(objects->data());
-  return {std::move(objects), first};
+  const std::shared_ptr<MemoryLimit::Account> account = current_account;
+  const std::size_t total = count * sizeof(T);
+  if (account) account->take(total);
+  try {
+    auto objects = std::make_unique<std::vector<T>>(count);
+    auto* first = reinterpret_cast<std::byte*>(objects->data());
+    return {first, [account, total, owner = std::shared_ptr<std::vector<T>>(std::move(objects))](std::byte*) mutable {
+              owner.reset();
+              if (account) account->give(total);
+            }};
+  } catch (const std::bad_alloc&) {
+    if (account) account->give(total);
+    throw;
+  }
 }
 
 // Weights are read from end to end by every run: with small pages a good part of the time goes into finding them.
@@ -97,6 +109,8 @@ MemoryLimit::~MemoryLimit() { current_account = std::move(before_); }
 
 std::int64_t element_count(std::span<const std::int64_t> shape) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 62;
+  constexpr std::size_t kMaxRank = 64;
+  if (shape.size() > kMaxRank) fail(ErrorCode::kInvalidModel, "a tensor of {} dimensions", shape.size());
   std::int64_t nonzero = 1;
   bool empty = false;
   for (const std::int64_t extent : shape) {
@@ -210,7 +224,7 @@ std::span<std::byte> Tensor::mutable_bytes() {
 
 void Tensor::check_access(DType wanted, bool write) const {
   if (wanted != dtype_) {
-    fail(ErrorCode::kInternal, "a tensor of {} read as {}", to_string(dtype_), to_string(wanted));
+    fail(ErrorCode::kInvalidArgument, "a tensor of {} read as {}", to_string(dtype_), to_string(wanted));
   }
   if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
   if (!is_object(dtype_)) check_word(element_size(dtype_), write);
@@ -218,7 +232,7 @@ void Tensor::check_access(DType wanted, bool write) const {
 
 void Tensor::check_word(std::size_t size, bool write) const {
   if (is_object(dtype_) || element_size(dtype_) != size) {
-    fail(ErrorCode::kInternal, "a tensor of {} read as words of {} bytes", to_string(dtype_), size);
+    fail(ErrorCode::kInvalidArgument, "a tensor of {} read as words of {} bytes", to_string(dtype_), size);
   }
   if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
   if (reinterpret_cast<std::uintptr_t>(bytes_.get()) % size != 0) {
@@ -227,7 +241,7 @@ void Tensor::check_word(std::size_t size, bool write) const {
 }
 
 void Tensor::check_container(bool write) const {
-  if (!is_container(dtype_)) fail(ErrorCode::kInternal, "a tensor of {} read as a container", to_string(dtype_));
+  if (!is_container(dtype_)) fail(ErrorCode::kInvalidArgument, "a tensor of {} read as a container", to_string(dtype_));
   if (write && size_ > 0 && !writable_) fail(ErrorCode::kInternal, "writing to a read-only tensor");
 }
 

@@ -16,7 +16,7 @@ namespace weft {
 
 using Extents = std::vector<std::int64_t>;  // concrete shape
 
-// Product of the extents; Error kInvalidModel on a negative extent or when it passes 2^62.
+// Product of the extents; Error kInvalidModel on a negative extent, on more than 64, or when it passes 2^62.
 std::int64_t element_count(std::span<const std::int64_t> shape);
 // Row-major strides in elements.
 Extents row_major_strides(std::span<const std::int64_t> shape);

@@ -1,6 +1,7 @@
 // Elementwise functions of two or more tensors, with broadcasting.
 #include <cmath>
 
+#include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
 
@@ -57,13 +58,15 @@ void binary_kernel(KernelContext& context) {
   numeric_kernel<F>(a, b, out, context.node().op);
 }
 
-// Sum, Max, Min, Mean of any number of tensors.
+// Sum, Max, Min, Mean of any number of tensors; halves as f32.
 template <class F>
 Tensor fold(KernelContext& context) {
-  Tensor total = context.input(0);
+  const DType dtype = context.input(0).dtype();
+  const DType wide = dtype == DType::kF16 || dtype == DType::kBF16 ? DType::kF32 : dtype;
+  Tensor total = cast(context.input(0), wide);
   for (std::size_t i = 1; i < context.input_count(); ++i) {
-    const Tensor& next = context.input(i);
-    check_same_dtype(total, next);
+    check_same_dtype(context.input(0), context.input(i));
+    const Tensor next = cast(context.input(i), wide);
     Tensor out = Tensor::uninitialized(total.dtype(), broadcast_extents(total.shape(), next.shape()));
     numeric_kernel<F>(total, next, out, context.node().op);
     total = std::move(out);
@@ -178,14 +181,18 @@ void pow_kernel(KernelContext& context) {
   Tensor powers = Tensor::uninitialized(DType::kF64, exponent.shape());
   visit_dtype(exponent.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, std::string>) {
+    if constexpr (std::is_same_v<T, std::string>) {
+      fail(ErrorCode::kInvalidModel, "Pow to a power of strings");
+    } else {
       const auto in = exponent.data<T>();
       for (std::size_t i = 0; i < in.size(); ++i) powers.mutable_data<double>()[i] = to_double(in[i]);
     }
   });
   visit_dtype(base.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, std::string> && !std::is_same_v<T, bool>) {
+    if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, bool>) {
+      fail(ErrorCode::kInvalidModel, "Pow of {}", to_string(base.dtype()));
+    } else {
       const std::array<Extents, 2> strides = {broadcast_strides(base.shape(), shape),
                                               broadcast_strides(powers.shape(), shape)};
       const std::int64_t length = shape.empty() ? 1 : shape.back();
@@ -209,14 +216,15 @@ void pow_kernel(KernelContext& context) {
 
 template <class F>
 void variadic_kernel(KernelContext& context) {
-  context.set_output(0, fold<F>(context));
+  context.set_output(0, cast(fold<F>(context), context.input(0).dtype()));
 }
 
 void mean_kernel(KernelContext& context) {
   const Tensor total = fold<AddOf>(context);
   const Tensor count = Tensor::full(total.dtype(), {}, static_cast<double>(context.input_count()));
-  Tensor& out = context.output(0, total.dtype(), total.shape());
-  numeric_kernel<DivOf>(total, count, out, "Mean");
+  Tensor mean = Tensor::uninitialized(total.dtype(), total.shape());
+  numeric_kernel<DivOf>(total, count, mean, "Mean");
+  context.set_output(0, cast(mean, context.input(0).dtype()));
 }
 
 void infer_add(InferContext& context) {
@@ -235,8 +243,9 @@ void infer_div(InferContext& context) {
   infer_broadcast(context);
   // Truncation is flooring only for non-negative dividends and positive divisors.
   infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
-    if (a.is_constant() && b.is_constant() && !b.is(0)) return a.value() / b.value();
-    if (b.is(0) || !b.never_negative()) return std::nullopt;
+    if (b.is(0) || b.is(-1)) return std::nullopt;
+    if (a.is_constant() && b.is_constant()) return a.value() / b.value();
+    if (!b.never_negative()) return std::nullopt;
     if (a.never_negative()) return Dim::floor_div(a, b);
     if (!b.is_constant()) return std::nullopt;
     // Towards zero, written with floors of what is not negative.

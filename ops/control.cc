@@ -60,7 +60,12 @@ Result either(const InferContext& context, Result a, const Result& b) {
   return a;
 }
 
+void check_condition(DType dtype) {
+  if (dtype != DType::kBool) fail(ErrorCode::kInvalidModel, "a condition of {}", to_string(dtype));
+}
+
 void infer_if(InferContext& context) {
+  check_condition(context.dtype(0));
   std::vector<TensorType> storage;
   const std::vector<Input> captured = inputs_from(context, 1, storage);
   const std::vector<Result> then_results = context.infer_subgraph(0, captured);
@@ -94,11 +99,16 @@ void infer_loop(InferContext& context) {
   std::vector<Input> inputs = {{&storage[0], nullptr, nullptr}, {&storage[1], nullptr, nullptr}};
   inputs.insert(inputs.end(), later.begin(), later.end());
   std::vector<Result> results = context.infer_subgraph(0, inputs);
+  if (!results.empty()) check_condition(results[0].type.dtype);
   for (std::size_t i = 0; i < context.output_count(); ++i) {
     if (i + 1 >= results.size()) fail(ErrorCode::kInvalidModel, "the body of Loop has too few outputs");
     Result result = std::move(results[i + 1]);
     result.elements.reset();
     if (i < carried) {
+      if (result.type.dtype != rest[i].dtype) {
+        fail(ErrorCode::kInvalidModel, "Loop carries {} that becomes {}", to_string(rest[i].dtype),
+             to_string(result.type.dtype));
+      }
       result.type.shape.reset();
     } else if (result.type.shape) {
       for (Dim& dim : *result.type.shape) {
@@ -108,6 +118,23 @@ void infer_loop(InferContext& context) {
     }
     context.set_result(i, std::move(result));
   }
+}
+
+// What `output` of the body stacks to without an iteration: [0, ...], the rest as the first iteration would give it.
+Tensor nothing_scanned(const Graph& body, std::size_t output, const std::vector<Tensor>& state,
+                       const std::vector<Tensor>& captured) {
+  Graph graph = body.clone();
+  std::size_t next = 2;
+  for (const auto* tensors : {&state, &captured}) {
+    for (const Tensor& tensor : *tensors) {
+      graph.value(graph.inputs()[next++]).type = {tensor.dtype(), to_shape(tensor.shape())};
+    }
+  }
+  infer_graph(graph);
+  const TensorType& type = graph.value(graph.outputs()[output].value).type;
+  Extents shape = {0};
+  for (const Dim& dim : type.shape.value_or(Shape{})) shape.push_back(dim.is_constant() ? dim.value() : 0);
+  return Tensor::zeros(type.dtype, std::move(shape));
 }
 
 void loop_kernel(KernelContext& context) {
@@ -121,7 +148,7 @@ void loop_kernel(KernelContext& context) {
   const std::size_t scans = context.node().subgraphs[0].graph->outputs().size() - 1 - carried;
   std::vector<std::vector<Tensor>> scanned(scans);
   for (std::int64_t i = 0; i < limit && condition; ++i) {
-    constexpr std::int64_t kMostIterations = 10'000'000;
+    constexpr std::int64_t kMostIterations = 1'000'000;
     if (i >= kMostIterations) fail(ErrorCode::kInvalidArgument, "Loop does not end within {} iterations", i);
     std::vector<Tensor> inputs = {Tensor::scalar<std::int64_t>(i), Tensor::scalar<bool>(condition)};
     inputs.insert(inputs.end(), state.begin(), state.end());
@@ -137,11 +164,7 @@ void loop_kernel(KernelContext& context) {
     } else if (!scanned[i - carried].empty()) {
       context.set_output(i, stack(scanned[i - carried]));
     } else {
-      const Graph& body = *context.node().subgraphs[0].graph;
-      const TensorType& type = body.value(body.outputs()[1 + i].value).type;
-      Extents shape = {0};
-      for (const Dim& dim : type.shape.value_or(Shape{})) shape.push_back(dim.is_constant() ? dim.value() : 0);
-      context.set_output(i, Tensor::zeros(type.dtype, std::move(shape)));
+      context.set_output(i, nothing_scanned(*context.node().subgraphs[0].graph, 1 + i, state, captured));
     }
   }
 }

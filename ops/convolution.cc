@@ -85,13 +85,35 @@ void conv_kernel(KernelContext& context) {
   context.set_output(0, cast(y, dtype));
 }
 
+// What is known of x's channels and the filters fits together.
+void check_channels(const InferContext& context, const Dim& channels, const Shape& w) {
+  const std::int64_t groups = context.integer("group");
+  check_group(groups);
+  const bool known = channels.is_constant() && w[0].is_constant() && w[1].is_constant();
+  if (known && (channels.value() != w[1].value() * groups || w[0].value() % groups != 0)) {
+    fail(ErrorCode::kInvalidModel, "Conv of {} channels by {} in {} groups", channels.to_string(), to_string(w),
+         groups);
+  }
+  if (context.has(2) && context.has_shape(2) && context.shape(2).size() == 1 && context.shape(2)[0].is_constant() &&
+      w[0].is_constant() && !(context.shape(2)[0] == w[0])) {
+    fail(ErrorCode::kInvalidModel, "Conv by {} with bias {}", to_string(w), to_string(context.shape(2)));
+  }
+  if (!context.attributes().has("kernel_shape")) return;
+  const std::vector<std::int64_t>& declared = context.attributes().integers("kernel_shape");
+  for (std::size_t i = 0; i < declared.size(); ++i) {
+    if (i + 2 >= w.size() || (w[i + 2].is_constant() && w[i + 2].value() != declared[i])) {
+      fail(ErrorCode::kInvalidModel, "Conv by {} with kernel_shape {}", to_string(w), to_string(declared));
+    }
+  }
+}
+
 void infer_conv(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   const Shape& x = context.shape(0);
   const Shape& w = context.shape(1);
   if (x.size() < 3 || w.size() != x.size())
     fail(ErrorCode::kInvalidModel, "Conv of {} by {}", to_string(x), to_string(w));
-  check_group(context.integer("group"));
+  check_channels(context, x[1], w);
   std::vector<std::int64_t> kernel;
   for (std::size_t i = 2; i < w.size(); ++i) {
     if (!w[i].is_constant()) return;
@@ -181,6 +203,10 @@ void infer_conv_transpose(InferContext& context) {
   if (x.size() < 3 || w.size() != x.size())
     fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x), to_string(w));
   check_group(context.integer("group"));
+  if (x[1].is_constant() && (x[1].value() % context.integer("group") != 0 || !(x[1] == w[0]))) {
+    fail(ErrorCode::kInvalidModel, "ConvTranspose of {} channels by {} in {} groups", x[1].to_string(), to_string(w),
+         context.integer("group"));
+  }
   Shape result = {x[0], w[1] * Dim(context.integer("group"))};
   for (std::size_t i = 2; i < x.size(); ++i) {
     if (!x[i].is_constant() || !w[i].is_constant()) {

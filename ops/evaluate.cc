@@ -1,20 +1,34 @@
 // Running nodes and graphs with reference kernels.
 #include "ops/builder.h"
+#include "ops/cast.h"
 #include "ops/op_def.h"
 
 namespace weft {
 namespace {
 
+bool is_half(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16; }
+
+// Halves are computed with as f32 and rounded once, at the end.
 std::vector<Tensor> run_decomposition(const Node& node, std::span<const Tensor* const> inputs) {
-  std::vector<TensorType> types(inputs.size());
+  std::vector<TensorType> types(inputs.size()), wide_types(inputs.size());
   std::vector<Tensor> given;
+  bool halves = false;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i] == nullptr) continue;
+    const bool half = is_half(inputs[i]->dtype());
+    halves = halves || half;
     types[i] = {inputs[i]->dtype(), to_shape(inputs[i]->shape())};
-    given.push_back(*inputs[i]);
+    wide_types[i] = {half ? DType::kF32 : types[i].dtype, types[i].shape};
+    given.push_back(half ? cast(*inputs[i], DType::kF32) : *inputs[i]);
   }
-  const Graph graph = decomposition_graph(node, types);
+  const Graph graph = decomposition_graph(node, wide_types);
   std::vector<Tensor> results = evaluate_graph(graph, given);
+  if (halves) {
+    const Graph narrow = decomposition_graph(node, types);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      results[i] = cast(results[i], narrow.value(narrow.outputs()[i].value).type.dtype);
+    }
+  }
   std::vector<Tensor> outputs(node.outputs.size());
   std::size_t next = 0;
   for (std::size_t i = 0; i < outputs.size(); ++i) {

@@ -233,6 +233,9 @@ void scatter_nd_kernel(KernelContext& context) {
 
 void infer_one_hot(InferContext& context) {
   context.set_dtype(0, context.dtype(2));
+  if (context.has_shape(2) && is_static(context.shape(2)) && !element_count(context.shape(2)).is(2)) {
+    fail(ErrorCode::kInvalidModel, "OneHot of {} values", element_count(context.shape(2)).to_string());
+  }
   Shape result = context.shape(0);
   const auto axis = normalize_axis(context.integer("axis"), context.rank(0) + 1);
   const auto depth = context.integers(1);

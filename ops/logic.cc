@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
 
@@ -196,13 +197,15 @@ void bitwise_not_kernel(KernelContext& context) {
     if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
       const auto in = x.data<T>();
       for (std::size_t i = 0; i < in.size(); ++i) y.mutable_data<T>()[i] = static_cast<T>(~in[i]);
+    } else {
+      fail(ErrorCode::kInvalidModel, "BitwiseNot of {}", to_string(x.dtype()));
     }
   });
 }
 
 template <class F>
 void float_test(KernelContext& context, const F& f) {
-  const Tensor& x = context.input(0);
+  const Tensor x = is_narrow(context.input(0).dtype()) ? cast(context.input(0), DType::kF32) : context.input(0);
   const auto y = context.output(0, DType::kBool, x.shape()).mutable_data<bool>();
   visit_dtype(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -158,7 +158,10 @@ void infer_split(InferContext& context) {
       shape[axis] = i + 1 < context.output_count() ? chunk : x[axis] - chunk * Dim(pieces - 1);
     }
     const auto* elements = context.elements(0);
-    if (elements != nullptr && x.size() == 1 && shape[axis].is_constant() && start.is_constant()) {
+    const auto within = [&](const Dim& dim) {
+      return dim.is_constant() && dim.value() >= 0 && dim.value() <= static_cast<std::int64_t>(elements->size());
+    };
+    if (elements != nullptr && x.size() == 1 && within(start) && within(shape[axis]) && within(start + shape[axis])) {
       const auto first = elements->begin() + start.value();
       context.set_elements(i, {first, first + shape[axis].value()});
     }

@@ -95,8 +95,8 @@ std::vector<std::int64_t> axes_from(std::int64_t axis, std::int64_t rank) {
   return axes;
 }
 
-// Statistics in f32 at least; f64 stays.
-Expr widened(Expansion& e, Expr x) { return e.dtype(x) == DType::kF64 ? x : e.cast(x, DType::kF32); }
+// Everything in f32 at least, in f64 where the data are; rounded once, at the end.
+Expr widened(Expansion& e, Expr x) { return e.cast(x, e.dtype(e.input(0)) == DType::kF64 ? DType::kF64 : DType::kF32); }
 
 // ONNX 17: y = (x - mean) / sqrt(var + epsilon) * scale + bias, over axes [axis, rank).
 void decompose_layer_normalization(Expansion& e) {
@@ -108,9 +108,9 @@ void decompose_layer_normalization(Expansion& e) {
   const Expr centred = x - mean;
   const Expr variance = e.mean(centred * centred, axes);
   const Expr inverse = 1.0 / e.sqrt(variance + e.number("epsilon"));
-  Expr y = e.cast(centred * inverse, e.dtype(input)) * e.input(1);
-  if (e.has(2)) y = y + e.input(2);
-  e.set_output(0, y);
+  Expr y = centred * inverse * widened(e, e.input(1));
+  if (e.has(2)) y = y + widened(e, e.input(2));
+  e.set_output(0, e.cast(y, e.dtype(input)));
   e.set_output(1, mean);
   e.set_output(2, inverse);
 }
@@ -130,14 +130,19 @@ void infer_layer_normalization(InferContext& context) {
   context.set_shape(2, std::move(reduced));
 }
 
-// ONNX 23: y = x / sqrt(mean(x^2) + epsilon) * scale, over axes [axis, rank).
+// ONNX 23: y = x / sqrt(mean(x^2) + epsilon) * scale, over axes [axis, rank); of the type of scale.
 void decompose_rms_normalization(Expansion& e) {
   const Expr input = e.input(0);
   const std::int64_t rank = e.rank(input);
   const std::vector<std::int64_t> axes = axes_from(normalize_axis(e.integer("axis"), rank), rank);
   const Expr x = widened(e, input);
   const Expr inverse = 1.0 / e.sqrt(e.mean(x * x, axes) + e.number("epsilon"));
-  e.set_output(0, e.cast(x * inverse, e.dtype(input)) * e.input(1));
+  e.set_output(0, e.cast(x * inverse * widened(e, e.input(1)), e.dtype(e.input(1))));
+}
+
+void infer_rms_normalization(InferContext& context) {
+  context.set_dtype(0, context.dtype(1));
+  context.set_shape(0, context.shape(0));
 }
 
 // [C] -> [C, 1, 1...] so that it lines up with [N, C, spatial...].
@@ -149,31 +154,35 @@ Expr per_channel(Expansion& e, Expr parameter, std::int64_t rank) {
 
 // Inference: y = (x - mean) / sqrt(variance + epsilon) * scale + bias per channel.
 void decompose_batch_normalization(Expansion& e) {
-  const Expr x = e.input(0);
+  const Expr x = widened(e, e.input(0));
   const std::int64_t rank = e.rank(x);
-  const Expr factor = e.input(1) / e.sqrt(e.input(4) + e.number("epsilon"));
-  const Expr shift = e.input(2) - e.input(3) * factor;
-  e.set_output(0, x * per_channel(e, factor, rank) + per_channel(e, shift, rank));
+  const Expr factor = widened(e, e.input(1)) / e.sqrt(widened(e, e.input(4)) + e.number("epsilon"));
+  const Expr shift = widened(e, e.input(2)) - widened(e, e.input(3)) * factor;
+  e.set_output(0, e.cast(x * per_channel(e, factor, rank) + per_channel(e, shift, rank), e.dtype(e.input(0))));
 }
 
 void decompose_instance_normalization(Expansion& e) {
-  const Expr x = e.input(0);
+  const Expr x = widened(e, e.input(0));
   const std::int64_t rank = e.rank(x);
   const std::vector<std::int64_t> axes = axes_from(2, rank);
   const Expr centred = x - e.mean(x, axes);
   const Expr y = centred / e.sqrt(e.mean(centred * centred, axes) + e.number("epsilon"));
-  e.set_output(0, y * per_channel(e, e.input(1), rank) + per_channel(e, e.input(2), rank));
+  const auto parameter = [&](std::size_t i) { return per_channel(e, widened(e, e.input(i)), rank); };
+  e.set_output(0, e.cast(y * parameter(1) + parameter(2), e.dtype(e.input(0))));
 }
 
 // ONNX 21: scale and bias per channel; statistics over [C / groups, spatial...].
 void decompose_group_normalization(Expansion& e) {
   const Expr input = e.input(0);
   const std::int64_t rank = e.rank(input);
-  const Expr x = widened(e, e.reshape(input, std::vector<std::int64_t>{0, e.integer("num_groups"), -1}));
+  const std::int64_t groups = e.integer("num_groups");
+  if (groups < 1) fail(ErrorCode::kInvalidModel, "a normalization of {} groups", groups);
+  const Expr x = widened(e, e.reshape(input, std::vector<std::int64_t>{0, groups, -1}));
   const Expr centred = x - e.mean(x, {2});
   const Expr y = centred / e.sqrt(e.mean(centred * centred, {2}) + e.number("epsilon"));
-  const Expr shaped = e.reshape(e.cast(y, e.dtype(input)), e.shape_of(input));
-  e.set_output(0, shaped * per_channel(e, e.input(1), rank) + per_channel(e, e.input(2), rank));
+  const Expr shaped = e.reshape(y, e.shape_of(input));
+  const auto parameter = [&](std::size_t i) { return per_channel(e, widened(e, e.input(i)), rank); };
+  e.set_output(0, e.cast(shaped * parameter(1) + parameter(2), e.dtype(input)));
 }
 
 AttributeDef epsilon() { return {"epsilon", AttributeKind::kFloat, false, Attribute(1e-5)}; }
@@ -203,7 +212,7 @@ std::span<const OpDef> normalization_ops() {
        .inputs = {{"X"}, {"scale"}},
        .outputs = {{"Y"}},
        .attributes = {axis(-1), epsilon(), stash_type()},
-       .infer = infer_same_as_first,
+       .infer = infer_rms_normalization,
        .decompose = decompose_rms_normalization},
       {.name = "BatchNormalization",
        .inputs = {{"X"}, {"scale"}, {"B"}, {"input_mean"}, {"input_var"}},

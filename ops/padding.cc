@@ -15,6 +15,10 @@ std::vector<std::int64_t> full_pads(const std::vector<std::int64_t>& given, std:
   if (given.size() != 2 * axes.size()) fail(ErrorCode::kInvalidModel, "Pad with {} pads", given.size());
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], rank));
+    constexpr std::int64_t kMost = std::int64_t{1} << 60;
+    for (const std::int64_t pad : {given[i], given[i + axes.size()]}) {
+      if (pad < -kMost || pad > kMost) fail(ErrorCode::kInvalidModel, "Pad by {}", pad);
+    }
     pads[axis] = given[i];
     pads[axis + static_cast<std::size_t>(rank)] = given[i + axes.size()];
   }
@@ -28,6 +32,10 @@ std::vector<std::int64_t> all_axes(std::int64_t rank) {
 }
 
 void infer_pad(InferContext& context) {
+  const std::string& mode = context.attributes().text("mode");
+  if (mode != "constant" && mode != "edge" && mode != "reflect" && mode != "wrap") {
+    fail(ErrorCode::kInvalidModel, "Pad has no mode \"{}\"", mode);
+  }
   context.set_dtype(0, context.dtype(0));
   Shape result = context.shape(0);
   const auto* pads = context.elements(1);
@@ -51,7 +59,6 @@ std::int64_t padded_source(std::int64_t index, std::int64_t extent, const std::s
   if (extent == 0) fail(ErrorCode::kInvalidModel, "Pad of an empty axis in mode {}", mode);
   if (mode == "edge") return std::clamp<std::int64_t>(index, 0, extent - 1);
   if (mode == "wrap") return ((index % extent) + extent) % extent;
-  if (mode != "reflect") fail(ErrorCode::kInvalidModel, "Pad has no mode \"{}\"", mode);
   if (extent == 1) return 0;
   const std::int64_t period = 2 * (extent - 1);
   const std::int64_t phase = ((index % period) + period) % period;
@@ -108,7 +115,13 @@ void tile_kernel(KernelContext& context) {
     fail(ErrorCode::kInvalidModel, "Tile of rank {} by {}", x.rank(), to_string(repeats));
   }
   Extents shape = x.shape();
-  for (std::size_t i = 0; i < shape.size(); ++i) shape[i] *= repeats[i];
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 60;
+    if (repeats[i] < 0 || repeats[i] > kMost / std::max<std::int64_t>(shape[i], 1)) {
+      fail(ErrorCode::kInvalidModel, "Tile by {}", to_string(repeats));
+    }
+    shape[i] *= repeats[i];
+  }
   Tensor& out = context.output(0, x.dtype(), shape);
   const Extents strides = row_major_strides(x.shape());
   visit_storage(x.dtype(), [&](auto tag) {

@@ -43,6 +43,7 @@ Granularity granularity(const KernelContext& context, const Tensor& x, const Ten
   g.scales = scale.extent(axis);
   if (g.scales <= 0) fail(ErrorCode::kInvalidModel, "scales of {}", to_string(scale.shape()));
   g.block = context.integer("block_size");
+  if (g.block < 0) fail(ErrorCode::kInvalidModel, "blocks of {}", g.block);
   if (g.block <= 0) g.block = (g.extent + g.scales - 1) / g.scales;
   Extents expected = x.shape();
   expected[static_cast<std::size_t>(axis)] = (g.extent + g.block - 1) / g.block;
@@ -116,6 +117,10 @@ void quantize_kernel(KernelContext& context) {
 }
 
 void infer_dequantize(InferContext& context) {
+  if (context.has(2) && context.dtype(2) != context.dtype(0)) {
+    fail(ErrorCode::kInvalidModel, "{} with a zero point of {}", to_string(context.dtype(0)),
+         to_string(context.dtype(2)));
+  }
   context.set_dtype(
       0, context.attributes().has("output_dtype") ? context.attributes().type("output_dtype") : context.dtype(1));
   context.set_shape(0, context.shape(0));

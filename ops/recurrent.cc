@@ -107,6 +107,12 @@ struct Problem {
     reverse = attributes.text("direction") == "reverse";
     lengths.assign(static_cast<std::size_t>(batch), time);
     if (context.has(4)) lengths = context.input(4).to_ints();
+    if (static_cast<std::int64_t>(lengths.size()) != batch) {
+      fail(ErrorCode::kInvalidModel, "{} sequence_lens for a batch of {}", lengths.size(), batch);
+    }
+    for (const std::int64_t length : lengths) {
+      if (length < 0 || length > time) fail(ErrorCode::kInvalidArgument, "a sequence of {} among {}", length, time);
+    }
     clip = attributes.has("clip") ? attributes.number("clip") : 0;
     gates = gates_of(attributes, static_cast<std::size_t>(directions), std::move(activations));
   }
@@ -277,6 +283,14 @@ void infer_recurrent(InferContext& context) {
   const Shape& x = context.shape(0);
   const Shape& r = context.shape(2);
   if (x.size() != 3 || r.size() != 3) fail(ErrorCode::kInvalidModel, "a recurrent layer of {}", to_string(x));
+  const std::string& direction = context.attributes().text("direction");
+  if (direction != "forward" && direction != "reverse" && direction != "bidirectional") {
+    fail(ErrorCode::kInvalidModel, "a recurrent layer in direction \"{}\"", direction);
+  }
+  if (context.attributes().has("hidden_size") && r[2].is_constant() && !r[2].is(context.integer("hidden_size"))) {
+    fail(ErrorCode::kInvalidModel, "a recurrent layer of hidden_size {} with R {}", context.integer("hidden_size"),
+         to_string(r));
+  }
   const Dim& directions = r[0];
   const Dim& hidden = r[2];
   const bool batch_first = context.integer("layout") != 0;

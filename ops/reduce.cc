@@ -330,18 +330,25 @@ void cumulate_kernel(KernelContext& context) {
   Tensor& out = context.output(0, input.dtype(), input.shape());
   visit_dtype(input.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+    constexpr bool kHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+    if constexpr (kHalf || (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)) {
+      using Wide = std::conditional_t<kHalf, float, T>;
       const T* x = input.data<T>().data();
       T* y = out.mutable_data<T>().data();
       const std::size_t count = split.reduced.size();
       for (const std::int64_t base : split.kept) {
-        T total = kProduct ? 1 : 0;
+        Wide total = kProduct ? 1 : 0;
         for (std::size_t n = 0; n < count; ++n) {
           const std::int64_t at = base + split.reduced[reverse ? count - 1 - n : n];
-          const T value = x[at];
-          if (exclusive) y[at] = total;
-          total = static_cast<T>(kProduct ? total * value : total + value);
-          if (!exclusive) y[at] = total;
+          const auto value = static_cast<Wide>(x[at]);
+          if (exclusive) y[at] = T(total);
+          if constexpr (std::is_signed_v<Wide> && std::is_integral_v<Wide>) {  // wraps around
+            const auto a = static_cast<std::uint64_t>(total), b = static_cast<std::uint64_t>(value);
+            total = static_cast<Wide>(kProduct ? a * b : a + b);
+          } else {
+            total = static_cast<Wide>(kProduct ? total * value : total + value);
+          }
+          if (!exclusive) y[at] = T(total);
         }
       }
     } else {

@@ -240,6 +240,10 @@ void resize_kernel(KernelContext& context) {
 
 void infer_resize(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
+  const auto given = [&](std::size_t i) {
+    return context.has(i) && !(context.shape(i).size() == 1 && context.shape(i)[0].is(0));
+  };
+  if (given(2) == given(3)) fail(ErrorCode::kInvalidModel, "Resize needs either scales or sizes");
   Shape result = context.shape(0);
   const AttributeReader& attributes = context.attributes();
   const auto axes = resized_axes(attributes, context.rank(0));

@@ -70,6 +70,11 @@ void infer_same_sequence(InferContext& context) {
 }
 
 void insert_kernel(KernelContext& context) {
+  const DType inserted = context.input(1).dtype();
+  if (!context.input(0).data<Tensor>().empty() && context.input(0).data<Tensor>()[0].dtype() != inserted) {
+    fail(ErrorCode::kInvalidModel, "{} inserted into a sequence of {}", to_string(inserted),
+         to_string(context.input(0).data<Tensor>()[0].dtype()));
+  }
   std::vector<Tensor> elements = elements_of(context.input(0));
   const auto count = static_cast<std::int64_t>(elements.size());
   std::int64_t at = context.has(2) ? context.input(2).to_ints().at(0) : count;

@@ -167,6 +167,19 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
   command->callback([options, &action] { action = [options] { return bench(*options); }; });
 }
 
+// For a terminal: names come from the model's file. Control characters are shown as "?", long lines are cut.
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 1000;
+  std::string result;
+  std::size_t column = 0;
+  for (const char c : text) {
+    column = c == '\n' ? 0 : column + 1;
+    if (column == kLongest) result += "...";
+    if (column < kLongest) result += c != '\n' && (static_cast<unsigned char>(c) < ' ' || c == '\x7f') ? '?' : c;
+  }
+  return result;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -188,7 +201,7 @@ int main(int argc, char** argv) {
   try {
     return action();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    fmt::print(stderr, "{}\n", printable(error.what()));
     return kFailure;
   }
 }

@@ -1,4 +1,4 @@
-// weft test: folders in ONNX's format, judged by ONNX's rules.
+// weft test: folders in ONNX's format, or with .npz files in the place of .pb ones, judged by ONNX's rules.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "runtime/session.h"
 #include "tools/commands.h"
 #include "tools/inputs.h"
+#include "tools/npz.h"
 
 namespace weft::tools {
 namespace {
@@ -82,7 +83,30 @@ std::vector<fs::path> files_with(const fs::path& folder, std::string_view prefix
   return files;
 }
 
+void expect_equal(std::string_view name, const Tensor& actual, const Tensor& expected, const fs::path& set,
+                  const TestOptions& options) {
+  const std::string difference = compare(actual, expected, options);
+  if (difference.empty()) return;
+  fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), name, difference);
+}
+
+// inputs.npz and outputs.npz, by name, in the place of one file for each.
+void run_npz_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
+  const Graph& graph = session.model().graph();
+  runtime::TensorMap inputs;
+  for (auto& [name, tensor] : read_npz((set / "inputs.npz").string())) inputs[name] = std::move(tensor);
+  const std::vector<Tensor> outputs = session.run(inputs);
+  const auto expected = read_npz((set / "outputs.npz").string());
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const std::string& name = graph.outputs()[i].name;
+    const auto found = expected.find(name);
+    if (found == expected.end()) fail(ErrorCode::kInvalidArgument, "outputs.npz has no \"{}\"", name);
+    expect_equal(name, outputs[i], found->second, set, options);
+  }
+}
+
 void run_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
+  if (fs::exists(set / "inputs.npz")) return run_npz_set(session, set, options);
   const Graph& graph = session.model().graph();
   runtime::TensorMap inputs;
   for (const fs::path& path : files_with(set, "input_")) {
@@ -96,10 +120,7 @@ void run_set(runtime::Session& session, const fs::path& set, const TestOptions& 
   for (const fs::path& path : files_with(set, "output_")) {
     const std::size_t index = number_in(path);
     const NamedTensor expected = read_tensor(path, graph.value(graph.outputs()[index].value).type);
-    const std::string difference = compare(outputs.at(index), expected.tensor, options);
-    if (!difference.empty()) {
-      fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), expected.name, difference);
-    }
+    expect_equal(expected.name, outputs.at(index), expected.tensor, set, options);
   }
 }
 

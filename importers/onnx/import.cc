@@ -10,9 +10,10 @@
 namespace weft::onnx {
 namespace {
 
-constexpr std::int64_t kMinIrVersion = 3, kMaxIrVersion = 13;
-constexpr std::int64_t kMinOpset = 1;
-constexpr int kMaxInlineDepth = 64;
+constexpr std::int64_t kMinIrVersion = 3, kMaxIrVersion = 14;
+constexpr std::int64_t kMinOpset = 1, kMaxOpset = 28;
+// Functions that call each other twice a level grow without bound: nodes that calls may add to a model.
+constexpr std::size_t kMaxInlinedNodes = 500'000;
 
 // Names of values in reach of a node, in one graph or function body.
 using Scope = std::map<std::string, ValueId, std::less<>>;
@@ -80,6 +81,7 @@ class Importer {
                       [&] {
                         TensorType type = base_type(info.type);
                         if (info.type.shape) {
+                          element_count(Extents(info.type.shape->size(), 1));  // bounds the rank
                           type.shape.emplace();
                           for (const DimProto& dim : *info.type.shape) type.shape->push_back(dim_of(dim, graph));
                         }
@@ -95,7 +97,9 @@ class Importer {
       }
     }
     for (const SparseTensorProto& tensor : proto.sparse_initializers) {
-      initial.emplace(tensor.values.name, tensors_.load(tensor));
+      if (!initial.emplace(tensor.values.name, tensors_.load(tensor)).second) {
+        fail(ErrorCode::kInvalidModel, "initializer \"{}\" is given twice", tensor.values.name);
+      }
     }
     for (const ValueInfoProto& input : proto.inputs) {
       const auto given = initial.find(input.name);
@@ -110,6 +114,16 @@ class Importer {
     }
     for (auto& [name, tensor] : initial) {
       define(body, name, body.graph->add_constant(std::move(tensor), std::string(name)));
+    }
+  }
+
+  void add_constants(const GraphProto& proto, Body& body) {
+    for (const TensorProto& tensor : proto.initializers) {
+      define(body, tensor.name, body.graph->add_constant(tensors_.load(tensor), std::string(tensor.name)));
+    }
+    for (const SparseTensorProto& tensor : proto.sparse_initializers) {
+      const std::string_view name = tensor.values.name;
+      define(body, name, body.graph->add_constant(tensors_.load(tensor), std::string(name)));
     }
   }
 
@@ -153,7 +167,7 @@ class Importer {
     if (function != nullptr && !is_own_function(node)) return inline_function(node, *function, inputs, body);
     const std::int64_t opset = is_own_function(node) ? 1 : opset_of(node, body);
     Builder builder(*body.graph, {}, origin_of(node, body.prefix));
-    Lowering lowering(node, opset, arguments_of(node, body), std::move(inputs), builder, tensors_);
+    Lowering lowering(node, opset, resolve_attributes(node, body.arguments), std::move(inputs), builder, tensors_);
     lowering.set_inliner(
         [&](const GraphProto& graph, std::span<const ValueId> given) { return inline_graph(graph, given, body); });
     const std::vector<ValueId> values = lower(lowering, body);
@@ -192,37 +206,20 @@ class Importer {
       if (!node.domain.empty()) return 1;
       fail(ErrorCode::kInvalidModel, "no version of the default operator set is imported");
     }
-    if (node.domain.empty() && found->second < kMinOpset) {
-      fail(ErrorCode::kUnsupported, "operator set {}; weft reads {} and newer", found->second, kMinOpset);
+    if (node.domain.empty() && (found->second < kMinOpset || found->second > kMaxOpset)) {
+      fail(ErrorCode::kUnsupported, "operator set {}; weft reads {} to {}", found->second, kMinOpset, kMaxOpset);
     }
     return found->second;
   }
 
-  // The node's attributes with references to the function's attributes resolved.
-  static std::vector<AttributeProto> arguments_of(const NodeProto& node, const Body& body) {
-    std::vector<AttributeProto> result;
-    for (const AttributeProto& attribute : node.attributes) {
-      if (attribute.reference.empty()) {
-        result.push_back(attribute);
-        continue;
-      }
-      if (body.arguments == nullptr) {
-        fail(ErrorCode::kInvalidModel, "attribute \"{}\" refers to a function's attribute outside a function",
-             attribute.name);
-      }
-      for (const AttributeProto& argument : *body.arguments) {
-        if (argument.name != attribute.reference) continue;
-        result.push_back(argument);
-        result.back().name = attribute.name;
-      }
-    }
-    return result;
-  }
-
   void inline_function(const NodeProto& node, const FunctionProto& function, const std::vector<ValueId>& inputs,
                        Body& caller) {
-    if (caller.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "functions nested too deeply");
-    std::vector<AttributeProto> arguments = arguments_of(node, caller);
+    if (caller.depth > kMaxCallDepth) fail(ErrorCode::kInvalidModel, "functions are nested too deeply");
+    inlined_nodes_ += function.nodes.size();
+    if (inlined_nodes_ > kMaxInlinedNodes) {
+      fail(ErrorCode::kInvalidModel, "the calls of functions add more than {} nodes", kMaxInlinedNodes);
+    }
+    std::vector<AttributeProto> arguments = resolve_attributes(node, caller.arguments);
     for (const AttributeProto& fallback : function.attribute_defaults) {
       const bool given = std::any_of(arguments.begin(), arguments.end(),
                                      [&](const AttributeProto& a) { return a.name == fallback.name; });
@@ -243,15 +240,13 @@ class Importer {
 
   std::vector<ValueId> inline_graph(const GraphProto& proto, std::span<const ValueId> inputs, const Body& outer) {
     Body body{outer.graph, outer.scope, outer.opsets, outer.arguments, outer.prefix, outer.depth + 1};
-    if (body.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "subgraphs nested too deeply");
+    if (body.depth > kMaxCallDepth) fail(ErrorCode::kInvalidModel, "subgraphs are nested too deeply");
     if (proto.inputs.size() != inputs.size()) {
       fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name, proto.inputs.size(),
            inputs.size());
     }
     for (std::size_t i = 0; i < inputs.size(); ++i) define(body, proto.inputs[i].name, inputs[i]);
-    for (const TensorProto& tensor : proto.initializers) {
-      define(body, tensor.name, body.graph->add_constant(tensors_.load(tensor), std::string(tensor.name)));
-    }
+    add_constants(proto, body);
     import_nodes(proto.nodes, body);
     std::vector<ValueId> outputs;
     for (const ValueInfoProto& output : proto.outputs) outputs.push_back(resolve(body, output.name));
@@ -283,7 +278,11 @@ class Importer {
       attributes["num_inputs"] = static_cast<std::int64_t>(inputs.size());
     } else if (l.op() == "Scan") {
       if (l.opset() < 9) batch_scan(l, inputs, attributes);
-      attributes["num_states"] = static_cast<std::int64_t>(inputs.size()) - l.integer("num_scan_inputs", 0);
+      const std::int64_t scanned = l.integer("num_scan_inputs", 0), given = static_cast<std::int64_t>(inputs.size());
+      if (scanned < 1 || scanned > given) {
+        fail(ErrorCode::kInvalidModel, "Scan over {} of {} inputs", scanned, given);
+      }
+      attributes["num_states"] = given - scanned;
     }
     const std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
     for (const std::string_view name : captured) inputs.push_back(resolve(body, name));
@@ -338,7 +337,7 @@ class Importer {
                                          const std::vector<std::string_view>& captured, const Body& outer) {
     auto graph = std::make_unique<Graph>(proto.name.empty() ? "body" : std::string(proto.name));
     Body body{graph.get(), {}, outer.opsets, outer.arguments, outer.prefix, outer.depth + 1};
-    if (body.depth > kMaxInlineDepth) fail(ErrorCode::kInvalidModel, "subgraphs nested too deeply");
+    if (body.depth > kMaxCallDepth) fail(ErrorCode::kInvalidModel, "subgraphs are nested too deeply");
     if (proto.inputs.size() < formal.size()) {
       fail(ErrorCode::kInvalidModel, "subgraph \"{}\" takes {} inputs, {} wanted", proto.name, proto.inputs.size(),
            formal.size());
@@ -352,9 +351,7 @@ class Importer {
       graph->value(id).elements = value.elements;
       define(body, name, id);
     }
-    for (const TensorProto& tensor : proto.initializers) {
-      define(body, tensor.name, graph->add_constant(tensors_.load(tensor), std::string(tensor.name)));
-    }
+    add_constants(proto, body);
     import_body(proto, body);
     return graph;
   }
@@ -363,15 +360,18 @@ class Importer {
   TensorLoader& tensors_;
   const ImportOptions& options_;
   FunctionTable functions_;
+  std::size_t inlined_nodes_ = 0;
 };
 
-Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const ImportOptions& options) {
+// path: of the model's file, or empty.
+Graph import_mapped(MappedFile file, const std::filesystem::path& folder, const std::filesystem::path& path,
+                    const ImportOptions& options) {
   const ModelProto model = parse_model({file.bytes.get(), file.size});
   if (!model.graph) fail(ErrorCode::kInvalidModel, "the file holds no model");
   if (model.ir_version < kMinIrVersion || model.ir_version > kMaxIrVersion) {
     fail(ErrorCode::kUnsupported, "IR version {}; weft reads {} to {}", model.ir_version, kMinIrVersion, kMaxIrVersion);
   }
-  TensorLoader tensors(file.bytes, folder);
+  TensorLoader tensors(file.bytes, folder, path);
   return Importer(model, tensors, options).run();
 }
 
@@ -384,7 +384,7 @@ Graph import_onnx(const std::filesystem::path& path, const ImportOptions& option
   return with_frame([&] { return "while importing " + path.filename().string(); },
                     [&] {
                       const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-                      return onnx::import_mapped(map_file(path.string()), folder, options);
+                      return onnx::import_mapped(map_file(path.string()), folder, path, options);
                     });
 }
 
@@ -393,7 +393,7 @@ Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path&
                                          std::span(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()));
   auto owner = std::make_shared<Tensor>(std::move(copy));
   const std::byte* first = owner->bytes().data();
-  return onnx::import_mapped({std::shared_ptr<const std::byte>(owner, first), bytes.size()}, folder, options);
+  return onnx::import_mapped({std::shared_ptr<const std::byte>(owner, first), bytes.size()}, folder, {}, options);
 }
 
 }  // namespace weft

@@ -78,9 +78,18 @@ struct Operands {
   Expr q, k, v;  // [B, heads, length, size]
 };
 
+// Of rank 3: heads share the last axis.
+void check_heads(Builder& b, Expr x, std::int64_t heads) {
+  if (b.rank(x) == 4) return;
+  if (heads <= 0) fail(ErrorCode::kInvalidModel, "Attention of rank 3 needs its numbers of heads");
+  const Dim& width = b.dim(x, -1);
+  if (width.is_constant() && width.value() % heads != 0) {
+    fail(ErrorCode::kInvalidModel, "Attention of width {} with {} heads", width.value(), heads);
+  }
+}
+
 Expr split_heads(Builder& b, Expr x, std::int64_t heads) {
   if (b.rank(x) == 4) return x;
-  if (heads <= 0) fail(ErrorCode::kInvalidModel, "Attention of rank 3 needs its numbers of heads");
   return b.transpose(b.reshape(x, std::vector<std::int64_t>{0, 0, heads, -1}), {0, 2, 1, 3});
 }
 
@@ -148,6 +157,10 @@ Values attention(Lowering& l) {
   const bool cached = l.has(4) || l.has(5) || l.wants(1) || l.wants(2);
   const bool fused = !l.wants(3);
   Operands o = {l.input(0), l.input(1), l.input(2)};
+  check_heads(b, o.q, query_heads);
+  check_heads(b, o.k, key_heads);
+  check_heads(b, o.v, key_heads);
+  if (l.has(6) && l.has(4)) fail(ErrorCode::kInvalidModel, "Attention with nonpad_kv_seqlen and past keys");
   const bool heads_apart = cached || !fused || !plain_positions || l.has(3);
   if (heads_apart) {
     o.k = split_heads(b, o.k, key_heads);

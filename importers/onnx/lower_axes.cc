@@ -28,8 +28,17 @@ Values split(Lowering& l) {
   if (!sizes.valid() && !attributes.contains("num_outputs")) {
     attributes["num_outputs"] = static_cast<std::int64_t>(l.output_count());
   }
+  std::size_t pieces = l.output_count();  // outputs at the end may be left out
+  if (const auto given = attributes.find("num_outputs"); given != attributes.end()) {
+    const std::int64_t count = std::get<std::int64_t>(given->second);
+    constexpr std::int64_t kMost = 1 << 16;
+    if (count < static_cast<std::int64_t>(pieces) || count > kMost) {
+      fail(ErrorCode::kInvalidModel, "Split into {} with {} outputs", count, pieces);
+    }
+    pieces = static_cast<std::size_t>(count);
+  }
   const std::array<ValueId, 2> inputs = {l.input(0).id(), sizes};
-  const auto values = l.builder().make_many("Split", inputs, l.output_count(), std::move(attributes));
+  const auto values = l.builder().make_many("Split", inputs, pieces, std::move(attributes));
   return {values.begin(), values.end()};
 }
 

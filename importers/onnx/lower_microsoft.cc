@@ -147,6 +147,53 @@ Values bias_softmax(Lowering& l) {
   return {b.softmax(l.input(0) + l.input(1), -1).id()};
 }
 
+// T5's: buckets for distances, half of them one by one, the others wider and wider. The table is declared
+// [buckets, heads] and holds the transpose.
+Values relative_position_bias(Lowering& l) {
+  Builder& b = l.builder();
+  const Dim buckets = b.dim(l.input(0), 0), heads = b.dim(l.input(0), 1);
+  const bool both_ways = l.integer("is_bidirectional", 0) != 0;
+  if (!buckets.is_constant() || !heads.is_constant()) fail(ErrorCode::kUnsupported, "{} of unknown sizes", l.op());
+  const std::int64_t side = both_ways ? buckets.value() / 2 : buckets.value(), exact = side / 2;
+  const double furthest = static_cast<double>(l.integer("max_distance", 128));
+  if (exact < 1 || furthest <= static_cast<double>(exact)) {
+    fail(ErrorCode::kInvalidModel, "{} with {} buckets up to {}", l.op(), buckets.value(), furthest);
+  }
+  const Expr zero = b.constant(Tensor::scalar<std::int64_t>(0)), one = b.constant(Tensor::scalar<std::int64_t>(1));
+  const auto range = [&](std::size_t i) {
+    const Expr length = b.reshape(b.cast(l.input(i), DType::kI64), std::vector<std::int64_t>{});
+    return b.make("Range", {zero.id(), length.id(), one.id()});
+  };
+  const Expr ahead = range(2) - b.unsqueeze(range(1), {1});  // key - query, [S, T]
+  const Expr distance = both_ways ? b.unary("Abs", ahead) : b.make("Max", {(-ahead).id(), zero.id()});
+  const Expr ratio = b.cast(b.make("Max", {distance.id(), one.id()}), DType::kF32) / static_cast<double>(exact);
+  const double scale = static_cast<double>(side - exact) / std::log(furthest / static_cast<double>(exact));
+  const Expr far = b.cast(b.unary("Log", ratio) * scale, DType::kI64) + static_cast<double>(exact);
+  const Expr last = b.constant(Tensor::scalar<std::int64_t>(side - 1));
+  const Expr limit = b.constant(Tensor::scalar<std::int64_t>(exact));
+  Expr bucket = b.where(b.make("Less", {distance.id(), limit.id()}), distance, b.make("Min", {far.id(), last.id()}));
+  if (both_ways) {
+    bucket = bucket + b.cast(b.make("Greater", {ahead.id(), zero.id()}), DType::kI64) * static_cast<double>(side);
+  }
+  const Expr table = b.reshape(l.input(0), std::vector<std::int64_t>{heads.value(), buckets.value()});
+  return {b.unsqueeze(b.make("Gather", {table.id(), bucket.id()}, {{"axis", std::int64_t{1}}}), {0}).id()};
+}
+
+// WavLM's: the bias scaled by two gates of the query. Inputs: query, its bias, the relative bias, the gates' weight,
+// bias and constant.
+Values gated_relative_position_bias(Lowering& l) {
+  Builder& b = l.builder();
+  const std::int64_t heads = l.integer("num_heads", 0);
+  if (heads < 1) fail(ErrorCode::kInvalidModel, "{} with num_heads = {}", l.op(), heads);
+  if (l.has(6)) fail(ErrorCode::kUnsupported, "{} of packed batches", l.op());
+  const Expr query =
+      b.transpose(b.reshape(l.input(0) + l.input(1), std::vector<std::int64_t>{0, 0, heads, -1}), {0, 2, 1, 3});
+  const Expr projected = b.matmul(query, l.input(3)) + l.input(4);  // [B, N, S, 2 * D]
+  const Expr gates = b.sigmoid(b.sum(b.reshape(projected, std::vector<std::int64_t>{0, 0, 0, 2, -1}), {-1}, false));
+  const Expr update = b.slice(gates, 3, 0, 1), reset = b.slice(gates, 3, 1, 2);
+  return {((update * (reset * l.input(5) - 1.0) + 2.0) * l.input(2)).id()};
+}
+
 }  // namespace
 
 std::span<const LoweringEntry> microsoft_layer_lowerings() {
@@ -164,6 +211,8 @@ std::span<const LoweringEntry> microsoft_layer_lowerings() {
       {"FusedConv", fused_conv},
       {"FusedGemm", fused_gemm},
       {"BiasSoftmax", bias_softmax},
+      {"RelativePositionBias", relative_position_bias},
+      {"GatedRelativePositionBias", gated_relative_position_bias},
       {"QuantizeLinear", quantize},
       {"DequantizeLinear", quantize},
   };
@@ -176,8 +225,8 @@ std::span<const LoweringEntry> misplaced_lowerings() {
 }
 
 LowerFunction find_microsoft_lowering(std::string_view op) {
-  for (const auto table :
-       {microsoft_layer_lowerings(), microsoft_quantized_lowerings(), microsoft_attention_lowerings()}) {
+  for (const auto table : {microsoft_layer_lowerings(), microsoft_quantized_lowerings(),
+                           microsoft_attention_lowerings(), microsoft_expert_lowerings()}) {
     for (const LoweringEntry& entry : table) {
       if (entry.op == op) return entry.lower;
     }

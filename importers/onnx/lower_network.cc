@@ -39,9 +39,11 @@ Values batch_normalization(Lowering& l) {
 Values mean_variance_normalization(Lowering& l) {
   Builder& b = l.builder();
   const auto axes = l.integers("axes").value_or(std::vector<std::int64_t>{0, 2, 3});
-  const Expr centred = l.input(0) - b.mean(l.input(0), axes);
+  const DType dtype = b.dtype(l.input(0));
+  const Expr x = dtype == DType::kF64 ? l.input(0) : b.cast(l.input(0), DType::kF32);
+  const Expr centred = x - b.mean(x, axes);
   constexpr double kEpsilon = 1e-9;
-  return {(centred / (b.sqrt(b.mean(centred * centred, axes)) + kEpsilon)).id()};
+  return {b.cast(centred / (b.sqrt(b.mean(centred * centred, axes)) + kEpsilon), dtype).id()};
 }
 
 // Opset 18 has one scale and bias per group, 21 one per channel.

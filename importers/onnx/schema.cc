@@ -4,6 +4,23 @@ namespace weft::onnx {
 namespace {
 
 constexpr int kMaxDepth = 64;
+// Graphs, nodes, attributes, tensors and values: a few bytes of the file are hundreds in memory.
+constexpr std::size_t kMaxParts = 2'000'000;
+
+// How deep a message lies, and how many the model may still have.
+struct Place {
+  int depth;
+  std::size_t* left;
+
+  Place inside() const {
+    if (depth >= kMaxDepth) fail(ErrorCode::kInvalidModel, "the model is nested too deeply");
+    count();
+    return {depth + 1, left};
+  }
+  void count() const {
+    if ((*left)-- == 0) fail(ErrorCode::kInvalidModel, "the model has more than {} parts", kMaxParts);
+  }
+};
 
 // Parses a message by calling on_field(field) for each; a frame of the call stack per nesting level.
 template <class OnField>
@@ -11,10 +28,6 @@ void parse(Bytes bytes, const OnField& on_field) {
   Reader reader(bytes);
   Field field;
   while (reader.next(field)) on_field(field);
-}
-
-void check_depth(int depth) {
-  if (depth > kMaxDepth) fail(ErrorCode::kInvalidModel, "the model is nested too deeply");
 }
 
 std::pair<std::string, std::string> parse_entry(Bytes bytes) {
@@ -39,12 +52,12 @@ void parse_into(TensorProto& tensor, Bytes bytes) {
       case 6: tensor.string_data.push_back(field.text()); break;
       case 8: tensor.name = field.text(); break;
       case 9:
-        tensor.raw_data = field.bytes;
+        tensor.raw_data = field.message();
         tensor.has_raw_data = true;
         break;
       case 10: append_doubles(field, tensor.double_data); break;
-      case 13: tensor.external_data.insert(parse_entry(field.bytes)); break;
-      case 14: tensor.external = field.integer == 1; break;
+      case 13: tensor.external_data.insert(parse_entry(field.message())); break;
+      case 14: tensor.external = field.as_int() == 1; break;
       default: break;
     }
   });
@@ -53,8 +66,8 @@ void parse_into(TensorProto& tensor, Bytes bytes) {
 SparseTensorProto parse_sparse(Bytes bytes) {
   SparseTensorProto sparse;
   parse(bytes, [&](const Field& field) {
-    if (field.number == 1) parse_into(sparse.values, field.bytes);
-    if (field.number == 2) parse_into(sparse.indices, field.bytes);
+    if (field.number == 1) parse_into(sparse.values, field.message());
+    if (field.number == 2) parse_into(sparse.indices, field.message());
     if (field.number == 3) append_ints(field, sparse.dims);
   });
   return sparse;
@@ -65,7 +78,7 @@ std::vector<DimProto> parse_shape(Bytes bytes) {
   parse(bytes, [&](const Field& field) {
     if (field.number != 1) return;
     DimProto dim;
-    parse(field.bytes, [&](const Field& inner) {
+    parse(field.message(), [&](const Field& inner) {
       if (inner.number == 1) dim.value = inner.as_int();
       if (inner.number == 2) dim.symbol = inner.text();
     });
@@ -82,14 +95,14 @@ TypeProto parse_type(Bytes bytes, int depth = 0) {
   parse(bytes, [&](const Field& field) {
     if (field.number == 1) {
       type.kind = Kind::kTensor;
-      parse(field.bytes, [&](const Field& inner) {
+      parse(field.message(), [&](const Field& inner) {
         if (inner.number == 1) type.elem_type = inner.as_int();
-        if (inner.number == 2) type.shape = parse_shape(inner.bytes);
+        if (inner.number == 2) type.shape = parse_shape(inner.message());
       });
     } else if ((field.number == 4 || field.number == 9) && depth < 3) {
       TypeProto element;
-      parse(field.bytes, [&](const Field& inner) {
-        if (inner.number == 1) element = parse_type(inner.bytes, depth + 1);
+      parse(field.message(), [&](const Field& inner) {
+        if (inner.number == 1) element = parse_type(inner.message(), depth + 1);
       });
       type.elem_type = element.elem_type;
       if (element.kind == Kind::kTensor) {
@@ -108,15 +121,14 @@ ValueInfoProto parse_value_info(Bytes bytes) {
   ValueInfoProto info;
   parse(bytes, [&](const Field& field) {
     if (field.number == 1) info.name = field.text();
-    if (field.number == 2) info.type = parse_type(field.bytes);
+    if (field.number == 2) info.type = parse_type(field.message());
   });
   return info;
 }
 
-void parse_into(GraphProto& graph, Bytes bytes, int depth);
+void parse_into(GraphProto& graph, Bytes bytes, Place place);
 
-AttributeProto parse_attribute(Bytes bytes, int depth) {
-  check_depth(depth);
+AttributeProto parse_attribute(Bytes bytes, Place place) {
   AttributeProto attribute;
   parse(bytes, [&](const Field& field) {
     switch (field.number) {
@@ -126,26 +138,26 @@ AttributeProto parse_attribute(Bytes bytes, int depth) {
       case 4: attribute.s = field.text(); break;
       case 5:
         if (!attribute.tensor) attribute.tensor = std::make_shared<TensorProto>();
-        parse_into(*attribute.tensor, field.bytes);
+        parse_into(*attribute.tensor, field.message());
         break;
       case 6:
         if (!attribute.graph) attribute.graph = std::make_shared<GraphProto>();
-        parse_into(*attribute.graph, field.bytes, depth + 1);
+        parse_into(*attribute.graph, field.message(), place.inside());
         break;
       case 7: append_floats(field, attribute.floats); break;
       case 8: append_ints(field, attribute.ints); break;
       case 9: attribute.strings.push_back(field.text()); break;
       case 20: attribute.type = static_cast<AttributeType>(field.as_int()); break;
-      case 14: attribute.type_proto = parse_type(field.bytes); break;
+      case 14: attribute.type_proto = parse_type(field.message()); break;
       case 21: attribute.reference = field.text(); break;
-      case 22: attribute.sparse_tensor = std::make_shared<SparseTensorProto>(parse_sparse(field.bytes)); break;
+      case 22: attribute.sparse_tensor = std::make_shared<SparseTensorProto>(parse_sparse(field.message())); break;
       default: break;
     }
   });
   return attribute;
 }
 
-NodeProto parse_node(Bytes bytes, int depth) {
+NodeProto parse_node(Bytes bytes, Place place) {
   NodeProto node;
   parse(bytes, [&](const Field& field) {
     switch (field.number) {
@@ -153,26 +165,26 @@ NodeProto parse_node(Bytes bytes, int depth) {
       case 2: node.outputs.push_back(field.text()); break;
       case 3: node.name = field.text(); break;
       case 4: node.op_type = field.text(); break;
-      case 5: node.attributes.push_back(parse_attribute(field.bytes, depth + 1)); break;
+      case 5: node.attributes.push_back(parse_attribute(field.message(), place.inside())); break;
       case 7: node.domain = normal_domain(field.text()); break;
       case 8: node.overload = field.text(); break;
-      case 9: node.metadata.insert(parse_entry(field.bytes)); break;
+      case 9: node.metadata.insert(parse_entry(field.message())); break;
       default: break;
     }
   });
   return node;
 }
 
-void parse_into(GraphProto& graph, Bytes bytes, int depth) {
-  check_depth(depth);
+void parse_into(GraphProto& graph, Bytes bytes, Place place) {
   parse(bytes, [&](const Field& field) {
+    if (field.number != 1) place.count();
     switch (field.number) {
-      case 1: graph.nodes.push_back(parse_node(field.bytes, depth + 1)); break;
+      case 1: graph.nodes.push_back(parse_node(field.message(), place.inside())); break;
       case 2: graph.name = field.text(); break;
-      case 5: parse_into(graph.initializers.emplace_back(), field.bytes); break;
-      case 11: graph.inputs.push_back(parse_value_info(field.bytes)); break;
-      case 12: graph.outputs.push_back(parse_value_info(field.bytes)); break;
-      case 15: graph.sparse_initializers.push_back(parse_sparse(field.bytes)); break;
+      case 5: parse_into(graph.initializers.emplace_back(), field.message()); break;
+      case 11: graph.inputs.push_back(parse_value_info(field.message())); break;
+      case 12: graph.outputs.push_back(parse_value_info(field.message())); break;
+      case 15: graph.sparse_initializers.push_back(parse_sparse(field.message())); break;
       default: break;
     }
   });
@@ -191,7 +203,7 @@ void parse_opset(Bytes bytes, OpsetImports& opsets) {
   }
 }
 
-FunctionProto parse_function(Bytes bytes) {
+FunctionProto parse_function(Bytes bytes, Place place) {
   FunctionProto function;
   parse(bytes, [&](const Field& field) {
     switch (field.number) {
@@ -199,10 +211,10 @@ FunctionProto parse_function(Bytes bytes) {
       case 4: function.inputs.push_back(field.text()); break;
       case 5: function.outputs.push_back(field.text()); break;
       case 6: function.attributes.push_back(field.text()); break;
-      case 7: function.nodes.push_back(parse_node(field.bytes, 1)); break;
-      case 9: parse_opset(field.bytes, function.opsets); break;
+      case 7: function.nodes.push_back(parse_node(field.message(), place.inside())); break;
+      case 9: parse_opset(field.message(), function.opsets); break;
       case 10: function.domain = normal_domain(field.text()); break;
-      case 11: function.attribute_defaults.push_back(parse_attribute(field.bytes, 1)); break;
+      case 11: function.attribute_defaults.push_back(parse_attribute(field.message(), place.inside())); break;
       case 13: function.overload = field.text(); break;
       default: break;
     }
@@ -216,6 +228,8 @@ std::string_view normal_domain(std::string_view domain) { return domain == "ai.o
 
 ModelProto parse_model(Bytes bytes) {
   ModelProto model;
+  std::size_t left = kMaxParts;
+  const Place place{0, &left};
   parse(bytes, [&](const Field& field) {
     switch (field.number) {
       case 1: model.ir_version = field.as_int(); break;
@@ -223,11 +237,11 @@ ModelProto parse_model(Bytes bytes) {
       case 3: model.producer_version = field.text(); break;
       case 7:
         if (!model.graph) model.graph.emplace();
-        parse_into(*model.graph, field.bytes, 1);
+        parse_into(*model.graph, field.message(), place.inside());
         break;
-      case 8: parse_opset(field.bytes, model.opsets); break;
-      case 14: model.metadata.insert(parse_entry(field.bytes)); break;
-      case 25: model.functions.push_back(parse_function(field.bytes)); break;
+      case 8: parse_opset(field.message(), model.opsets); break;
+      case 14: model.metadata.insert(parse_entry(field.message())); break;
+      case 25: model.functions.push_back(parse_function(field.message(), place.inside())); break;
       default: break;
     }
   });

@@ -68,14 +68,13 @@ Origin origin_of(const NodeProto& node, const std::string& prefix) {
 }
 
 void collect_free_names(const GraphProto& graph, std::vector<std::string_view>& free) {
-  std::set<std::string_view> defined;
-  for (const ValueInfoProto& input : graph.inputs) defined.insert(input.name);
-  for (const TensorProto& tensor : graph.initializers) defined.insert(tensor.name);
-  for (const SparseTensorProto& tensor : graph.sparse_initializers) defined.insert(tensor.values.name);
-  for (const NodeProto& node : graph.nodes) defined.insert(node.outputs.begin(), node.outputs.end());
+  std::set<std::string_view> known(free.begin(), free.end());  // defined here, or noted
+  for (const ValueInfoProto& input : graph.inputs) known.insert(input.name);
+  for (const TensorProto& tensor : graph.initializers) known.insert(tensor.name);
+  for (const SparseTensorProto& tensor : graph.sparse_initializers) known.insert(tensor.values.name);
+  for (const NodeProto& node : graph.nodes) known.insert(node.outputs.begin(), node.outputs.end());
   const auto note = [&](std::string_view name) {
-    if (name.empty() || defined.contains(name)) return;
-    if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
+    if (!name.empty() && known.insert(name).second) free.push_back(name);
   };
   for (const NodeProto& node : graph.nodes) {
     for (const std::string_view input : node.inputs) note(input);
@@ -87,6 +86,34 @@ void collect_free_names(const GraphProto& graph, std::vector<std::string_view>& 
     }
   }
   for (const ValueInfoProto& output : graph.outputs) note(output.name);
+}
+
+std::vector<AttributeProto> resolve_attributes(const NodeProto& node, const std::vector<AttributeProto>* arguments) {
+  std::vector<AttributeProto> result;
+  std::set<std::string_view> names;
+  for (const AttributeProto& attribute : node.attributes) {
+    if (!names.insert(attribute.name).second) {
+      fail(ErrorCode::kInvalidModel, "attribute \"{}\" is given twice", attribute.name);
+    }
+    if (attribute.reference.empty()) {
+      result.push_back(attribute);
+      continue;
+    }
+    if (arguments == nullptr) {
+      fail(ErrorCode::kInvalidModel, "attribute \"{}\" refers to a function's attribute outside a function",
+           attribute.name);
+    }
+    for (const AttributeProto& argument : *arguments) {
+      if (argument.name != attribute.reference) continue;
+      if (argument.type != attribute.type && attribute.type != AttributeType::kUndefined) {
+        fail(ErrorCode::kInvalidModel, "attribute \"{}\" refers to \"{}\", which is of another type", attribute.name,
+             attribute.reference);
+      }
+      result.push_back(argument);
+      result.back().name = attribute.name;
+    }
+  }
+  return result;
 }
 
 std::vector<std::size_t> execution_order(const std::vector<NodeProto>& nodes) {
@@ -174,10 +201,8 @@ void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::stri
       if (!inside.insert(function).second) {
         fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", function->name);
       }
-      if (scanned_.insert(function).second)
-        scan(function->nodes, missing, inside);
-      else
-        check_recursion(*function, inside);
+      if (inside.size() > kMaxCallDepth) fail(ErrorCode::kInvalidModel, "functions are nested too deeply");
+      if (scanned_.insert(function).second) scan(function->nodes, missing, inside);
       inside.erase(function);
       continue;
     }
@@ -186,15 +211,6 @@ void FunctionTable::scan(const std::vector<NodeProto>& nodes, std::map<std::stri
         node.domain.empty() ? std::string(node.op_type) : fmt::format("{}.{}", node.domain, node.op_type);
     Unsupported& entry = missing[name];
     if (entry.count++ == 0) entry.first = node_label(node);
-  }
-}
-
-void FunctionTable::check_recursion(const FunctionProto& function, const std::set<const FunctionProto*>& inside) {
-  for (const NodeProto& node : function.nodes) {
-    const FunctionProto* callee = find(node);
-    if (callee != nullptr && inside.contains(callee)) {
-      fail(ErrorCode::kInvalidModel, "function \"{}\" calls itself", callee->name);
-    }
   }
 }
 

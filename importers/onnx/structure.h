@@ -19,8 +19,15 @@ std::string node_label(const NodeProto& node);
 // Its origin: its own name and source line, or those our exporter recorded. prefix: of names inside functions.
 Origin origin_of(const NodeProto& node, const std::string& prefix);
 
+// Calls of functions and subgraphs, each inside the other.
+inline constexpr int kMaxCallDepth = 64;
+
 // Names a graph reads without defining them, in order of appearance.
 void collect_free_names(const GraphProto& graph, std::vector<std::string_view>& free);
+
+// The node's attributes; those that refer to attributes of the function it is in (`arguments`, null outside) resolved,
+// or left out when the call does not give them. Error kInvalidModel.
+std::vector<AttributeProto> resolve_attributes(const NodeProto& node, const std::vector<AttributeProto>* arguments);
 
 // Indices of the nodes in an order in which they can run: the given one if it is such. Error kInvalidModel for a
 // cycle or a value defined twice.
@@ -37,7 +44,7 @@ class FunctionTable {
 
   const FunctionProto* find(const NodeProto& node) const;
   // Error kUnsupported naming every operator that is neither weft's nor a function, with its count and first node;
-  // kInvalidModel when functions call themselves.
+  // kInvalidModel when functions call themselves or each other too deeply.
   void check_supported(const GraphProto& graph);
 
  private:
@@ -47,7 +54,6 @@ class FunctionTable {
   };
   void scan(const std::vector<NodeProto>& nodes, std::map<std::string, Unsupported>& missing,
             std::set<const FunctionProto*> inside);
-  void check_recursion(const FunctionProto& function, const std::set<const FunctionProto*>& inside);
 
   std::map<std::array<std::string_view, 3>, const FunctionProto*> functions_;
   std::set<const FunctionProto*> scanned_;

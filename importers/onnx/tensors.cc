@@ -123,12 +123,32 @@ std::string pack(const Tensor& tensor) {
   return packed;
 }
 
+// A tensor's elements are in one place only.
+void check_one_field(const TensorProto& proto, DType dtype) {
+  const int fields = static_cast<int>(!proto.float_data.empty()) + static_cast<int>(!proto.int_data.empty()) +
+                     static_cast<int>(!proto.double_data.empty()) + static_cast<int>(!proto.string_data.empty()) +
+                     static_cast<int>(proto.has_raw_data && !proto.raw_data.empty()) + static_cast<int>(proto.external);
+  if (fields > 1) fail(ErrorCode::kInvalidModel, "its elements are given in {} fields", fields);
+  if (dtype == DType::kString && proto.has_raw_data && !proto.raw_data.empty()) {
+    fail(ErrorCode::kInvalidModel, "strings as raw data");
+  }
+}
+
+bool is_inside(const std::filesystem::path& path, const std::filesystem::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+}
+
 Tensor narrow_from_fields(const TensorProto& proto, DType dtype, Extents shape, std::int64_t count) {
-  if (proto.int_data.size() != bytes_of(dtype, count)) {
-    fail(ErrorCode::kInvalidModel, "{} values for {}{}", proto.int_data.size(), to_string(dtype), to_string(shape));
+  const std::size_t needed = bytes_of(dtype, count), given = proto.int_data.size();
+  // Some writers fill each integer with four bytes of packed elements instead of one.
+  const std::size_t each = packed_bits(dtype) < 8 && given != needed && given == (needed + 3) / 4 ? 4 : 1;
+  if (each == 1 && given != needed) {
+    fail(ErrorCode::kInvalidModel, "{} values for {}{}", given, to_string(dtype), to_string(shape));
   }
   std::vector<std::byte> packed;
-  for (const std::int64_t value : proto.int_data) packed.push_back(static_cast<std::byte>(value & 0xff));
+  for (const std::int64_t value : proto.int_data) {
+    for (std::size_t i = 0; i < each; ++i) packed.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
+  }
   if (packed_bits(dtype) < 8) return unpack(dtype, std::move(shape), packed);
   Tensor tensor = Tensor::uninitialized(dtype, std::move(shape));
   std::copy(packed.begin(), packed.end(), tensor.mutable_bytes().begin());
@@ -165,8 +185,9 @@ TensorType base_type(const TypeProto& type) {
   fail(ErrorCode::kUnsupported, "a type that is no tensor, sequence or optional of tensors");
 }
 
-TensorLoader::TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder)
-    : owner_(std::move(owner)), folder_(std::move(folder)) {}
+TensorLoader::TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder,
+                           std::filesystem::path model)
+    : owner_(std::move(owner)), folder_(std::move(folder)), model_(std::move(model)) {}
 
 Tensor TensorLoader::load(const TensorProto& proto) {
   return with_frame([&] { return fmt::format("in tensor \"{}\"", proto.name); },
@@ -175,6 +196,7 @@ Tensor TensorLoader::load(const TensorProto& proto) {
                       const DType dtype = to_dtype(proto.data_type);
                       Extents shape = proto.dims;
                       const std::int64_t count = element_count(shape);
+                      check_one_field(proto, dtype);
                       if (proto.external) return normalized(load_external(proto, dtype, std::move(shape)));
                       if (proto.has_raw_data && dtype != DType::kString) {
                         if (proto.raw_data.size() != bytes_of(dtype, count)) {
@@ -194,12 +216,13 @@ Tensor TensorLoader::load(const TensorProto& proto) {
                     });
 }
 
-// Values at linear indices [NNZ] or coordinates [NNZ, rank] of a tensor of zeros.
+// Values at linear indices [NNZ] or coordinates [NNZ, rank] of a tensor of zeros, in ascending order.
 Tensor TensorLoader::load(const SparseTensorProto& proto) {
   const Tensor values = load(proto.values).aligned();
   const Tensor indices = load(proto.indices).aligned();
   constexpr std::int64_t kMaxDense = std::int64_t{1} << 28;
-  if (indices.dtype() != DType::kI64 || values.rank() != 1 || element_count(proto.dims) > kMaxDense) {
+  if (indices.dtype() != DType::kI64 || values.rank() != 1 || is_object(values.dtype()) ||
+      element_count(proto.dims) > kMaxDense) {
     fail(ErrorCode::kInvalidModel, "malformed sparse tensor \"{}\"", proto.values.name);
   }
   Tensor dense = Tensor::zeros(values.dtype(), proto.dims);
@@ -211,15 +234,21 @@ Tensor TensorLoader::load(const SparseTensorProto& proto) {
       (indices.rank() == 2 && width != static_cast<std::int64_t>(proto.dims.size()))) {
     fail(ErrorCode::kInvalidModel, "malformed sparse tensor \"{}\"", proto.values.name);
   }
+  std::int64_t last = -1;
   for (std::int64_t i = 0; i < values.size(); ++i) {
     std::int64_t offset = 0;
     for (std::int64_t k = 0; k < width; ++k) {
+      const bool linear = indices.rank() != 2;
       const std::int64_t index = at[static_cast<std::size_t>(i * width + k)];
-      offset += indices.rank() == 2 ? index * strides[static_cast<std::size_t>(k)] : index;
+      if (index < 0 || index >= (linear ? dense.size() : proto.dims[static_cast<std::size_t>(k)])) {
+        fail(ErrorCode::kInvalidModel, "sparse tensor \"{}\": index out of range", proto.values.name);
+      }
+      offset += linear ? index : index * strides[static_cast<std::size_t>(k)];
     }
-    if (offset < 0 || offset >= dense.size()) {
-      fail(ErrorCode::kInvalidModel, "sparse tensor \"{}\": index out of range", proto.values.name);
+    if (offset <= last) {
+      fail(ErrorCode::kInvalidModel, "sparse tensor \"{}\": indices are not in ascending order", proto.values.name);
     }
+    last = offset;
     std::memcpy(dense.mutable_bytes().data() + static_cast<std::size_t>(offset) * size,
                 values.bytes().data() + static_cast<std::size_t>(i) * size, size);
   }
@@ -252,7 +281,7 @@ Tensor TensorLoader::load_external(const TensorProto& proto, DType dtype, Extent
                        needed);
 }
 
-// Only regular files inside the model's folder, also after links are followed.
+// Only regular files inside the model's folder or that of the file it is a link to, also after links are followed.
 const MappedFile& TensorLoader::map(const std::string& location) {
   if (const auto found = files_.find(location); found != files_.end()) return found->second;
   const std::filesystem::path relative(location);
@@ -266,8 +295,8 @@ const MappedFile& TensorLoader::map(const std::string& location) {
   if (error) fail(ErrorCode::kIo, "folder {}: {}", folder_.string(), error.message());
   const std::filesystem::path full = std::filesystem::canonical(root / relative, error);
   if (error) fail(ErrorCode::kIo, "external data \"{}\": {}", location, error.message());
-  const auto [root_end, ignored] = std::mismatch(root.begin(), root.end(), full.begin(), full.end());
-  if (root_end != root.end()) {
+  const std::filesystem::path target = model_.empty() ? root : std::filesystem::canonical(model_, error).parent_path();
+  if (error || (!is_inside(full, root) && !is_inside(full, target))) {
     fail(ErrorCode::kInvalidModel, "external data \"{}\" leads out of the model's folder", location);
   }
   return files_.emplace(location, map_file(full.string())).first->second;
@@ -299,9 +328,9 @@ NamedTensor read_container(std::span<const std::byte> bytes, DType dtype) {
   onnx::Reader reader(bytes);
   for (onnx::Field field; reader.next(field);) {
     if (field.number == 1) result.name = field.text();
-    if (field.number == 3 && dtype != DType::kOptionalSequence) elements.push_back(read_plain(field.bytes).tensor);
+    if (field.number == 3 && dtype != DType::kOptionalSequence) elements.push_back(read_plain(field.message()).tensor);
     if (field.number == 5 && dtype == DType::kOptionalSequence) {
-      elements.push_back(read_container(field.bytes, DType::kSequence).tensor);
+      elements.push_back(read_container(field.message(), DType::kSequence).tensor);
     }
   }
   result.tensor = container(dtype, elements);

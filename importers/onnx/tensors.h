@@ -20,8 +20,10 @@ TensorType base_type(const TypeProto& type);
 // Turns TensorProtos into Tensors. Raw and external data are shared with the mapped files.
 class TensorLoader {
  public:
-  // owner keeps the memory of the protos alive. folder: where external data may be, empty: nowhere.
-  TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder);
+  // owner keeps the memory of the protos alive. folder: where external data may be, empty: nowhere. Links in it may
+  // lead to other files of the folder, or to files beside the one that `model` (empty: none) is a link to, as in the
+  // cache of Hugging Face.
+  TensorLoader(std::shared_ptr<const std::byte> owner, std::filesystem::path folder, std::filesystem::path model = {});
 
   // Error kInvalidModel (sizes, encodings), kIo, kUnsupported; the tensor's name is a frame.
   Tensor load(const TensorProto& proto);
@@ -32,7 +34,7 @@ class TensorLoader {
   const MappedFile& map(const std::string& location);
 
   std::shared_ptr<const std::byte> owner_;
-  std::filesystem::path folder_;
+  std::filesystem::path folder_, model_;
   std::map<std::string, MappedFile> files_;
 };
 

@@ -19,8 +19,29 @@ T load(Bytes bytes) {
 
 }  // namespace
 
-float Field::as_float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(integer)); }
-double Field::as_double() const { return std::bit_cast<double>(integer); }
+void Field::expect(std::uint8_t wanted) const {
+  if (wire_type != wanted) {
+    fail(ErrorCode::kInvalidModel, "malformed protobuf: field {} is of wire type {} instead of {}", number, wire_type,
+         wanted);
+  }
+}
+
+std::int64_t Field::as_int() const {
+  expect(0);
+  return static_cast<std::int64_t>(integer);
+}
+float Field::as_float() const {
+  expect(5);
+  return std::bit_cast<float>(static_cast<std::uint32_t>(integer));
+}
+double Field::as_double() const {
+  expect(1);
+  return std::bit_cast<double>(integer);
+}
+Bytes Field::message() const {
+  expect(2);
+  return bytes;
+}
 
 std::uint64_t Reader::varint() {
   std::uint64_t value = 0;

@@ -23,10 +23,15 @@ struct Field {
   std::uint64_t integer = 0;   // wire types 0, 1, 5
   Bytes bytes;                 // wire type 2
 
-  std::int64_t as_int() const { return static_cast<std::int64_t>(integer); }
+  // Error kInvalidModel when the field is of another wire type.
+  std::int64_t as_int() const;
   float as_float() const;
   double as_double() const;
-  std::string_view text() const { return as_text(bytes); }
+  Bytes message() const;
+  std::string_view text() const { return as_text(message()); }
+
+ private:
+  void expect(std::uint8_t wanted) const;
 };
 
 // Reads the fields of one message. Error kInvalidModel when the bytes are no message.

@@ -5,14 +5,18 @@
 
 namespace {
 
-// Work grows with extents: what the limit of memory lets through may still take long.
-constexpr std::int64_t kMostElements = 1 << 14;
+// Work grows with extents: little memory bounds it, except where operators may run as long as they like.
+constexpr std::size_t kMemory = std::size_t{1} << 20;
+constexpr std::int64_t kMostElements = 1 << 12;
 
-bool is_small(const weft::Graph& graph) {
+bool is_short(const weft::Graph& graph) {
   if (graph.node_count() > 200) return false;
   for (const weft::NodeId id : graph.nodes()) {
     const weft::Node& node = graph.node(id);
-    if (node.op == "Loop" || node.op == "Scan") return false;  // may run as long as it likes
+    if (node.op == "Loop" || node.op == "Scan" || node.op == "Einsum") return false;
+    for (const weft::Subgraph& subgraph : node.subgraphs) {
+      if (!is_short(*subgraph.graph)) return false;
+    }
   }
   return true;
 }
@@ -21,13 +25,12 @@ bool is_small(const weft::Graph& graph) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace weft;
-  const std::size_t memory = std::size_t{64} << 20;
-  const MemoryLimit limit(MemoryLimit::account(memory));
+  const MemoryLimit limit(MemoryLimit::account(kMemory));
   try {
     Graph graph = import_onnx(std::as_bytes(std::span(data, size)));
-    if (!is_small(graph)) return 0;
+    if (!is_short(graph)) return 0;
     runtime::CompileOptions options;
-    options.max_memory = memory;
+    options.max_memory = kMemory;
     runtime::Session session(runtime::Model::compile(std::move(graph), options),
                              std::make_shared<runtime::ThreadPool>(1));
     runtime::TensorMap inputs;

@@ -119,7 +119,13 @@ void mutate_one(std::vector<Field>& root, std::mt19937& random) {
     field.value = random() % 3 == 0 ? field.value + random() % 5 - 2 : kInteresting[pick(std::size(kInteresting))];
   } else if (field.wire == 2 && field.children.empty()) {
     const auto ops = weft::all_ops();
-    if (random() % 2 == 0 && !field.bytes.empty()) {
+    constexpr std::uint64_t kRawData = 9;
+    if (field.number == kRawData && field.bytes.size() >= 8 && random() % 2 == 0) {
+      // Shapes, indices and scales lie here.
+      constexpr std::int64_t kElements[] = {0, 1, -1, 2, -2, 3, 64, 1 << 20, 1ll << 40, INT64_MAX, INT64_MIN};
+      const std::int64_t element = kElements[pick(std::size(kElements))];
+      std::memcpy(field.bytes.data() + pick(field.bytes.size() / 8) * 8, &element, sizeof element);
+    } else if (random() % 2 == 0 && !field.bytes.empty()) {
       field.bytes[pick(field.bytes.size())] = static_cast<char>(random());
     } else if (random() % 2 == 0) {
       field.bytes = std::string(ops[pick(ops.size())]->name);

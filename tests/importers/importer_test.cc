@@ -106,6 +106,23 @@ TEST(Import, ReportsAllUnsupportedOperatorsTogether) {
   EXPECT_THAT(error, HasSubstr("com.x.Odd (1 node"));
 }
 
+Writer tensor(std::vector<std::int64_t> dims, std::int64_t dtype, std::string_view raw) {
+  Writer w;
+  for (const std::int64_t dim : dims) w.integer(1, dim);
+  w.integer(2, dtype).text(8, "w").text(9, raw);
+  return w;
+}
+
+// A file may end anywhere: an Error, or what is left is a model.
+TEST(Import, EveryPrefixIsAnErrorOrAModel) {
+  Model model = one_node(node("Softmax", {"x"}, {"y"}, {int_attribute("axis", 0)}));
+  model.graph.message(5, tensor({3}, 1, std::string(12, '\0')));
+  const std::string data = model.data();
+  int errors = 0;
+  for (std::size_t length = 0; length < data.size(); ++length) errors += !error_of(data.substr(0, length)).empty();
+  EXPECT_GT(errors, static_cast<int>(data.size()) * 9 / 10);
+}
+
 TEST(Import, AnAttributeThatNobodyReadsIsAnError) {
   EXPECT_THAT(error_of(one_node(node("Relu", {"x"}, {"y"}, {int_attribute("surprise", 1)})).data()),
               HasSubstr("\"surprise\" was not read"));
@@ -128,13 +145,6 @@ TEST(Import, SortsNodesThatComeInAnotherOrder) {
   Model model = one_node(node("Relu", {"a"}, {"y"}));
   model.graph.message(1, node("Neg", {"x"}, {"a"}));
   EXPECT_EQ(import_onnx(bytes_of(model.data())).node_count(), 2u);
-}
-
-Writer tensor(std::vector<std::int64_t> dims, std::int64_t dtype, std::string_view raw) {
-  Writer w;
-  for (const std::int64_t dim : dims) w.integer(1, dim);
-  w.integer(2, dtype).text(8, "w").text(9, raw);
-  return w;
 }
 
 TEST(Import, ChecksTheSizesOfTensors) {
