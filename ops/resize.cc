@@ -240,10 +240,16 @@ void resize_kernel(KernelContext& context) {
 
 void infer_resize(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
-  const auto given = [&](std::size_t i) {
-    return context.has(i) && !(context.shape(i).size() == 1 && context.shape(i)[0].is(0));
+  // An empty list counts as left out; of one whose length is not known nobody can say.
+  const auto given = [&](std::size_t i) -> std::optional<bool> {
+    if (!context.has(i)) return false;
+    if (!context.has_shape(i) || context.shape(i).size() != 1 || !context.shape(i)[0].is_constant())
+      return std::nullopt;
+    return !context.shape(i)[0].is(0);
   };
-  if (given(2) == given(3)) fail(ErrorCode::kInvalidModel, "Resize needs either scales or sizes");
+  if (const auto scales = given(2), sizes = given(3); scales && sizes && *scales == *sizes) {
+    fail(ErrorCode::kInvalidModel, "Resize needs either scales or sizes");
+  }
   Shape result = context.shape(0);
   const AttributeReader& attributes = context.attributes();
   const auto axes = resized_axes(attributes, context.rank(0));

@@ -314,21 +314,30 @@ void add_sink(Builder& b, Core& core, Expr sink) {
   core.v = zero_key(core.v);
 }
 
+// Each head's queries or keys [B, H, S, D] divided by their root mean square, if there is a weight for it.
+Expr normalized(Lowering& l, Expr x, std::size_t weight, std::string_view epsilon) {
+  const double shared = l.number("qk_norm_epsilon", 1e-6), own = l.number(epsilon, shared);
+  if (!l.has(weight)) return x;
+  return l.builder().make("RMSNormalization", {x.id(), l.input(weight).id()},
+                          {{"axis", std::int64_t{-1}}, {"epsilon", own}});
+}
+
 Values group_query_attention(Lowering& l) {
   Builder& b = l.builder();
   const std::int64_t heads = heads_of(l, "num_heads"), key_heads = heads_of(l, "kv_num_heads");
   if (heads % key_heads != 0) {
     fail(ErrorCode::kInvalidModel, "GroupQueryAttention with {} and {} heads", heads, key_heads);
   }
-  if (l.integer("causal", 1) != 1) fail(ErrorCode::kUnsupported, "GroupQueryAttention that is not causal");
   for (const std::string_view name : {"k_quant_type", "v_quant_type"}) {
     if (l.text(name, "NONE") != "NONE") fail(ErrorCode::kUnsupported, "GroupQueryAttention with a quantized cache");
   }
   l.ignore("kv_cache_bit_width");
-  l.ignore("qk_norm_epsilon");
+  if (l.integer("sliding_window_cache", 0) != 0) {
+    fail(ErrorCode::kUnsupported, "GroupQueryAttention with a cache of the window only");
+  }
   if (l.integer("qk_output", 0) != 0)
     fail(ErrorCode::kUnsupported, "GroupQueryAttention with the output of its scores");
-  for (std::size_t i = 12; i < l.input_count(); ++i) {
+  for (const std::size_t i : {12, 13, 16}) {
     if (l.has(i)) fail(ErrorCode::kUnsupported, "GroupQueryAttention with input {}", i);
   }
   Core core;
@@ -345,6 +354,8 @@ Values group_query_attention(Lowering& l) {
     k = b.slice(all, 1, heads, heads + key_heads);
     v = b.slice(all, 1, heads + key_heads, heads + 2 * key_heads);
   }
+  core.q = normalized(l, core.q, 14, "q_norm_epsilon");
+  k = normalized(l, k, 15, "k_norm_epsilon");
   const Expr starts = past_lengths(l, core.q);
   const Expr query = b.unsqueeze(starts, {1}) + b.unsqueeze(range(b, extent(b, core.q, 2)), {0});  // [B, S]
   if (l.integer("do_rotary", 0) != 0) {
@@ -361,6 +372,10 @@ Values group_query_attention(Lowering& l) {
   const Expr row = b.unsqueeze(query, {1, 3});  // [B, 1, S, 1]
   const Expr key = range(b, extent(b, core.k, 2));
   core.allowed = b.make("LessOrEqual", {key.id(), row.id()});
+  if (l.integer("causal", 1) == 0) {  // all keys there are
+    const Expr last = b.reshape(b.cast(l.input(5), DType::kI64), std::vector<std::int64_t>{-1, 1, 1, 1});
+    core.allowed = b.make("LessOrEqual", {key.id(), last.id()});
+  }
   if (const std::int64_t window = l.integer("local_window_size", -1); window > 0) {
     const Expr near = b.make("Greater", {key.id(), (row - static_cast<double>(window)).id()});
     core.allowed = b.make("And", {core.allowed.id(), near.id()});

@@ -69,7 +69,7 @@ Expr activated(Lowering& l, Expr h, Expr linear) {
   if (kind == "relu") {
     y = b.unary("Relu", h);
   } else if (kind == "gelu") {
-    y = b.make("Gelu", {h.id()});
+    y = b.make("Gelu", {h.id()}, {{"approximate", std::string("tanh")}});
   } else if (kind == "silu") {
     y = h * b.sigmoid(h);
   } else if (kind != "identity") {

@@ -19,7 +19,7 @@ import time
 import files
 import operators
 
-SECONDS, ADDRESS_SPACE, LONGEST_ANSWER = 20, 6 << 30, 2000
+SECONDS, ADDRESS_SPACE, LONGEST_ANSWER = 60, 6 << 30, 2000
 # They fill what they are allowed before they end.
 GROWING = ("bomb-loop-doubles", "bomb-loop-stacks")
 
@@ -68,7 +68,7 @@ def answers_of(weft, scratch, only):
         start = time.monotonic()
         options = ["--max-memory", "128MB"] if name in GROWING else []
         answers[name] = answer(weft, folder / f"{name}.onnx", *options).replace(str(folder.resolve()), "FOLDER")
-        if time.monotonic() - start > 5:
+        if time.monotonic() - start > SECONDS / 4:
             print(f"{name}: {time.monotonic() - start:.1f} s")
     # The cache of Hugging Face: a model and its data are links to files beside each other elsewhere.
     blobs, snapshot = scratch / "blobs", scratch / "snapshots" / "1"

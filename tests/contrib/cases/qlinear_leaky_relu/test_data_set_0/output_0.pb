@@ -1,2 +1,2 @@
 
-J(”ÎbŸ{¢®ªdlbˆ€i¼~ÄÓîgeešÉŞ×¨hebòbj£jmªc
+J(ibj¡îk¶Ìmëkgã~ÈİcäcegddhÜlgcióÓhã²bíl
