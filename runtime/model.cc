@@ -5,6 +5,7 @@
 
 #include "importers/onnx/onnx.h"
 #include "ops/builder.h"
+#include "ops/cast.h"
 #include "runtime/compiled.h"
 #include "runtime/lower.h"
 
@@ -22,17 +23,63 @@ bool appends_to_state(const Graph& graph, const Node& node) {
   return state && graph.states()[*state].next == node.outputs[0];
 }
 
-// Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first.
+bool is_half(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16; }
+
+// A node of halves as one of f32 between conversions: it is computed more widely and rounded once, by kernels there
+// are.
+bool widen_node(Graph& graph, NodeId id, std::map<ValueId, ValueId>& wide_constants) {
+  const std::vector<ValueId> inputs = graph.node(id).inputs, outputs = graph.node(id).outputs;
+  Builder builder(graph, id, graph.node(id).origin);
+  bool changed = false;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].valid() || !is_half(graph.value(inputs[i]).type.dtype)) continue;
+    changed = true;
+    ValueId wide;
+    if (graph.value(inputs[i]).kind != ValueKind::kConstant) {
+      wide = builder.cast(builder.wrap(inputs[i]), DType::kF32).id();
+    } else if (const auto known = wide_constants.find(inputs[i]); known != wide_constants.end()) {
+      wide = known->second;
+    } else {
+      wide = builder.constant(cast(graph.value(inputs[i]).tensor->aligned(), DType::kF32)).id();
+      wide_constants[inputs[i]] = wide;
+    }
+    graph.set_input(id, i, wide);
+  }
+  if (!changed) return false;
+  std::vector<DType> before;
+  for (const ValueId output : outputs) before.push_back(output.valid() ? graph.value(output).type.dtype : DType::kF32);
+  for (const ValueId output : outputs) {
+    if (output.valid() && is_half(graph.value(output).type.dtype)) graph.value(output).type.dtype = DType::kF32;
+  }
+  infer_node(graph, id);
+  Builder after(graph, graph.next_node(id), graph.node(id).origin);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].valid() || !is_half(before[i])) continue;
+    const Expr narrow = after.cast(after.wrap(outputs[i]), before[i]);
+    const NodeId converts = graph.value(narrow.id()).producer;
+    graph.replace_uses(outputs[i], narrow.id());
+    graph.set_input(converts, 0, outputs[i]);
+  }
+  return true;
+}
+
+// Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first, nodes of halves
+// without a kernel by the same in f32.
 void choose_kernels(Model::Impl& impl, bool fast) {
   Graph& graph = impl.graph;
   const auto make = fast ? make_fast_kernel : make_reference_kernel;
   std::map<NodeId, std::unique_ptr<Kernel>> kernels;
+  std::map<ValueId, ValueId> wide_constants;
   for (bool changed = true; changed;) {
     changed = false;
     for (const NodeId id : graph.nodes()) {
       if (kernels.contains(id)) continue;
       if (appends_to_state(graph, graph.node(id)) || is_view(graph.node(id))) continue;
       std::unique_ptr<Kernel> kernel = make(graph, graph.node(id));
+      if (!kernel && graph.node(id).op != "CacheAppend" && widen_node(graph, id, wide_constants)) {
+        kernel = make(graph, graph.node(id));
+        changed = true;
+      }
       if (kernel) {
         kernels[id] = std::move(kernel);
       } else if (expand_node(graph, id)) {

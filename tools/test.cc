@@ -1,4 +1,5 @@
-// weft test: folders in ONNX's format, or with .npz files in the place of .pb ones, judged by ONNX's rules.
+// weft test: folders in ONNX's format, or with two models of constants in the place of .pb files, judged by ONNX's
+// rules.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +12,6 @@
 #include "runtime/session.h"
 #include "tools/commands.h"
 #include "tools/inputs.h"
-#include "tools/npz.h"
 
 namespace weft::tools {
 namespace {
@@ -90,23 +90,35 @@ void expect_equal(std::string_view name, const Tensor& actual, const Tensor& exp
   fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), name, difference);
 }
 
-// inputs.npz and outputs.npz, by name, in the place of one file for each.
-void run_npz_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
+// The outputs of a model that are constants, by name.
+runtime::TensorMap read_constants(const fs::path& path) {
+  const Graph graph = import_onnx(path);
+  runtime::TensorMap tensors;
+  for (const Output& output : graph.outputs()) {
+    const Value& value = graph.value(output.value);
+    if (value.kind != ValueKind::kConstant) {
+      fail(ErrorCode::kInvalidArgument, "{}: \"{}\" is not a constant", path.string(), output.name);
+    }
+    tensors[output.name] = value.tensor->aligned();
+  }
+  return tensors;
+}
+
+// inputs.onnx and outputs.onnx, tensors by name, in the place of one file for each.
+void run_packed_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
   const Graph& graph = session.model().graph();
-  runtime::TensorMap inputs;
-  for (auto& [name, tensor] : read_npz((set / "inputs.npz").string())) inputs[name] = std::move(tensor);
-  const std::vector<Tensor> outputs = session.run(inputs);
-  const auto expected = read_npz((set / "outputs.npz").string());
+  const std::vector<Tensor> outputs = session.run(read_constants(set / "inputs.onnx"));
+  const runtime::TensorMap expected = read_constants(set / "outputs.onnx");
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::string& name = graph.outputs()[i].name;
     const auto found = expected.find(name);
-    if (found == expected.end()) fail(ErrorCode::kInvalidArgument, "outputs.npz has no \"{}\"", name);
+    if (found == expected.end()) fail(ErrorCode::kInvalidArgument, "outputs.onnx has no \"{}\"", name);
     expect_equal(name, outputs[i], found->second, set, options);
   }
 }
 
 void run_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
-  if (fs::exists(set / "inputs.npz")) return run_npz_set(session, set, options);
+  if (fs::exists(set / "inputs.onnx")) return run_packed_set(session, set, options);
   const Graph& graph = session.model().graph();
   runtime::TensorMap inputs;
   for (const fs::path& path : files_with(set, "input_")) {

@@ -16,11 +16,11 @@ struct ImportOptions {
   std::map<std::string, std::int64_t, std::less<>> fixed_dims;
 };
 
-// Parses, checks and lowers a model: IR versions 3 to 14, opsets 7 to 28 (and 1 to 6 as far as operators are the same), functions inlined,
-// captures made inputs, external data mapped (and confined to the model's folder, docs/security.md), types and symbolic
-// shapes inferred, verified. Named dimensions become symbols; nameless ones fresh symbols.
-// Error: kIo; kInvalidModel with node and tensor; kUnsupported listing all unsupported operators with
-// their counts and the first node of each.
+// Parses, checks and lowers a model: IR versions 3 to 14, opsets 7 to 28 (and 1 to 6 as far as operators are the same),
+// functions inlined, captures made inputs, external data mapped (and confined to the model's folder, docs/security.md),
+// types and symbolic shapes inferred, verified. Named dimensions become symbols; nameless ones fresh symbols. Error:
+// kIo; kInvalidModel with node and tensor; kUnsupported listing all unsupported operators with their counts and the
+// first node of each.
 Graph import_onnx(const std::filesystem::path& path, const ImportOptions& options = {});
 // The same from memory; external data is looked for in `folder` (none allowed when empty).
 Graph import_onnx(std::span<const std::byte> bytes, const std::filesystem::path& folder = {},

@@ -548,6 +548,13 @@ class Collector:
         return helper.make_model(g, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
 
 
+def save_tensors(path, tensors):
+    """As a model whose outputs are constants."""
+    constants = [numpy_helper.from_array(np.asarray(x), n) for n, x in tensors.items()]
+    outputs = [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in constants]
+    onnx.save(helper.make_model(helper.make_graph([], "tensors", [], outputs, constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def runs(model, feeds):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -581,8 +588,8 @@ def main():
         folder = out / f"opset{opset:02}" / "test_data_set_0"
         folder.mkdir(parents=True)
         onnx.save(model, folder.parent / "model.onnx")
-        np.savez_compressed(folder / "inputs.npz", **whole.feeds)
-        np.savez_compressed(folder / "outputs.npz", **dict(zip(whole.results, results)))
+        save_tensors(folder / "inputs.onnx", whole.feeds)
+        save_tensors(folder / "outputs.onnx", dict(zip(whole.results, results)))
         print(f"opset {opset}: {len(whole.nodes)} nodes of {len({n.op_type for n in whole.nodes})} operators")
 
 
