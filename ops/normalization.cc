@@ -176,7 +176,10 @@ void decompose_group_normalization(Expansion& e) {
   const Expr input = e.input(0);
   const std::int64_t rank = e.rank(input);
   const std::int64_t groups = e.integer("num_groups");
-  if (groups < 1) fail(ErrorCode::kInvalidModel, "a normalization of {} groups", groups);
+  const Dim channels = rank > 1 ? e.shape(input)[1] : Dim(1);
+  if (groups < 1 || (channels.is_constant() && channels.value() % groups != 0)) {
+    fail(ErrorCode::kInvalidModel, "a normalization of {} channels in {} groups", channels.to_string(), groups);
+  }
   const Expr x = widened(e, e.reshape(input, std::vector<std::int64_t>{0, groups, -1}));
   const Expr centred = x - e.mean(x, {2});
   const Expr y = centred / e.sqrt(e.mean(centred * centred, {2}) + e.number("epsilon"));

@@ -147,7 +147,7 @@ class Planner {
     plan.dtype = known.type.dtype;
     if (!known.type.shape || !is_static(*known.type.shape) || is_container(plan.dtype)) return;
     known.knowledge = Knowledge::kShape;
-    plan.shape = *evaluate(*known.type.shape, {});
+    plan.shape = with_frame([&] { return "in " + describe(node); }, [&] { return *evaluate(*known.type.shape, {}); });
     if (!known.elements || static_cast<std::int64_t>(known.elements->size()) != element_count(plan.shape)) {
       known.elements.reset();
       return;
