@@ -7,13 +7,18 @@
 
 namespace weft::tools {
 
-struct RunOptions {
-  std::string model;
+// Where the inputs of a run come from.
+struct InputOptions {
   std::string inputs;                 // .npz
   std::vector<std::string> settings;  // NAME=file.npy
   std::string random;                 // "B=2,S=16"
   bool use_random = false;
   std::uint64_t seed = 0;
+};
+
+struct RunOptions {
+  std::string model;
+  InputOptions given;
   std::string output;  // .npz
   std::string passes = "all";
   std::string trace_passes;  // a folder
@@ -47,6 +52,16 @@ struct ExplainOptions {
   bool json = false;
 };
 int explain(const ExplainOptions& options);
+
+struct CompareOptions {
+  std::string model;
+  InputOptions given;
+  std::string passes = "all";
+  std::string output = "weft-compare";  // .onnx and .npz of the smallest graph that differs
+  double tolerance = 1e-4;              // of the largest magnitude of each output
+  int threads = 0;
+};
+int compare(const CompareOptions& options);
 
 struct OptimizeOptions {
   std::string model;

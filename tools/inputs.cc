@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/cast.h"
+#include "tools/npz.h"
 
 namespace weft::tools {
 
@@ -80,6 +81,21 @@ runtime::TensorMap random_inputs(const Graph& graph, const Bindings& bindings, s
   }
   if (!missing.empty()) {
     fail(ErrorCode::kInvalidArgument, "--random leaves dimensions without a value: {}", fmt::join(missing, ", "));
+  }
+  return inputs;
+}
+
+runtime::TensorMap gather_inputs(const InputOptions& options, const Graph& graph) {
+  runtime::TensorMap inputs;
+  if (options.use_random) inputs = random_inputs(graph, parse_bindings(options.random), options.seed);
+  if (!options.inputs.empty()) {
+    for (auto& [name, tensor] : read_npz(options.inputs)) inputs[name] = std::move(tensor);
+  }
+  for (const std::string& setting : options.settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos)
+      fail(ErrorCode::kInvalidArgument, "--set wants NAME=file.npy, not \"{}\"", setting);
+    inputs[setting.substr(0, equals)] = read_npy(setting.substr(equals + 1));
   }
   return inputs;
 }

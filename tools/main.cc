@@ -25,16 +25,22 @@ void add_isa(CLI::App& command) {
       ->check(CLI::IsMember(names));
 }
 
+// Returns the option of random inputs.
+CLI::Option* add_inputs(CLI::App& command, InputOptions& options) {
+  command.add_option("--inputs", options.inputs, "inputs by name, a .npz file");
+  command.add_option("--set", options.settings, "one input: NAME=file.npy");
+  CLI::Option* random =
+      command.add_option("--random", options.random, "random inputs for these dimensions: \"B=2,S=16\"");
+  command.add_option("--seed", options.seed, "of the random inputs");
+  return random;
+}
+
 void add_run(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Run a model once and summarize its outputs");
   add_isa(*command);
   command->add_option("model", options->model, "MODEL.onnx")->required();
-  command->add_option("--inputs", options->inputs, "inputs by name, a .npz file");
-  command->add_option("--set", options->settings, "one input: NAME=file.npy");
-  CLI::Option* random =
-      command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"");
-  command->add_option("--seed", options->seed, "of the random inputs");
+  CLI::Option* random = add_inputs(*command, options->given);
   command->add_option("--output", options->output, "write the outputs to a .npz file");
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--trace-passes", options->trace_passes, kTracePasses);
@@ -42,7 +48,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
   command->add_option("--max-memory", options->max_memory, "bytes (or 512MB, 2GB) that loading and running may take")
       ->transform(CLI::AsSizeValue(false));
   command->callback([options, random, &action] {
-    options->use_random = random->count() > 0;
+    options->given.use_random = random->count() > 0;
     action = [options] { return run(*options); };
   });
 }
@@ -94,6 +100,21 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   optimize_command->add_option("--trace-passes", optimize_options->trace_passes, kTracePasses);
   optimize_command->callback(
       [optimize_options, &action] { action = [optimize_options] { return optimize_file(*optimize_options); }; });
+}
+
+void add_compare(CLI::App& app, std::function<int()>& action) {
+  auto options = std::make_shared<CompareOptions>();
+  CLI::App* command = app.add_subcommand("compare", "Compare the optimized model with what the file means");
+  command->add_option("model", options->model, "MODEL.onnx")->required();
+  CLI::Option* random = add_inputs(*command, options->given);
+  command->add_option("--passes", options->passes, kPasses);
+  command->add_option("--tolerance", options->tolerance, "of the largest magnitude of each output (1e-4)");
+  command->add_option("-o,--output", options->output, "on a difference, write PREFIX.onnx and PREFIX.npz that show it");
+  command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->callback([options, random, &action] {
+    options->given.use_random = random->count() > 0;
+    action = [options] { return compare(*options); };
+  });
 }
 
 void add_generate(CLI::App& app, std::function<int()>& action) {
@@ -191,6 +212,7 @@ int main(int argc, char** argv) {
   add_run(app, action);
   add_test(app, action);
   add_graph_commands(app, action);
+  add_compare(app, action);
   add_generate(app, action);
   add_bench(app, action);
   try {

@@ -20,27 +20,12 @@ std::shared_ptr<const runtime::Model> load(const std::string& path, const std::s
   return runtime::Model::load(path, options);
 }
 
-runtime::TensorMap gather_inputs(const RunOptions& options, const Graph& graph) {
-  runtime::TensorMap inputs;
-  if (options.use_random) inputs = random_inputs(graph, parse_bindings(options.random), options.seed);
-  if (!options.inputs.empty()) {
-    for (auto& [name, tensor] : read_npz(options.inputs)) inputs[name] = std::move(tensor);
-  }
-  for (const std::string& setting : options.settings) {
-    const std::size_t equals = setting.find('=');
-    if (equals == std::string::npos)
-      fail(ErrorCode::kInvalidArgument, "--set wants NAME=file.npy, not \"{}\"", setting);
-    inputs[setting.substr(0, equals)] = read_npy(setting.substr(equals + 1));
-  }
-  return inputs;
-}
-
 }  // namespace
 
 int run(const RunOptions& options) {
   const auto model = load(options.model, options.passes, options.max_memory, options.trace_passes);
   runtime::Session session(model, std::make_shared<runtime::ThreadPool>(options.threads));
-  const std::vector<Tensor> outputs = session.run(gather_inputs(options, model->graph()));
+  const std::vector<Tensor> outputs = session.run(gather_inputs(options.given, model->graph()));
   std::map<std::string, Tensor, std::less<>> named;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::string& name = model->graph().outputs()[i].name;
