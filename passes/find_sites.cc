@@ -16,12 +16,17 @@ constexpr int kMaxSteps = 96;
 constexpr std::string_view kProducts[] = {"MatMul", "Einsum", "Gemm"};
 constexpr std::string_view kProjections[] = {"Linear",        "MatMul", "Gemm",          "Einsum",   "MatMulNBits",
                                              "MatMulInteger", "Conv",   "QLinearMatMul", "FusedConv"};
-// Between the scores and the softmax, and between the weights and the product with v.
-constexpr std::string_view kAboveSoftmax[] = {"Add",      "Mul",    "Div",     "Where",     "Reshape", "Cast",
-                                              "Sub",      "Max",    "Min",     "Clip",      "Tanh",    "Transpose",
-                                              "Identity", "Concat", "Squeeze", "Unsqueeze", "Expand",  "Slice"};
-constexpr std::string_view kBelowSoftmax[] = {"Where", "Reshape", "Cast",      "Mul",      "IsNaN",   "Transpose",
-                                              "Slice", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Expand"};
+// Between the scores and the softmax, and between the weights and the product with v: whatever changes numbers one by
+// one, masks, pads or rearranges, whether or not a rule can take it in.
+constexpr std::string_view kAboveSoftmax[] = {
+    "Add",     "Sub",       "Mul",    "Div",    "Neg",       "Abs",           "Pow",      "Sqrt",
+    "Exp",     "Log",       "Relu",   "Tanh",   "Sigmoid",   "LeakyRelu",     "Softplus", "Gelu",
+    "Swish",   "Erf",       "Where",  "Max",    "Min",       "Clip",          "Cast",     "Identity",
+    "Reshape", "Transpose", "Concat", "Expand", "Squeeze",   "Unsqueeze",     "Pad",      "Tile",
+    "Trilu",   "Slice",     "Split",  "Gather", "ScatterND", "GatherElements"};
+constexpr std::string_view kBelowSoftmax[] = {"Where", "Reshape", "Cast",      "Mul",     "Div",     "Add",
+                                              "Sub",   "IsNaN",   "Transpose", "Slice",   "Squeeze", "Unsqueeze",
+                                              "Clip",  "Relu",    "Identity",  "Dropout", "Expand",  "Concat"};
 // Between a projection and the product of the scores (or weights): cut up, rearranged, rotated, normalised, repeated.
 constexpr std::string_view kBelowProjection[] = {"Reshape",
                                                  "Transpose",

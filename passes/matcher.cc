@@ -1,5 +1,7 @@
 #include "passes/matcher.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -118,8 +120,22 @@ class Matcher {
   bool miss(ValueId value, std::string reason, int more = 0) {
     const int depth = static_cast<int>(match_.nodes_.size()) + more;
     if (depth > deepest_.depth) {
-      deepest_ = {depth, place_of(value), std::move(reason), {match_.nodes_.begin(), match_.nodes_.end()}};
+      deepest_ = {depth, place_of(value), std::move(reason), {match_.nodes_.begin(), match_.nodes_.end()}, value, {}};
     }
+    return false;
+  }
+
+  // Another operator stands here. Alternatives that fail at the same place are told together.
+  bool miss_operator(ValueId value, const std::string& wanted) {
+    const int depth = static_cast<int>(match_.nodes_.size());
+    const bool again = depth == deepest_.depth && value == deepest_.value && !deepest_.wanted.empty();
+    if (!again && depth <= deepest_.depth) return false;
+    if (!again) miss(value, "");
+    std::vector<std::string>& all = deepest_.wanted;
+    if (std::find(all.begin(), all.end(), wanted) == all.end()) all.push_back(wanted);
+    const std::string listed =
+        all.size() == 1 ? all[0] : fmt::format("{} or {}", fmt::join(all.begin(), all.end() - 1, ", "), all.back());
+    deepest_.reason = fmt::format("{} wanted, {} found", listed, describe_value(graph_, value));
     return false;
   }
 
@@ -242,7 +258,7 @@ bool Matcher::match_op(const PatternNode& node, ValueId value, const Next& next)
   const Value& result = graph_.value(value);
   const bool made = result.kind == ValueKind::kResult && result.output_index == 0;
   if (!made || graph_.node(result.producer).op != node.op) {
-    return miss(value, fmt::format("{} wanted, {} found", node.op, describe_value(graph_, value)));
+    return miss_operator(value, node.op);
   }
   const Node& found = graph_.node(result.producer);
   const std::size_t wanted = node.operands.size();

@@ -63,7 +63,9 @@ struct Refusal {
   int depth = -1;  // how many nodes had matched; -1: nothing was tried
   NodeId node;     // where it stopped; at an input or constant, the node that reads it; invalid if none does
   std::string reason;
-  std::vector<NodeId> matched;  // the nodes that had matched
+  std::vector<NodeId> matched;      // the nodes that had matched
+  ValueId value;                    // the value that did not fit
+  std::vector<std::string> wanted;  // operators any of which would have gone on there; empty for other reasons
 };
 
 // Searches for a match of `root` at `value` that `accept` takes: alternatives, orders of operands and

@@ -141,6 +141,13 @@ const Place* common_place(const Places& places, const MarkedSite& marked) {
   return nullptr;
 }
 
+bool is_attention(const Places& places, const std::string& core) {
+  const auto found = places.find(core);
+  return found != places.end() && std::any_of(found->second.begin(), found->second.end(), [](const Place& place) {
+           return place.graph->node(place.node).op == "Attention";
+         });
+}
+
 void settle(const MarkedSite& marked, const Places& places, const PassReport& report, Site& site) {
   const bool left = std::any_of(marked.marks.begin(), marked.marks.end(),
                                 [&](const std::string& name) { return places.contains(name); });
@@ -154,6 +161,10 @@ void settle(const MarkedSite& marked, const Places& places, const PassReport& re
   } else {
     site.end = SiteEnd::kNotFused;
     find_near_miss(report, marked, site);
+    if (!site.near_miss) {
+      const bool waits = !marked.core.empty() && !is_attention(places, marked.core);
+      site.reason = waits ? "the attention they feed is not fused" : "no rule began to fit";
+    }
   }
 }
 

@@ -31,9 +31,10 @@ struct Site {
   std::string source;  // line of the exported program, when known
   std::string scope;   // of a node in a subgraph: "then_branch of /If"
   SiteEnd end = SiteEnd::kRemoved;
-  std::string into;                   // kFused: the operator, as text
-  std::string rule;                   // kNotFused: which rule came closest, and where it stopped
-  std::optional<NearMiss> near_miss;  // none: no rule fitted at all
+  std::string into;  // kFused: the operator, as text
+  std::string rule;  // kNotFused: which rule came closest, and where it stopped
+  std::optional<NearMiss> near_miss;
+  std::string reason;  // kNotFused without a near miss: what else is known
 };
 
 struct Explanation {

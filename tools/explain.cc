@@ -27,6 +27,7 @@ nlohmann::json to_json(const Site& site) {
   if (!site.source.empty()) entry["source"] = site.source;
   if (!site.scope.empty()) entry["scope"] = site.scope;
   if (!site.into.empty()) entry["into"] = site.into;
+  if (!site.reason.empty()) entry["reason"] = site.reason;
   if (site.near_miss) {
     entry["rule"] = site.rule;
     entry["near_miss"] = to_json(*site.near_miss);
@@ -67,7 +68,7 @@ void print_site(const Site& site) {
   }
   fmt::print("  NOT FUSED  {}{}{}\n", site.node, where, at(site.source));
   if (!site.near_miss) {
-    fmt::print("             no rule began to fit\n");
+    fmt::print("             {}\n", site.reason);
     return;
   }
   const NearMiss& miss = *site.near_miss;

@@ -10,9 +10,20 @@ namespace {
 
 constexpr std::string_view kOwnDomain = "weft";
 
-// "modeling_bert.py:312 in forward" of the innermost frame of a Python stack trace.
+// Where the innermost frame of a Python stack trace starts that is not PyTorch's own; the innermost if all are.
+std::size_t innermost_frame(std::string_view trace) {
+  constexpr std::string_view kFrame = "File \"";
+  const std::size_t last = trace.rfind(kFrame);
+  for (std::size_t at = last; at != std::string_view::npos; at = at == 0 ? at - 1 : trace.rfind(kFrame, at - 1)) {
+    const std::string_view path = trace.substr(at, trace.find('"', at + kFrame.size()) - at);
+    if (path.find("/torch/") == std::string_view::npos) return at;
+  }
+  return last;
+}
+
+// "modeling_bert.py:312 in forward"
 std::string source_line(std::string_view trace) {
-  const std::size_t at = trace.rfind("File \"");
+  const std::size_t at = innermost_frame(trace);
   if (at == std::string_view::npos) return {};
   std::string_view rest = trace.substr(at + 6);
   const std::size_t quote = rest.find('"');

@@ -13,7 +13,7 @@ namespace weft {
 namespace {
 
 // Two layers of x + gelu(x), and a Softmax.
-constexpr std::string_view kGraph = R"(graph main(%x: f32[B, 4]) -> (y = %y) {
+constexpr std::string_view kGraph = R"(graph "main"(%x: f32[B, 4]) -> ("y" = %y) {
   const %two: f32[] = [2.0]
   const %half: f32[] = [0.5]
   %a: f32[B, 4] = Mul(%x, %two)
@@ -93,7 +93,7 @@ TEST(Bisect, SeesEveryRewrite) {
 
 TEST(Promote, ComputesInDoublePrecision) {
   // 1 + 1e-10 is 1 in single precision.
-  Graph graph = parse_graph(R"(graph main(%x: f32[1]) -> (y = %y) {
+  Graph graph = parse_graph(R"(graph "main"(%x: f32[1]) -> ("y" = %y) {
   const %tiny: f32[] = [1e-10]
   const %one: f32[] = [1.0]
   %a: f32[1] = Add(%x, %tiny)

@@ -11,6 +11,7 @@ import zipfile
 
 WEFT, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
 BERT = ROOT / "tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx"
+BLOCKED = ROOT / "tests/explain/blocked.onnx"
 SIZES = "batch=2,sequence=5"
 
 
@@ -21,7 +22,7 @@ def weft(*arguments):
 
 class Command(unittest.TestCase):
     def test_help_is_everywhere(self):
-        for command in ([], ["run"], ["test"], ["dump"], ["explain"], ["optimize"], ["generate"], ["bench"]):
+        for command in ([], ["run"], ["test"], ["dump"], ["explain"], ["compare"], ["optimize"], ["generate"], ["bench"]):
             code, out, _ = weft(*command, "--help")
             self.assertEqual(code, 0)
             self.assertIn("--help", out)
@@ -70,6 +71,63 @@ class Command(unittest.TestCase):
         self.assertIn("fuse-attention", names)
         plain = json.loads(weft("explain", BERT, "--json", "--passes", "none")[1])
         self.assertEqual(plain["attention"], {"cores": 2, "fused": 0})
+
+    def test_explain_gives_node_reason_and_line_of_what_is_blocked(self):
+        code, out, error = weft("explain", BLOCKED, "--require", "attention,norms,qkv", "--json")
+        self.assertEqual(code, 1)
+        for line in ("attention: 1 not fused", "norms: 1 not fused", "qkv: 2 not fused"):
+            self.assertIn(line, error)
+        sites = [s for s in json.loads(out)["sites"] if s["result"] == "not_fused"]
+        bent, norm, exported, waiting = sites
+        self.assertEqual((bent["kind"], bent["node"]), ("attention", "node_softmax_1"))
+        self.assertEqual(bent["near_miss"]["node"], "node_relu")
+        self.assertRegex(bent["near_miss"]["source"], r"make_blocked\.py:\d+ in forward")
+        self.assertIn("Relu found", bent["near_miss"]["reason"])
+        self.assertEqual(norm["kind"], "norms")
+        self.assertIn("epsilon is not a known number but graph input \"epsilon\"", norm["near_miss"]["reason"])
+        self.assertIn("a projection is an output of the graph", exported["near_miss"]["reason"])
+        self.assertIn("not fused", waiting["reason"])
+        text = weft("explain", BLOCKED)
+        self.assertEqual(text[0], 0)
+        self.assertIn("NOT FUSED  node_softmax_1  make_blocked.py:", text[1])
+
+    def test_explain_requires_nothing_of_what_fuses(self):
+        self.assertEqual(weft("explain", BERT, "--require", "attention,norms,qkv")[0], 0)
+        self.assertEqual(weft("explain", BERT, "--require", "attention", "--passes", "none")[0], 1)
+        self.assertEqual(weft("explain", BERT, "--require", "attentions")[0], 1)
+
+    def test_trace_passes_writes_a_graph_for_each_rewrite(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for command in (["explain", BERT], ["run", BERT, "--random", SIZES],
+                            ["optimize", BERT, "-o", pathlib.Path(folder) / "o.onnx"]):
+                trace = pathlib.Path(folder) / command[0]
+                self.assertEqual(weft(*command, "--trace-passes", trace)[0], 0)
+                files = sorted(trace.iterdir())
+                self.assertGreater(len(files), 10)
+                fused = [f for f in files if f.name.endswith("-fuse-attention.txt")]
+                self.assertEqual(len(fused), 2)
+                self.assertEqual(fused[1].read_text().count(" = Attention("), 2)
+
+    def test_compare_tells_outputs_apart(self):
+        code, out, _ = weft("compare", BERT, "--random", SIZES)
+        self.assertEqual(code, 0)
+        self.assertIn("ok       last_hidden_state: ", out)
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = pathlib.Path(folder) / "part"
+            code, out, _ = weft("compare", BERT, "--random", SIZES, "--tolerance", 1e-9, "-o", prefix)
+            self.assertEqual(code, 1)
+            self.assertIn("DIFFERS  last_hidden_state", out)
+            # What was written shows it again.
+            again = weft("compare", f"{prefix}.onnx", "--inputs", f"{prefix}.npz", "--tolerance", 1e-9, "-o", prefix)
+            self.assertEqual(again[0], 1)
+
+    def test_optimize_has_targets(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = pathlib.Path(folder) / "optimized.onnx"
+            self.assertEqual(weft("optimize", BERT, "-o", target, "--target", "standard", "--external-data")[0], 0)
+            self.assertTrue(target.with_suffix(".onnx.data").exists())
+            self.assertEqual(weft("explain", target, "--require", "attention,norms,qkv")[0], 0)
+            self.assertEqual(weft("optimize", BERT, "-o", target, "--target", "tensorrt")[0], 1)
 
     def test_pass_names_are_suggested(self):
         code, _, error = weft("explain", BERT, "--passes", "fuse-attentoin")
