@@ -66,6 +66,13 @@ PassReport optimize(Graph& graph, const PassOptions& options = {.passes = defaul
 // pairs: names of (input, output). Returns how many became states.
 int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs);
 
+// A run of more than this many positions computes only the last position of outputs that keep_last_position() changed.
+inline constexpr std::int64_t kAllPositions = 32;
+// Of each output [B, S, ...] named, where the operators at the end treat positions one by one (norms, products with
+// weights, elementwise ones): the output becomes [B, 1, ...] in runs of more than kAllPositions positions (prompts) and
+// stays whole in shorter ones (steps, drafts). For decode loops, after fusion. Returns how many were changed.
+int keep_last_position(Graph& graph, const std::vector<std::string>& outputs);
+
 // What `weft explain` counts.
 struct FusionCounts {
   int attention_cores = 0, attention_fused = 0;  // softmax-attention sites; fused or arrived as one op

@@ -41,6 +41,9 @@ double flops_of(const Node& node, std::span<const Tensor* const> inputs, std::sp
   if (node.op == "LinearSplit" && inputs[0] != nullptr && inputs[1] != nullptr) {
     return 2 * elements(*inputs[0]) * static_cast<double>(inputs[1]->extent(1));
   }
+  if (node.op == "LinearSplit" && inputs[0] != nullptr && inputs[1] != nullptr && inputs[1]->rank() == 2) {
+    return 2 * elements(*inputs[0]) * static_cast<double>(inputs[1]->extent(1));
+  }
   if (node.op == "Attention" && inputs[0] != nullptr) return attention_flops(node, inputs, caches, out);
   if ((node.op == "Conv" || node.op == "FusedConv") && inputs[1] != nullptr && inputs[1]->extent(0) > 0) {
     return 2 * elements(out) * elements(*inputs[1]) / static_cast<double>(inputs[1]->extent(0));

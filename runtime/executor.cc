@@ -107,7 +107,7 @@ void Executor::place(Slot slot) {
   if (value.place == Place::kGiven) {
     table_[slot] = value.known;
     stays_[slot] = true;
-  } else if (value.place == Place::kArena && !is_object(value.dtype)) {
+  } else if (plan_->request_of[slot] != Plan::kNoRequest && value.place == Place::kArena && !is_object(value.dtype)) {
     stays_[slot] = true;
     // Not owning: the arena outlives the run.
     std::byte* base = plan_->arena_bytes > 0 ? workspace_.arena.mutable_bytes().data() : nullptr;

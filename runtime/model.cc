@@ -8,6 +8,7 @@
 #include "ops/cast.h"
 #include "runtime/compiled.h"
 #include "runtime/lower.h"
+#include "runtime/weights.h"
 
 namespace weft::runtime {
 namespace {
@@ -65,9 +66,8 @@ bool widen_node(Graph& graph, NodeId id, std::map<ValueId, ValueId>& wide_consta
 
 // Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first, nodes of halves
 // without a kernel by the same in f32.
-void choose_kernels(Model::Impl& impl, bool fast) {
+void choose_kernels(Model::Impl& impl, std::unique_ptr<Kernel> (*make)(const Graph&, const Node&)) {
   Graph& graph = impl.graph;
-  const auto make = fast ? make_fast_kernel : make_reference_kernel;
   std::map<NodeId, std::unique_ptr<Kernel>> kernels;
   std::map<ValueId, ValueId> wide_constants;
   for (bool changed = true; changed;) {
@@ -125,24 +125,6 @@ void number_values(Model::Impl& impl) {
   }
 }
 
-// Weights that kernels have packed are not read again: their originals go.
-void drop_packed_constants(Graph& graph, std::span<const CompiledNode> nodes) {
-  for (const CompiledNode& compiled : nodes) {
-    const Node& node = graph.node(compiled.node);
-    if (compiled.kernel == nullptr || !compiled.kernel->packs_constants()) continue;
-    for (const ValueId input : node.inputs) {
-      if (!input.valid()) continue;
-      Value& value = graph.value(input);
-      if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input)) continue;
-      // An empty mapping of the same type: nobody reads its bytes.
-      if (value.tensor->dtype() == DType::kF32) {
-        value.tensor =
-            Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(), value.tensor->byte_size());
-      }
-    }
-  }
-}
-
 }  // namespace
 
 std::optional<std::size_t> state_of(const Graph& graph, ValueId value) {
@@ -185,13 +167,19 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
       MemoryLimit::account(options.max_memory != 0 ? options.max_memory : default_memory_limit(0, impl->weight_bytes)));
   impl->report = optimize(impl->graph, {.passes = options.passes, .after_rewrite = options.after_rewrite});
   if (!options.states.empty()) lift_cache_states(impl->graph, options.states);
-  for (const ValueId id : impl->graph.values()) {  // kernels read aligned constants
-    Value& value = impl->graph.value(id);
-    if (value.kind == ValueKind::kConstant) value.tensor = value.tensor->aligned();
+  keep_last_position(impl->graph, options.last_position_outputs);
+  if (options.fast_kernels) {
+    lower(impl->graph);
+    align_constants(impl->graph);
+    choose_kernels(*impl, make_fast_kernel);
+    pack_weights(*impl, options.packed_folder);
+  } else {
+    for (const ValueId id : impl->graph.values()) {
+      Value& value = impl->graph.value(id);
+      if (value.kind == ValueKind::kConstant) value.tensor = value.tensor->aligned();
+    }
+    choose_kernels(*impl, make_reference_kernel);
   }
-  if (options.fast_kernels) lower(impl->graph);
-  choose_kernels(*impl, options.fast_kernels);
-  if (options.fast_kernels) drop_packed_constants(impl->graph, impl->nodes);
   number_values(*impl);
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }

@@ -17,6 +17,14 @@ struct CompileOptions {
   std::function<void(const Graph& graph, std::string_view pass, std::string_view rule)> after_rewrite = nullptr;
   // (past input, present output) names to keep inside sessions, see lift_cache_states().
   std::vector<std::pair<std::string, std::string>> states;
+  // Outputs [B, S, ...] of which only the last position is read after a prompt, see keep_last_position(): their extent
+  // S becomes 1 in runs of more than kAllPositions positions.
+  std::vector<std::string> last_position_outputs;
+  // Where packed weights are kept: the first load writes a file there, later ones map it instead of packing. Its name
+  // is a hash of the weights (their files' sizes and times, shapes, samples of the contents), of weft's version and of
+  // the instruction set: another model or machine makes another file. Empty: nowhere. Error kIo when it cannot be
+  // written.
+  std::filesystem::path packed_folder;
   // false: reference kernels only (the oracle of tests).
   bool fast_kernels = true;
   // Bytes that loading, and each run of a session, may take at most. 0: what model and inputs justify, that is 2 GiB

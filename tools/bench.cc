@@ -58,10 +58,15 @@ double token_count(const Graph& graph, const runtime::TensorMap& inputs) {
   return 0;
 }
 
-std::vector<Workload> run_workloads(const BenchOptions& options, const std::shared_ptr<runtime::ThreadPool>& pool) {
+runtime::CompileOptions compile_options(const BenchOptions& options) {
   runtime::CompileOptions compile;
   compile.passes = parse_pass_list(options.passes);
-  const auto model = runtime::Model::load(options.model, compile);
+  compile.packed_folder = options.packed;
+  return compile;
+}
+
+std::vector<Workload> run_workloads(const BenchOptions& options, const std::shared_ptr<runtime::ThreadPool>& pool) {
+  const auto model = runtime::Model::load(options.model, compile_options(options));
   const auto session = std::make_shared<runtime::Session>(model, pool);
   std::vector<Workload> workloads;
   for (const std::string& dims : options.random.empty() ? std::vector<std::string>{""} : options.random) {
@@ -124,7 +129,7 @@ Sample generate_once(runtime::Generator& generator, const runtime::Generator::Re
 
 std::vector<Workload> generation_workloads(const BenchOptions& options,
                                            const std::shared_ptr<runtime::ThreadPool>& pool) {
-  auto model = runtime::GenerationModel::load(options.model, parse_pass_list(options.passes));
+  auto model = runtime::GenerationModel::load(options.model, compile_options(options));
   const std::int64_t tokens = vocabulary(model);
   const auto generator = std::make_shared<runtime::Generator>(std::move(model), pool);
   runtime::GenerationConfig config;
@@ -261,6 +266,14 @@ int bench(const BenchOptions& options) {
   const std::vector<Workload> workloads =
       options.prompt_lengths.empty() ? run_workloads(options, pool) : generation_workloads(options, pool);
   const double load_ms = milliseconds(Clock::now() - start);
+  if (options.first) {
+    workloads.front().execute();
+    const json report = {{"load_ms", load_ms},
+                         {"first_result_ms", milliseconds(Clock::now() - start)},
+                         {"peak_rss_mb", peak_megabytes()}};
+    fmt::print("{}\n", report.dump());
+    return 0;
+  }
   if (options.serve) return serve(workloads, load_ms);
   runtime::Profile profile;
   std::vector<json> reports;

@@ -24,6 +24,7 @@ struct RunOptions {
   std::string trace_passes;  // a folder
   int threads = 0;
   std::size_t max_memory = 0;
+  std::string packed;  // folder of packed weights
 };
 int run(const RunOptions& options);
 
@@ -85,6 +86,7 @@ struct GenerateOptions {
   bool timing = false;  // report tokens per second after the results
   int batch_size = 1;   // accepted; prompts are decoded one after the other, which gives the same results
   int repeat = 1;       // generate from every prompt so often
+  std::string packed;   // folder of packed weights
 };
 int generate(const GenerateOptions& options);
 
@@ -102,6 +104,8 @@ struct BenchOptions {
   std::string trace;  // file
   bool json = false;
   bool serve = false;  // a measurement for every line of standard input
+  bool first = false;  // only from the start of loading to the first result
+  std::string packed;  // folder of packed weights
 };
 int bench(const BenchOptions& options);
 

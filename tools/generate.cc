@@ -107,7 +107,10 @@ int generate(const GenerateOptions& options) {
   for (const std::string& name : runtime::ignored_options(config)) {
     fmt::print(stderr, "weft: warning: {} has no effect with these options\n", name);
   }
-  runtime::Generator generator(runtime::GenerationModel::load(path, parse_pass_list(options.passes)),
+  runtime::CompileOptions compile;
+  compile.passes = parse_pass_list(options.passes);
+  compile.packed_folder = options.packed;
+  runtime::Generator generator(runtime::GenerationModel::load(path, compile),
                                std::make_shared<runtime::ThreadPool>(options.threads));
   const auto start = std::chrono::steady_clock::now();
   std::size_t tokens = 0;

@@ -12,6 +12,7 @@ namespace {
 
 using namespace weft::tools;
 
+constexpr const char* kPacked = "keep packed weights in this folder: the next load maps them";
 constexpr const char* kPasses = "all, none, or a comma-separated list of passes";
 constexpr const char* kTracePasses = "write the graph after each rewrite to this folder";
 
@@ -45,6 +46,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--trace-passes", options->trace_passes, kTracePasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
+  command->add_option("--packed", options->packed, kPacked);
   command->add_option("--max-memory", options->max_memory, "bytes (or 512MB, 2GB) that loading and running may take")
       ->transform(CLI::AsSizeValue(false));
   command->callback([options, random, &action] {
@@ -128,6 +130,7 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
   command->add_flag("--json", options->json, "one JSON object a prompt");
+  command->add_option("--packed", options->packed, kPacked);
   command->add_flag("--timing", options->timing, "report tokens per second at the end");
   command->add_option("--batch-size", options->batch_size, "prompts decoded together; results do not depend on it")
       ->check(CLI::PositiveNumber);
@@ -183,6 +186,8 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
   command->add_flag("--profile", options->profile, "time by operator, PyTorch module and node");
   command->add_option("--trace", options->trace, "write one run to this file, in Chrome's trace format");
   command->add_flag("--json", options->json, "as JSON");
+  command->add_flag("--first", options->first, "time loading and the first run of the first workload, once");
+  command->add_option("--packed", options->packed, kPacked);
   command->add_flag("--serve", options->serve,
                     "make a measurement for every line of standard input, the number of a workload");
   command->callback([options, &action] { action = [options] { return bench(*options); }; });

@@ -11,19 +11,19 @@
 namespace weft::tools {
 namespace {
 
-std::shared_ptr<const runtime::Model> load(const std::string& path, const std::string& passes,
-                                           std::size_t max_memory = 0, const std::string& trace_folder = {}) {
-  runtime::CompileOptions options;
-  options.after_rewrite = trace_to(trace_folder);
-  options.passes = parse_pass_list(passes);
-  options.max_memory = max_memory;
-  return runtime::Model::load(path, options);
+std::shared_ptr<const runtime::Model> load(const RunOptions& options) {
+  runtime::CompileOptions compile;
+  compile.after_rewrite = trace_to(options.trace_passes);
+  compile.passes = parse_pass_list(options.passes);
+  compile.max_memory = options.max_memory;
+  compile.packed_folder = options.packed;
+  return runtime::Model::load(options.model, compile);
 }
 
 }  // namespace
 
 int run(const RunOptions& options) {
-  const auto model = load(options.model, options.passes, options.max_memory, options.trace_passes);
+  const auto model = load(options);
   runtime::Session session(model, std::make_shared<runtime::ThreadPool>(options.threads));
   const std::vector<Tensor> outputs = session.run(gather_inputs(options.given, model->graph()));
   std::map<std::string, Tensor, std::less<>> named;

@@ -49,14 +49,13 @@ void choose_branch(Graph& graph, bool with_past) {
 }
 
 // Caches become states of the session where the pass that lifts them can.
-std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, const std::vector<std::string>& passes,
+std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, CompileOptions options,
                                           std::optional<bool> with_past = std::nullopt) {
   return with_frame([&] { return "while loading " + path.string(); },
                     [&] {
                       Graph graph = import_onnx(path);
                       if (with_past) choose_branch(graph, *with_past);
-                      CompileOptions options;
-                      options.passes = passes;
+                      options.last_position_outputs = {"logits"};
                       for (const ValueId id : graph.inputs()) {
                         const std::string& name = graph.value(id).name;
                         if (!is_past(name)) continue;
@@ -70,23 +69,27 @@ std::shared_ptr<const Model> load_decoder(const std::filesystem::path& path, con
 }  // namespace
 
 GenerationModel GenerationModel::load(const std::filesystem::path& path, const std::vector<std::string>& passes) {
+  CompileOptions options;
+  options.passes = passes;
+  return load(path, options);
+}
+
+GenerationModel GenerationModel::load(const std::filesystem::path& path, const CompileOptions& options) {
   GenerationModel model;
   if (!std::filesystem::is_directory(path)) {
-    model.decoder_with_past = load_decoder(path, passes);
+    model.decoder_with_past = load_decoder(path, options);
     return model;
   }
   const auto exists = [&](const char* name) { return std::filesystem::exists(path / name); };
-  CompileOptions options;
-  options.passes = passes;
   if (exists("encoder_model.onnx")) model.encoder = Model::load(path / "encoder_model.onnx", options);
-  if (exists("decoder_model.onnx")) model.decoder = load_decoder(path / "decoder_model.onnx", passes);
+  if (exists("decoder_model.onnx")) model.decoder = load_decoder(path / "decoder_model.onnx", options);
   if (exists("decoder_with_past_model.onnx")) {
-    model.decoder_with_past = load_decoder(path / "decoder_with_past_model.onnx", passes);
+    model.decoder_with_past = load_decoder(path / "decoder_with_past_model.onnx", options);
   } else if (exists("model.onnx")) {
-    model.decoder_with_past = load_decoder(path / "model.onnx", passes);
+    model.decoder_with_past = load_decoder(path / "model.onnx", options);
   } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
-    model.decoder = load_decoder(path / "decoder_model_merged.onnx", passes, false);
-    model.decoder_with_past = load_decoder(path / "decoder_model_merged.onnx", passes, true);
+    model.decoder = load_decoder(path / "decoder_model_merged.onnx", options, false);
+    model.decoder_with_past = load_decoder(path / "decoder_model_merged.onnx", options, true);
   }
   if (!model.decoder && !model.decoder_with_past) {
     fail(ErrorCode::kIo,

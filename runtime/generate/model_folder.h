@@ -23,6 +23,8 @@ struct GenerationModel {
   // encoder_model.onnx. Error kIo, and those of importing.
   static GenerationModel load(const std::filesystem::path& path,
                               const std::vector<std::string>& passes = default_passes());
+  // options: of every file; states and outputs are filled in.
+  static GenerationModel load(const std::filesystem::path& path, const CompileOptions& options);
 };
 
 // --- Names of inputs and outputs ----------------------------------------------------------------------

@@ -62,6 +62,12 @@ class Kernel {
   virtual bool is_reference() const { return false; }
   // True when the kernel has its own form of the node's constants and reads the originals no more.
   virtual bool packs_constants() const { return false; }
+  // Of kernels whose form is one buffer, which the model makes in parallel or maps from a file: the floats it takes (0:
+  // none of those); writes it; takes it, before the first bind(); gives it.
+  virtual std::size_t packed_floats() const { return 0; }
+  virtual void pack(std::span<float> /*packed*/, ThreadPool& /*pool*/) const {}
+  virtual void set_packed(Tensor /*packed*/) {}
+  virtual Tensor packed() const { return {}; }
 };
 
 // One function per kernel file: the kernel for a node, or null when it does not take it.

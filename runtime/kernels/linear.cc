@@ -92,9 +92,27 @@ class LinearKernel final : public Kernel {
       column += shape.n;
       offset += gemm::packed_size(shape);
     }
-    linear_->weights = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(offset)});
-    fill(weight.aligned(), linear_->weights.mutable_data<float>());
+    floats_ = offset;
+    source_ = weight;
   }
+
+  std::size_t packed_floats() const override { return floats_; }
+
+  void pack(std::span<float> packed, ThreadPool& pool) const override {
+    const Tensor aligned = source_.aligned();
+    for (const PackedLinear::Part& part : linear_->parts) {
+      const float* const source = aligned.data<float>().data() + part.column;
+      pool.parallel_for(gemm::panel_count(part.shape), [&](std::size_t panel) {
+        gemm::pack(part.shape, source, linear_->columns, 1, panel, panel + 1, packed.data() + part.offset);
+      });
+    }
+  }
+
+  void set_packed(Tensor packed) override {
+    linear_->weights = std::move(packed);
+    source_ = Tensor();
+  }
+  Tensor packed() const override { return linear_->weights; }
 
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     const Extents& x = context.inputs[0];
@@ -114,14 +132,9 @@ class LinearKernel final : public Kernel {
   bool packs_constants() const override { return true; }
 
  private:
-  void fill(const Tensor& weight, std::span<float> packed) const {
-    for (const PackedLinear::Part& part : linear_->parts) {
-      gemm::pack(part.shape, weight.data<float>().data() + part.column, linear_->columns, 1, 0,
-                 gemm::panel_count(part.shape), packed.data() + part.offset);
-    }
-  }
-
   std::shared_ptr<PackedLinear> linear_;
+  std::size_t floats_ = 0;
+  Tensor source_;  // until it is packed
 };
 
 const simd::Activation* find_activation(std::string_view name) {

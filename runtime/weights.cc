@@ -1,0 +1,156 @@
+#include "runtime/weights.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "runtime/kernels/gemm.h"
+#include "runtime/mapped_pages.h"
+#include "runtime/packed_file.h"
+
+namespace weft::runtime {
+namespace {
+
+// Only kernels that pack them see these: weights of products.
+bool only_packed(const Graph& graph, const Value& value) {
+  if (value.tensor->dtype() != DType::kF32 || value.tensor->rank() != 2 || value.uses.empty()) return false;
+  return std::all_of(value.uses.begin(), value.uses.end(), [&](const Use& use) {
+    const std::string& op = graph.node(use.node).op;
+    return use.input == 1 && (op == "Linear" || op == "LinearSplit" || op == "MatMul");
+  });
+}
+
+// Of a file that may be changed in place.
+void add_file(PackedKey& key, const std::string& path) {
+  std::error_code error;
+  key.add(static_cast<std::uint64_t>(std::filesystem::file_size(path, error)));
+  const auto changed = std::filesystem::last_write_time(path, error);
+  key.add(static_cast<std::uint64_t>(changed.time_since_epoch().count()));
+}
+
+// Shape and a sample of the contents: what another training would have changed.
+void add_sample(PackedKey& key, const Tensor& tensor) {
+  constexpr std::size_t kSamples = 16, kSampleBytes = 64;
+  for (const std::int64_t extent : tensor.shape()) key.add(static_cast<std::uint64_t>(extent));
+  const std::span<const std::byte> bytes = tensor.bytes();
+  for (std::size_t i = 0; i < kSamples; ++i) {
+    const std::size_t at = bytes.size() / kSamples * i;
+    key.add(bytes.subspan(at, std::min(kSampleBytes, bytes.size() - at)));
+  }
+}
+
+// The kernels that pack, with the constants they pack.
+class Weights {
+ public:
+  explicit Weights(Model::Impl& impl) : impl_(impl) {
+    for (const CompiledNode& compiled : impl.nodes) {
+      if (compiled.kernel != nullptr && compiled.kernel->packed_floats() > 0) nodes_.push_back(&compiled);
+    }
+    for (const CompiledNode* compiled : nodes_) floats_.push_back(compiled->kernel->packed_floats());
+  }
+
+  void pack_or_read(const std::filesystem::path& folder) {
+    if (folder.empty() || nodes_.empty()) return pack();
+    const PackedKey key = make_key();
+    if (auto buffers = read_packed(folder, key, floats_)) {
+      for (std::size_t i = 0; i < nodes_.size(); ++i) {
+        nodes_[i]->kernel->set_packed(std::move((*buffers)[i]));
+        drop(*nodes_[i]);
+      }
+      return;
+    }
+    pack();
+    std::vector<Tensor> buffers;
+    for (const CompiledNode* compiled : nodes_) buffers.push_back(compiled->kernel->packed());
+    write_packed(folder, key, buffers);
+  }
+
+  // Constants that kernels have in a form of their own are not read again.
+  void drop(const CompiledNode& compiled) {
+    Graph& graph = impl_.graph;
+    const Node& node = graph.node(compiled.node);
+    for (const ValueId input : node.inputs) {
+      if (!input.valid()) continue;
+      Value& value = graph.value(input);
+      if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input) ||
+          value.tensor->dtype() != DType::kF32)
+        continue;
+      pages_.release(value.tensor->bytes());
+      // An empty mapping of the same type: nobody reads its bytes.
+      value.tensor =
+          Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(), value.tensor->byte_size());
+    }
+  }
+
+ private:
+  void pack() {
+    std::vector<std::size_t> order(nodes_.size());  // the largest first: least is held twice at the end
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return floats_[a] > floats_[b]; });
+    constexpr std::size_t kWorthThreads = 1 << 20;
+    ThreadPool pool(std::accumulate(floats_.begin(), floats_.end(), std::size_t{0}) < kWorthThreads ? 1 : 0);
+    for (const std::size_t index : order) {
+      Kernel& kernel = *nodes_[index]->kernel;
+      Tensor packed = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(floats_[index])});
+      kernel.pack(packed.mutable_data<float>(), pool);
+      kernel.set_packed(std::move(packed));
+      drop(*nodes_[index]);
+    }
+  }
+
+  PackedKey make_key() const {
+    PackedKey key;
+    key.add(std::string_view(WEFT_VERSION));
+    key.add(static_cast<std::uint64_t>(gemm::panel_columns()));
+    std::set<std::string> files;
+    for (const CompiledNode* compiled : nodes_) {
+      const Node& node = impl_.graph.node(compiled->node);
+      key.add(std::string_view(node.op));
+      key.add(static_cast<std::uint64_t>(compiled->kernel->packed_floats()));
+      if (const auto widths = node.attributes.find("widths"); widths != node.attributes.end()) {
+        for (const std::int64_t width : std::get<std::vector<std::int64_t>>(widths->second))
+          key.add(static_cast<std::uint64_t>(width));
+      }
+      const Tensor& weight = *impl_.graph.value(node.inputs[1]).tensor;
+      add_sample(key, weight);
+      if (const std::string* file = pages_.file_of(weight.bytes().data())) files.insert(*file);
+    }
+    for (const std::string& file : files) add_file(key, file);
+    return key;
+  }
+
+  Model::Impl& impl_;
+  MappedPages pages_;
+  std::vector<const CompiledNode*> nodes_;
+  std::vector<std::size_t> floats_;  // by node
+};
+
+}  // namespace
+
+void align_constants(Graph& graph) {
+  for (const ValueId id : graph.values()) {
+    Value& value = graph.value(id);
+    if (value.kind == ValueKind::kConstant && !only_packed(graph, value)) value.tensor = value.tensor->aligned();
+  }
+}
+
+void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder) {
+  Weights weights(impl);
+  weights.pack_or_read(packed_folder);
+  std::set<NodeId> packed;
+  for (const CompiledNode& compiled : impl.nodes) {
+    if (compiled.kernel == nullptr || !compiled.kernel->packs_constants()) continue;
+    if (compiled.kernel->packed_floats() == 0) weights.drop(compiled);  // packed when it was made
+    packed.insert(compiled.node);
+  }
+  // Left for other kernels after all.
+  for (const ValueId id : impl.graph.values()) {
+    Value& value = impl.graph.value(id);
+    if (value.kind != ValueKind::kConstant || !only_packed(impl.graph, value)) continue;
+    const bool read =
+        std::any_of(value.uses.begin(), value.uses.end(), [&](const Use& use) { return !packed.contains(use.node); });
+    if (read) value.tensor = value.tensor->aligned();
+  }
+}
+
+}  // namespace weft::runtime

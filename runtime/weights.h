@@ -1,0 +1,19 @@
+// Constants of a model on their way into the kernels.
+#pragma once
+
+#include <filesystem>
+
+#include "runtime/compiled.h"
+
+namespace weft::runtime {
+
+// Before kernels are chosen: constants are aligned as kernels read them, but for those that kernels pack, which are
+// read where they are.
+void align_constants(Graph& graph);
+
+// After kernels are chosen: packs weights, largest first and on all processors, and gives back the originals (their
+// memory, or the pages of the mapped file) as it goes. packed_folder: where packed weights are looked for before and
+// kept after that; empty: nowhere.
+void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder);
+
+}  // namespace weft::runtime

@@ -1,0 +1,102 @@
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "ops/builder.h"
+#include "passes/pipeline.h"
+
+namespace weft {
+namespace {
+
+const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
+
+Tensor random_tensor(Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+// The end of a decoder: projection with residual, feed-forward with residual, norm, head. `mixed` mixes positions.
+struct Model {
+  Graph graph;
+  ValueId feed_forward;
+
+  Model() {
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(4)}});
+    const ValueId mixed = graph.add_input("mixed", {DType::kF32, Shape{B, S, Dim(6)}});
+    Builder b(graph);
+    const auto weight = [&](Extents shape) { return b.constant(random_tensor(std::move(shape), 7)).id(); };
+    const Expr h = b.make("Linear", {mixed, weight({6, 4}), weight({4}), x});
+    const Expr n = b.make("RMSNormalization", {h, weight({4})}, {{"axis", std::int64_t{-1}}});
+    const Expr gate = b.make("Linear", {n, weight({4, 8})}, {{"activation", std::string("silu")}});
+    const Expr wide = gate * b.make("MatMul", {n, weight({4, 8})});
+    feed_forward = wide;
+    const Expr out = h + b.make("Linear", {wide, weight({8, 4})}) * 0.5;
+    const Expr last = b.make("LayerNormalization", {out, weight({4}), weight({4})}, {{"axis", std::int64_t{2}}});
+    graph.add_output("logits", b.make("Linear", {last, weight({4, 9})}));
+    graph.add_output("mixed_too", b.make("Softmax", {mixed}, {{"axis", std::int64_t{1}}}));
+  }
+
+  std::vector<Tensor> run(std::int64_t batch, std::int64_t length) const {
+    return evaluate_graph(graph,
+                          std::vector{random_tensor({batch, length, 4}, 1), random_tensor({batch, length, 6}, 2)});
+  }
+};
+
+Tensor last_of(const Tensor& x) {
+  const std::int64_t batch = x.extent(0), length = x.extent(1), width = x.extent(2);
+  Tensor result = Tensor::uninitialized(DType::kF32, {batch, 1, width});
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const auto row = x.data<float>().subspan(static_cast<std::size_t>((b * length + length - 1) * width),
+                                             static_cast<std::size_t>(width));
+    std::copy(row.begin(), row.end(), result.mutable_data<float>().begin() + b * width);
+  }
+  return result;
+}
+
+int count(const Graph& graph, std::string_view op) {
+  int found = 0;
+  for (const NodeId id : graph.nodes()) found += graph.node(id).op == op;
+  return found;
+}
+
+TEST(LastPosition, IsAllThatLongRunsCompute) {
+  const Model whole;
+  Model model;
+  EXPECT_EQ(keep_last_position(model.graph, {"logits", "absent"}), 1);
+  EXPECT_GT(count(model.graph, "Slice"), 0);
+  EXPECT_EQ(count(model.graph, "Linear"), count(whole.graph, "Linear"));
+  for (const std::int64_t batch : {0, 1, 3}) {
+    for (const std::int64_t length : {0, 1, 7, 32, 33, 70}) {
+      SCOPED_TRACE(fmt::format("{} x {}", batch, length));
+      const std::vector<Tensor> expected = whole.run(batch, length), actual = model.run(batch, length);
+      EXPECT_TRUE(actual[0].identical(length > kAllPositions ? last_of(expected[0]) : expected[0]));
+      EXPECT_TRUE(actual[1].identical(expected[1]));
+    }
+  }
+}
+
+// What the middle makes is read elsewhere: only what comes behind it is cut.
+TEST(LastPosition, StopsAtWhatOthersRead) {
+  Model whole, model;
+  for (Model* each : {&whole, &model}) each->graph.add_output("inside", each->feed_forward);
+  EXPECT_EQ(keep_last_position(model.graph, {"logits"}), 1);
+  EXPECT_EQ(count(model.graph, "Linear"), count(whole.graph, "Linear"));
+  const std::vector<Tensor> expected = whole.run(2, 40), actual = model.run(2, 40);
+  EXPECT_TRUE(actual[0].identical(last_of(expected[0])));
+  EXPECT_TRUE(actual[2].identical(expected[2]));
+}
+
+TEST(LastPosition, LeavesWhatMixesPositionsAndOneStep) {
+  Model model;
+  EXPECT_EQ(keep_last_position(model.graph, {"mixed_too"}), 0);
+  Graph graph;
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, Dim(1), Dim(4)}});
+  Builder b(graph);
+  graph.add_output("logits", b.make("Relu", {x}));
+  EXPECT_EQ(keep_last_position(graph, {"logits"}), 0);
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,134 @@
+// Packed weights from memory and from files; one model under many threads.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "importers/onnx/onnx.h"
+#include "ops/builder.h"
+#include "runtime/session.h"
+
+namespace weft::runtime {
+namespace {
+
+namespace fs = std::filesystem;
+
+const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
+
+Tensor random_tensor(Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+// A block: projection, attention, residual, norm, feed-forward.
+Graph block(std::uint32_t seed) {
+  Graph graph;
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(48)}});
+  Builder b(graph);
+  const auto weight = [&](Extents shape) { return b.constant(random_tensor(std::move(shape), seed)).id(); };
+  const Attributes heads = {{"q_num_heads", std::int64_t{4}}, {"kv_num_heads", std::int64_t{4}}};
+  const auto projected = [&] { return b.make("Linear", {x, weight({48, 48}), weight({48})}).id(); };
+  const Expr attended = b.make("Attention", {projected(), projected(), projected()}, heads);
+  const Expr h = b.wrap(x) + b.make("MatMul", {attended, weight({48, 48})});
+  const Expr n = b.make("LayerNormalization", {h, weight({48}), weight({48})});
+  const Expr wide = b.make("Linear", {n, weight({48, 1100})}, {{"activation", std::string("gelu")}});
+  graph.add_output("y", h + b.make("MatMul", {wide, weight({1100, 48})}));
+  return graph;
+}
+
+class PackedWeights : public ::testing::Test {
+ protected:
+  void SetUp() override { fs::create_directories(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::vector<fs::path> files() const {
+    std::vector<fs::path> found;
+    if (fs::exists(packed_)) found.assign(fs::directory_iterator(packed_), fs::directory_iterator());
+    return found;
+  }
+  Tensor run(bool keep) const {
+    CompileOptions options;
+    if (keep) options.packed_folder = packed_;
+    Session session(Model::load(model_, options), std::make_shared<ThreadPool>(2));
+    return session.run({{"x", random_tensor({2, 5, 48}, 9)}})[0];
+  }
+
+  const fs::path folder_ = fs::temp_directory_path() / fmt::format("weft_packed_{}", ::getpid());
+  const fs::path model_ = folder_ / "model.onnx", packed_ = folder_ / "kept/here";
+};
+
+TEST_F(PackedWeights, FromAFileAreThoseOfTheModel) {
+  export_onnx(block(1), model_);
+  const Tensor expected = run(false);
+  EXPECT_TRUE(files().empty());
+  EXPECT_TRUE(run(true).identical(expected));
+  ASSERT_EQ(files().size(), 1u);
+  const auto written = fs::last_write_time(files()[0]);
+  EXPECT_TRUE(run(true).identical(expected));
+  EXPECT_EQ(fs::last_write_time(files()[0]), written);  // only read
+}
+
+TEST_F(PackedWeights, OfAnotherModelAreNotTaken) {
+  export_onnx(block(1), model_);
+  run(true);
+  export_onnx(block(2), model_);
+  const Tensor expected = run(false);
+  EXPECT_TRUE(run(true).identical(expected));
+  EXPECT_EQ(files().size(), 2u);
+}
+
+TEST_F(PackedWeights, OfABrokenFileAreMadeAnew) {
+  export_onnx(block(1), model_);
+  const Tensor expected = run(true);
+  const fs::path file = files().at(0);
+  fs::resize_file(file, fs::file_size(file) - 1);
+  EXPECT_TRUE(run(true).identical(expected));
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).write("x", 1);
+  EXPECT_TRUE(run(true).identical(expected));
+  fs::resize_file(file, 0);
+  EXPECT_TRUE(run(true).identical(expected));
+}
+
+TEST_F(PackedWeights, ThatCannotBeKeptAreAnError) {
+  export_onnx(block(1), model_);
+  std::ofstream(folder_ / "kept") << "a file, not a folder";
+  EXPECT_THROW(run(true), Error);
+}
+
+// --- Threads -----------------------------------------------------------------------------------------
+
+TEST(ManyThreads, GiveTheSameBytes) {
+  const auto model = Model::compile(block(3));
+  for (const std::int64_t length : {1, 7, 64}) {
+    const Tensor x = random_tensor({3, length, 48}, 5);
+    std::vector<Tensor> results;
+    for (const int threads : {1, 2, 3})
+      results.push_back(Session(model, std::make_shared<ThreadPool>(threads)).run({{"x", x}})[0]);
+    EXPECT_TRUE(results[1].identical(results[0]));
+    EXPECT_TRUE(results[2].identical(results[0]));
+  }
+}
+
+TEST(ManyThreads, SessionsOfOneModelDoNotDisturbEachOther) {
+  const auto model = Model::compile(block(4));
+  const auto input = [](int i) { return random_tensor({1, 1 + i % 9, 48}, static_cast<std::uint32_t>(i)); };
+  std::vector<Tensor> expected;
+  Session alone(model, std::make_shared<ThreadPool>(1));
+  for (int i = 0; i < 20; ++i) expected.push_back(alone.run({{"x", input(i)}})[0]);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      Session session(model, std::make_shared<ThreadPool>(2));
+      for (int i = 0; i < 20; ++i)
+        EXPECT_TRUE(session.run({{"x", input(i)}})[0].identical(expected[static_cast<std::size_t>(i)]));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace weft::runtime
