@@ -224,6 +224,7 @@ def main():
         return report(options)
     if options.models is None or options.weft is None:
         sys.exit("compare.py: --models and --weft are needed")
+    options.weft = options.weft.resolve()
     if options.action == "load":
         return run_load(options)
     for name, workload in WORKLOADS.items():
