@@ -29,6 +29,7 @@ int fuse_linear(Graph& graph, PassContext& context);
 int fuse_rotary(Graph& graph, PassContext& context);
 int fuse_attention(Graph& graph, PassContext& context);
 int absorb_into_attention(Graph& graph, PassContext& context);
+int absorb_masks(Graph& graph, PassContext& context);
 int fuse_qkv(Graph& graph, PassContext& context);
 
 // Shared by fuse_qkv and counts: the Linear whose output, cut and rearranged but not mixed, reaches this

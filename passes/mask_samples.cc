@@ -1,0 +1,425 @@
+#include "passes/mask_samples.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "passes/mask_tables.h"
+#include "passes/node_util.h"
+
+namespace weft {
+namespace {
+
+constexpr std::size_t kMaxNodes = 400;
+constexpr std::int64_t kLeastThreshold = 8;       // smaller ones show in samples as they are
+constexpr std::int64_t kMostThreshold = 1 << 30;  // larger ones mean "to the end"
+constexpr std::int64_t kSameCluster = 3;
+constexpr std::size_t kLargestConstant = 1 << 24;
+
+// The nodes behind a value down to sizes, constants and graph inputs.
+struct Cone {
+  std::vector<NodeId> nodes;  // in execution order
+  std::set<ValueId> sizes;    // integers that inference knows in terms of symbols
+  ValueId source;
+  std::map<ValueId, BandTable> tables;   // constants larger than the samples
+  std::vector<std::int64_t> thresholds;  // magnitudes, sorted, unique
+};
+
+bool is_threshold_reader(std::string_view op) {
+  static constexpr std::string_view kOps[] = {"Add",         "Sub",   "Greater", "Less", "GreaterOrEqual",
+                                              "LessOrEqual", "Trilu", "Div",     "Mod"};
+  return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
+}
+
+std::optional<std::int64_t> threshold_of(const Graph& graph, ValueId id) {
+  const Value& value = graph.value(id);
+  if (value.kind != ValueKind::kConstant || !is_integer(value.type.dtype) || value.tensor->size() != 1) return {};
+  const std::int64_t number = std::abs(value.tensor->aligned().to_ints().front());
+  if (number < kLeastThreshold || number > kMostThreshold) return {};
+  const bool compared = std::any_of(value.uses.begin(), value.uses.end(),
+                                    [&](const Use& use) { return is_threshold_reader(graph.node(use.node).op); });
+  return compared ? std::optional(number) : std::nullopt;
+}
+
+class ConeBuilder {
+ public:
+  ConeBuilder(const Graph& graph, const MaskUse& use)
+      : graph_(graph), use_(use), sizes_vary_(!use.queries.is_constant() || !use.keys.is_constant()) {}
+
+  std::optional<Cone> build(std::string& reason) {
+    std::vector<ValueId> pending = {use_.mask};
+    std::set<ValueId> seen;
+    std::set<NodeId> nodes;
+    while (!pending.empty()) {
+      const ValueId id = pending.back();
+      pending.pop_back();
+      if (!id.valid() || !seen.insert(id).second) continue;
+      const Value& value = graph_.value(id);
+      if (value.kind == ValueKind::kConstant) {
+        if (sizes_vary_ && !take_constant(id, reason)) return std::nullopt;
+        continue;
+      }
+      if (value.elements && value.type.shape && is_static(*value.type.shape)) {
+        cone_.sizes.insert(id);
+        continue;
+      }
+      if (value.kind == ValueKind::kInput) {
+        if (!take_source(id, reason)) return std::nullopt;
+        continue;
+      }
+      const Node& node = graph_.node(value.producer);
+      if (!can_run(node, reason)) return std::nullopt;
+      if (!nodes.insert(value.producer).second) continue;
+      if (nodes.size() > kMaxNodes) {
+        reason = "the mask comes out of too many operators";
+        return std::nullopt;
+      }
+      pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
+    }
+    cone_.nodes.assign(nodes.begin(), nodes.end());
+    std::sort(cone_.nodes.begin(), cone_.nodes.end(), [&](NodeId a, NodeId b) { return graph_.precedes(a, b); });
+    std::sort(cone_.thresholds.begin(), cone_.thresholds.end());
+    cone_.thresholds.erase(std::unique(cone_.thresholds.begin(), cone_.thresholds.end()), cone_.thresholds.end());
+    return std::move(cone_);
+  }
+
+ private:
+  bool can_run(const Node& node, std::string& reason) const {
+    static constexpr std::string_view kHeavy[] = {"MatMul", "Linear", "Conv", "Softmax", "Attention",
+                                                  "Gemm",   "Loop",   "If",   "Scan"};
+    const bool heavy = std::find(std::begin(kHeavy), std::end(kHeavy), node.op) != std::end(kHeavy);
+    if (!heavy && get_op(node.op).deterministic && node.subgraphs.empty()) return true;
+    reason = fmt::format("the mask depends on {} ({})", report_name(node), node.op);
+    return false;
+  }
+
+  // Samples show what small constants do. Of large ones a band is known everywhere from where it changes.
+  bool take_constant(ValueId id, std::string& reason) {
+    if (const auto threshold = threshold_of(graph_, id)) cone_.thresholds.push_back(*threshold);
+    const Tensor& tensor = *graph_.value(id).tensor;
+    if (is_object(tensor.dtype()) || is_covered_by_samples(tensor)) return true;
+    const auto table = read_band_table(tensor);
+    if (!table) {
+      reason = fmt::format("the mask depends on the constant {}, which is no band", to_string(graph_.value(id).type));
+      return false;
+    }
+    for (const std::int64_t change : table->changes) {
+      if (std::abs(change) >= kLeastThreshold) cone_.thresholds.push_back(std::abs(change));
+    }
+    cone_.tables.emplace(id, *table);
+    return true;
+  }
+
+  bool take_source(ValueId id, std::string& reason) {
+    const Value& value = graph_.value(id);
+    const Shape* shape = shape_of(graph_, id);
+    const Shape* mask = shape_of(graph_, use_.mask);
+    const bool is_state = std::find(graph_.inputs().begin(), graph_.inputs().end(), id) == graph_.inputs().end();
+    const bool row = !is_state && shape != nullptr && shape->size() == 2 && (*shape)[0] == use_.batch &&
+                     mask != nullptr && !mask->empty() && ((*shape)[1] == use_.keys || (*shape)[1] == mask->back());
+    if (!row || cone_.source.valid()) {
+      reason = fmt::format("the mask depends on the input \"{}\" of {}", value.name, to_string(value.type));
+      return false;
+    }
+    cone_.source = id;
+    return true;
+  }
+
+  const Graph& graph_;
+  const MaskUse& use_;
+  bool sizes_vary_;
+  Cone cone_;
+};
+
+// --- Sizes -----------------------------------------------------------------------------------------
+
+struct Sizes {
+  std::int64_t batch, queries, past;
+};
+// An empty past, one query, sizes that differ from each other, more than any small threshold.
+constexpr std::int64_t kMostImpossible = 4;
+constexpr int kPatterns = 6;
+constexpr Sizes kTrials[] = {{2, 4, 5}, {1, 6, 0}, {3, 1, 7}, {2, 5, 22}, {2, 26, 0}, {1, 2, 1}, {2, 13, 11}};
+
+class SizeChooser {
+ public:
+  SizeChooser(const Graph& graph, const MaskUse& use, const Cone& cone) : use_(use) {
+    const auto note = [&](const Dim& dim) {
+      for (const std::string& name : dim.symbols()) symbols_.insert(name);
+    };
+    for (const Dim& dim : {use.batch, use.heads, use.queries, use.keys}) note(dim);
+    for (const ValueId id : cone.sizes) {
+      for (const Dim& dim : *graph.value(id).elements) note(dim);
+    }
+    if (cone.source.valid()) {
+      for (const Dim& dim : *shape_of(graph, cone.source)) note(dim);
+    }
+    mask_ = *shape_of(graph, use.mask);
+    for (const Dim& dim : mask_) note(dim);
+  }
+
+  Bindings choose(const Sizes& sizes) const {
+    Bindings bindings;
+    std::int64_t other = sizes.past;
+    for (const std::string& name : symbols_) bindings[name] = other = other % 5 + 1;
+    // Keys are the past and the queries, or as many as both by a name of their own.
+    bind(bindings, use_.keys, use_.keys.symbol_name() ? sizes.past + sizes.queries : sizes.past);
+    bind(bindings, use_.queries, sizes.queries);
+    bind(bindings, use_.batch, sizes.batch);
+    // What has to agree in every run: axes of the mask with those of the scores.
+    const Dim scores[] = {use_.batch, use_.heads, use_.queries, use_.keys};
+    for (std::size_t i = 0; i < mask_.size(); ++i) {
+      const Dim& wanted = scores[4 - mask_.size() + i];
+      const auto name = mask_[i].symbol_name();
+      if (!name || mask_[i] == wanted || appears(*name)) continue;
+      if (const auto value = wanted.evaluate(bindings)) bindings[*name] = *value;
+    }
+    return bindings;
+  }
+
+ private:
+  static void bind(Bindings& bindings, const Dim& dim, std::int64_t value) {
+    for (const std::string& name : dim.symbols()) bindings[name] = value;
+  }
+  bool appears(const std::string& name) const {
+    for (const Dim& dim : {use_.batch, use_.heads, use_.queries, use_.keys}) {
+      const auto names = dim.symbols();
+      if (std::find(names.begin(), names.end(), name) != names.end()) return true;
+    }
+    return false;
+  }
+
+  const MaskUse& use_;
+  Shape mask_;
+  std::set<std::string> symbols_;
+};
+
+// --- Running ---------------------------------------------------------------------------------------
+
+// Small numbers for the thresholds of a trial; clusters keep the distances inside them.
+std::vector<Threshold> shrink(const std::vector<std::int64_t>& values, std::int64_t trial) {
+  std::vector<Threshold> result;
+  std::int64_t next = 3 + trial % 3;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i > 0 && values[i] - values[i - 1] <= kSameCluster) {
+      next = result.back().small + (values[i] - values[i - 1]);
+    } else if (i > 0) {
+      next = result.back().small + 4 + trial % 2;
+    }
+    result.push_back({values[i], next});
+  }
+  return result;
+}
+
+Tensor integers_of(DType dtype, const Extents& shape, const std::vector<double>& values) {
+  Tensor tensor = Tensor::uninitialized(dtype, shape);
+  visit_dtype(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_arithmetic_v<T>) {
+      std::transform(values.begin(), values.end(), tensor.mutable_data<T>().begin(),
+                     [](double x) { return static_cast<T>(x); });
+    }
+  });
+  return tensor;
+}
+
+std::vector<double> numbers_of(const Tensor& tensor) {
+  std::vector<double> values;
+  values.reserve(static_cast<std::size_t>(tensor.size()));
+  visit_dtype(tensor.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_arithmetic_v<T>) {
+      for (const T x : tensor.data<T>()) values.push_back(static_cast<double>(x));
+    } else if constexpr (requires(T x) { static_cast<float>(x); }) {
+      for (const T x : tensor.data<T>()) values.push_back(static_cast<float>(x));
+    }
+  });
+  return values;
+}
+
+class Sampler {
+ public:
+  Sampler(const Graph& graph, const MaskUse& use, const Cone& cone)
+      : graph_(graph), use_(use), cone_(cone), chooser_(graph, use, cone) {}
+
+  bool run(MaskSamples& result, std::string& reason) {
+    result.source = cone_.source;
+    result.is_bool = graph_.value(use_.mask).type.dtype == DType::kBool;
+    std::int64_t trial = 0, impossible = 0;
+    for (const Sizes& sizes : kTrials) {
+      const Bindings bindings = chooser_.choose(sizes);
+      const int patterns = cone_.source.valid() ? kPatterns : 1;
+      for (int pattern = 0; pattern < patterns; ++pattern) {
+        try {
+          if (!run_one(bindings, trial, pattern, result, reason)) return false;
+        } catch (const Error& error) {
+          // The graph itself does not run on these sizes: more than its tables hold, for one.
+          reason = fmt::format("the mask cannot be run on small sizes: {}", error.what());
+          ++impossible;
+          break;
+        }
+      }
+      ++trial;
+    }
+    return impossible <= kMostImpossible;
+  }
+
+ private:
+  bool run_one(const Bindings& bindings, std::int64_t trial, int pattern, MaskSamples& result, std::string& reason) {
+    const auto batch = use_.batch.evaluate(bindings), heads = use_.heads.evaluate(bindings),
+               queries = use_.queries.evaluate(bindings), keys = use_.keys.evaluate(bindings);
+    if (!batch || !heads || !queries || !keys) {
+      reason = "the sizes of the scores are not known";
+      return false;
+    }
+    const std::vector<Threshold> thresholds = shrink(cone_.thresholds, trial);
+    std::vector<double> padding;
+    if (cone_.source.valid()) padding = contents(*batch, *keys, pattern);
+    const Tensor mask = evaluate(bindings, thresholds, padding, {*batch, *keys});
+    return read(mask, {*batch, *heads, *queries, *keys}, padding, thresholds, result, reason);
+  }
+
+  // All ones, padding on either side, at random, and numbers that masks do not hold.
+  static std::vector<double> contents(std::int64_t batch, std::int64_t keys, int pattern) {
+    std::vector<double> values;
+    std::uint32_t random = 12345u + static_cast<std::uint32_t>(pattern);
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t t = 0; t < keys; ++t) {
+        random = random * 1664525u + 1013904223u;
+        const std::uint32_t dice = random >> 24;
+        const double odd[] = {1, 2, 0, -1};
+        const double value = pattern == 0   ? 1
+                             : pattern == 1 ? t > b
+                             : pattern == 2 ? t + b + 1 < keys
+                             : pattern == 3 ? dice % 3 != 0
+                             : pattern == 4 ? odd[dice % 4]
+                                            : 0;  // kPatterns in all
+        values.push_back(value);
+      }
+    }
+    return values;
+  }
+
+  Tensor evaluate(const Bindings& bindings, const std::vector<Threshold>& thresholds,
+                  const std::vector<double>& padding, const Extents& source_shape) {
+    std::map<ValueId, Tensor> values;
+    if (cone_.source.valid()) {
+      values[cone_.source] = integers_of(graph_.value(cone_.source).type.dtype, source_shape, padding);
+    }
+    for (const ValueId id : cone_.sizes) values[id] = size_tensor(id, bindings);
+    for (const NodeId id : cone_.nodes) {
+      const Node& node = graph_.node(id);
+      std::vector<const Tensor*> inputs;
+      for (const ValueId input : node.inputs) {
+        inputs.push_back(input.valid() ? &read_value(input, node.op, thresholds, values) : nullptr);
+      }
+      std::vector<Tensor> results = evaluate_node(node, inputs);
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        if (!node.outputs[i].valid()) continue;
+        if (results[i].byte_size() > kLargestConstant) fail(ErrorCode::kUnsupported, "too large");
+        values[node.outputs[i]] = std::move(results[i]);
+      }
+    }
+    return read_value(use_.mask, {}, thresholds, values);
+  }
+
+  const Tensor& read_value(ValueId id, std::string_view reader, const std::vector<Threshold>& thresholds,
+                           std::map<ValueId, Tensor>& values) {
+    const Value& value = graph_.value(id);
+    if (value.kind != ValueKind::kConstant) return values.at(id);
+    if (const auto table = cone_.tables.find(id); table != cone_.tables.end()) {
+      const auto small = [&](std::int64_t change) {
+        const std::int64_t size =
+            std::abs(change) < kLeastThreshold ? std::abs(change) : small_of(thresholds, std::abs(change));
+        return change < 0 ? -size : size;
+      };
+      return values[id] = make_band_table(table->second, small);
+    }
+    const auto number = is_threshold_reader(reader) ? threshold_of(graph_, id) : std::nullopt;
+    if (!number || thresholds.empty()) {
+      Tensor& constant = constants_[id];
+      if (constant.rank() == 1 && constant.size() == 0) constant = value.tensor->aligned();
+      return constant;
+    }
+    const bool negative = value.tensor->aligned().to_ints().front() < 0;
+    const auto small = static_cast<double>(small_of(thresholds, *number));
+    return values[id] = integers_of(value.type.dtype, value.tensor->shape(), {negative ? -small : small});
+  }
+
+  static std::int64_t small_of(const std::vector<Threshold>& thresholds, std::int64_t value) {
+    return std::find_if(thresholds.begin(), thresholds.end(), [&](const Threshold& t) { return t.value == value; })
+        ->small;
+  }
+
+  Tensor size_tensor(ValueId id, const Bindings& bindings) const {
+    const Value& value = graph_.value(id);
+    std::vector<double> numbers;
+    for (const Dim& dim : *value.elements) {
+      const auto number = dim.evaluate(bindings);
+      if (!number) fail(ErrorCode::kUnsupported, "a size is not known");
+      numbers.push_back(static_cast<double>(*number));
+    }
+    return integers_of(value.type.dtype, *weft::evaluate(*value.type.shape, {}), numbers);
+  }
+
+  // One sample per batch row; heads have to agree.
+  static bool read(const Tensor& mask, const Extents& scores, const std::vector<double>& padding,
+                   const std::vector<Threshold>& thresholds, MaskSamples& result, std::string& reason) {
+    const auto rank = static_cast<std::size_t>(mask.rank());
+    Extents strides = row_major_strides(mask.shape()), full(4, 0);
+    for (std::size_t i = 0; i < rank; ++i) {
+      const std::size_t axis = 4 - rank + i;
+      if (mask.shape()[i] != 1 && mask.shape()[i] != scores[axis]) {
+        reason = fmt::format("the mask {} does not fit scores {}", to_string(mask.shape()), to_string(scores));
+        return false;
+      }
+      full[axis] = mask.shape()[i] == 1 ? 0 : strides[i];
+    }
+    const std::vector<double> values = numbers_of(mask);
+    for (std::int64_t b = 0; b < scores[0]; ++b) {
+      MaskSample sample{scores[2], scores[3], {}, {}, thresholds};
+      if (!padding.empty()) {
+        sample.padding.assign(padding.begin() + b * scores[3], padding.begin() + (b + 1) * scores[3]);
+      }
+      for (std::int64_t s = 0; s < scores[2]; ++s) {
+        for (std::int64_t t = 0; t < scores[3]; ++t) {
+          const auto at = [&](std::int64_t h) {
+            return values[static_cast<std::size_t>(b * full[0] + h * full[1] + s * full[2] + t * full[3])];
+          };
+          for (std::int64_t h = 1; h < scores[1] && full[1] != 0; ++h) {
+            if (at(h) != at(0)) {
+              reason = "the mask differs between heads";
+              return false;
+            }
+          }
+          sample.values.push_back(at(0));
+        }
+      }
+      result.samples.push_back(std::move(sample));
+    }
+    return true;
+  }
+
+  const Graph& graph_;
+  const MaskUse& use_;
+  const Cone& cone_;
+  SizeChooser chooser_;
+  std::map<ValueId, Tensor> constants_;
+};
+
+}  // namespace
+
+std::optional<MaskSamples> sample_mask(const Graph& graph, const MaskUse& use, std::string& reason) {
+  const Shape* shape = shape_of(graph, use.mask);
+  if (shape == nullptr || shape->size() > 4) {
+    reason = "the rank of the mask is not known";
+    return std::nullopt;
+  }
+  const auto cone = ConeBuilder(graph, use).build(reason);
+  if (!cone) return std::nullopt;
+  MaskSamples samples;
+  if (!Sampler(graph, use, *cone).run(samples, reason)) return std::nullopt;
+  return samples;
+}
+
+}  // namespace weft

@@ -1,0 +1,44 @@
+// What the sub-graph of an attention mask computes, found by running it on small sizes.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace weft {
+
+// Where a mask is used.
+struct MaskUse {
+  ValueId mask;                     // bool, or float: added to the scores
+  Dim batch, heads, queries, keys;  // of the scores [B, H, S, T]
+};
+
+// Integer constants of the sub-graph that may be thresholds of positions, window sizes above all. They are
+// replaced by small numbers so that small sizes show their effect: numbers that lie close together keep
+// their distances.
+struct Threshold {
+  std::int64_t value = 0;  // in the graph, its magnitude
+  std::int64_t small = 0;  // what stood for it in a sample
+};
+
+// One run. keep and fill are read from values[s * keys + t] of one batch row.
+struct MaskSample {
+  std::int64_t queries = 0, keys = 0;
+  std::vector<double> padding;  // contents of the source for this batch row, [T]; empty without source
+  std::vector<double> values;   // [S, T]; of a bool mask: 1 and 0
+  std::vector<Threshold> thresholds;
+};
+
+struct MaskSamples {
+  ValueId source;  // graph input [B, T] that the mask depends on; invalid when it depends on sizes alone
+  bool is_bool = false;
+  std::vector<MaskSample> samples;
+};
+
+// nullopt, with the reason, when the mask depends on anything but sizes and one input [B, T], differs between
+// heads, or cannot be run apart from the rest of the graph.
+std::optional<MaskSamples> sample_mask(const Graph& graph, const MaskUse& use, std::string& reason);
+
+}  // namespace weft
