@@ -19,6 +19,7 @@ constexpr double kAbsorbing = -1e30;
 struct Term {
   ValueId value;
   ValueId source;
+  bool source_is_exact = true;
   std::optional<MaskClass> meaning;  // nullopt: general
 };
 
@@ -27,7 +28,12 @@ std::optional<MaskUse> use_of(const Graph& graph, const Node& attention) {
   if (q == nullptr || k == nullptr) return std::nullopt;
   const AttributeReader attributes = attributes_of(attention);
   const Dim heads = q->size() == 4 ? (*q)[1] : Dim(attributes.integer("q_num_heads"));
-  return MaskUse{attention.inputs[kMask], (*q)[0], heads, (*q)[q->size() - 2], (*k)[k->size() - 2]};
+  const std::size_t q_length = q->size() == 4 ? 2 : 1, k_length = k->size() == 4 ? 2 : 1;
+  MaskUse use{attention.inputs[kMask], (*q)[0], heads, (*q)[q_length], (*k)[k_length]};
+  // The caches of layers may have lengths of their own names; they equal the one that the mask was made for.
+  const Shape* mask = shape_of(graph, use.mask);
+  if (mask != nullptr && !mask->empty() && !mask->back().is(1) && !use.keys.is_constant()) use.keys = mask->back();
+  return use;
 }
 
 // Attention broadcasts masks itself.
@@ -46,7 +52,7 @@ class MaskReader {
 
   std::vector<Term> read(MaskUse use, std::string& reason) {
     use.mask = without_expand(graph_, use);
-    Term whole{use.mask, {}, std::nullopt};
+    Term whole{use.mask, {}, true, std::nullopt};
     if (classify(use, whole, reason)) return {whole};
     std::vector<Term> terms;
     const std::string_view join = graph_.value(use.mask).type.dtype == DType::kBool ? "And" : "Add";
@@ -70,9 +76,10 @@ class MaskReader {
     const auto [entry, is_new] = known_.try_emplace(key);
     auto& [known, why] = entry->second;
     if (is_new) {
-      known = {use.mask, {}, std::nullopt};
+      known = {use.mask, {}, true, std::nullopt};
       if (const auto samples = sample_mask(graph_, use, why)) {
         known.source = samples->source;
+        known.source_is_exact = samples->source_is_exact;
         known.meaning = classify_mask(*samples, why);
       }
     }
@@ -113,8 +120,17 @@ Plan plan_of(const std::vector<Term>& terms) {
   return plan;
 }
 
-ValueId padding_of(Builder& b, const Term& term) {
+// The rows and columns of the source that count: B and T of them.
+Expr source_of(Builder& b, const Term& term, const std::vector<ValueId>& attention) {
   const Expr source = b.wrap(term.source);
+  if (term.source_is_exact) return source;
+  const ValueId ends[] = {b.extent_of(b.wrap(attention[0]), 0).id(),
+                          b.extent_of(b.wrap(attention[1]), b.rank(attention[1]) == 4 ? 2 : 1).id()};
+  return b.make("Slice", {source.id(), b.ints({0, 0}).id(), b.concat(ends, 0).id(), b.ints({0, 1}).id()});
+}
+
+ValueId padding_of(Builder& b, const Term& term, const std::vector<ValueId>& attention) {
+  const Expr source = source_of(b, term, attention);
   const auto number = [&](double value) { return b.scalar_like(source, value).id(); };
   switch (term.meaning->padding) {
     case PaddingTest::kOne: return b.make("Equal", {source.id(), number(1)});
@@ -155,7 +171,7 @@ void rewrite(Graph& graph, NodeId id, const Plan& plan, const MaskUse& use) {
   std::vector<ValueId> inputs = node.inputs;
   inputs.resize(std::max<std::size_t>(inputs.size(), kKeyPadding + 1));
   inputs[kMask] = rest_of(b, plan.rest);
-  if (plan.padding) inputs[kKeyPadding] = padding_of(b, *plan.padding);
+  if (plan.padding) inputs[kKeyPadding] = padding_of(b, *plan.padding, inputs);
   const ValueId before = graph.node(id).outputs[0];
   const Expr after = b.make("Attention", inputs, std::move(attributes));
   replace_value(graph, before, after, "absorb-mask");

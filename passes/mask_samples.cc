@@ -41,6 +41,14 @@ std::optional<std::int64_t> threshold_of(const Graph& graph, ValueId id) {
   return compared ? std::optional(number) : std::nullopt;
 }
 
+bool appears_in(const MaskUse& use, const std::string& symbol) {
+  for (const Dim& dim : {use.batch, use.heads, use.queries, use.keys}) {
+    const auto names = dim.symbols();
+    if (std::find(names.begin(), names.end(), symbol) != names.end()) return true;
+  }
+  return false;
+}
+
 class ConeBuilder {
  public:
   ConeBuilder(const Graph& graph, const MaskUse& use)
@@ -110,14 +118,17 @@ class ConeBuilder {
     return true;
   }
 
+  // Rows are those of the batch, columns the keys, or sizes by names of their own.
   bool take_source(ValueId id, std::string& reason) {
     const Value& value = graph_.value(id);
     const Shape* shape = shape_of(graph_, id);
-    const Shape* mask = shape_of(graph_, use_.mask);
     const bool is_state = std::find(graph_.inputs().begin(), graph_.inputs().end(), id) == graph_.inputs().end();
-    const bool row = !is_state && shape != nullptr && shape->size() == 2 && (*shape)[0] == use_.batch &&
-                     mask != nullptr && !mask->empty() && ((*shape)[1] == use_.keys || (*shape)[1] == mask->back());
-    if (!row || cone_.source.valid()) {
+    const auto fits = [&](const Dim& dim, const Dim& wanted) {
+      return dim == wanted || (dim.symbol_name() && !appears_in(use_, *dim.symbol_name()));
+    };
+    const bool rows = !is_state && !cone_.source.valid() && shape != nullptr && shape->size() == 2 &&
+                      fits((*shape)[0], use_.batch) && fits((*shape)[1], use_.keys);
+    if (!rows) {
       reason = fmt::format("the mask depends on the input \"{}\" of {}", value.name, to_string(value.type));
       return false;
     }
@@ -135,8 +146,10 @@ class ConeBuilder {
 
 struct Sizes {
   std::int64_t batch, queries, past;
+  std::int64_t spare = 0;  // rows and columns of the source beyond those of the scores
 };
 // An empty past, one query, sizes that differ from each other, more than any small threshold.
+constexpr Sizes kSpareTrial = {2, 4, 5, 2};
 constexpr std::int64_t kMostImpossible = 4;
 constexpr int kPatterns = 6;
 constexpr Sizes kTrials[] = {{2, 4, 5}, {1, 6, 0}, {3, 1, 7}, {2, 5, 22}, {2, 26, 0}, {1, 2, 1}, {2, 13, 11}};
@@ -151,12 +164,14 @@ class SizeChooser {
     for (const ValueId id : cone.sizes) {
       for (const Dim& dim : *graph.value(id).elements) note(dim);
     }
-    if (cone.source.valid()) {
-      for (const Dim& dim : *shape_of(graph, cone.source)) note(dim);
-    }
+    if (cone.source.valid()) source_ = *shape_of(graph, cone.source);
+    for (const Dim& dim : source_) note(dim);
     mask_ = *shape_of(graph, use.mask);
     for (const Dim& dim : mask_) note(dim);
   }
+
+  // The source may have other sizes than the scores, as far as the graph's types tell.
+  bool source_may_differ() const { return !source_.empty() && !(source_[0] == use_.batch && source_[1] == use_.keys); }
 
   Bindings choose(const Sizes& sizes) const {
     Bindings bindings;
@@ -166,12 +181,17 @@ class SizeChooser {
     bind(bindings, use_.keys, use_.keys.symbol_name() ? sizes.past + sizes.queries : sizes.past);
     bind(bindings, use_.queries, sizes.queries);
     bind(bindings, use_.batch, sizes.batch);
+    for (std::size_t axis = 0; axis < source_.size(); ++axis) {
+      const auto name = source_[axis].symbol_name();
+      const auto wanted = (axis == 0 ? use_.batch : use_.keys).evaluate(bindings);
+      if (name && wanted && !appears_in(use_, *name)) bindings[*name] = *wanted + sizes.spare;
+    }
     // What has to agree in every run: axes of the mask with those of the scores.
     const Dim scores[] = {use_.batch, use_.heads, use_.queries, use_.keys};
     for (std::size_t i = 0; i < mask_.size(); ++i) {
       const Dim& wanted = scores[4 - mask_.size() + i];
       const auto name = mask_[i].symbol_name();
-      if (!name || mask_[i] == wanted || appears(*name)) continue;
+      if (!name || mask_[i] == wanted || appears_in(use_, *name)) continue;
       if (const auto value = wanted.evaluate(bindings)) bindings[*name] = *value;
     }
     return bindings;
@@ -181,16 +201,9 @@ class SizeChooser {
   static void bind(Bindings& bindings, const Dim& dim, std::int64_t value) {
     for (const std::string& name : dim.symbols()) bindings[name] = value;
   }
-  bool appears(const std::string& name) const {
-    for (const Dim& dim : {use_.batch, use_.heads, use_.queries, use_.keys}) {
-      const auto names = dim.symbols();
-      if (std::find(names.begin(), names.end(), name) != names.end()) return true;
-    }
-    return false;
-  }
 
   const MaskUse& use_;
-  Shape mask_;
+  Shape mask_, source_;
   std::set<std::string> symbols_;
 };
 
@@ -247,24 +260,39 @@ class Sampler {
     result.is_bool = graph_.value(use_.mask).type.dtype == DType::kBool;
     std::int64_t trial = 0, impossible = 0;
     for (const Sizes& sizes : kTrials) {
-      const Bindings bindings = chooser_.choose(sizes);
-      const int patterns = cone_.source.valid() ? kPatterns : 1;
-      for (int pattern = 0; pattern < patterns; ++pattern) {
-        try {
-          if (!run_one(bindings, trial, pattern, result, reason)) return false;
-        } catch (const Error& error) {
-          // The graph itself does not run on these sizes: more than its tables hold, for one.
-          reason = fmt::format("the mask cannot be run on small sizes: {}", error.what());
-          ++impossible;
-          break;
-        }
+      const Outcome outcome = run_trial(sizes, trial++, result, reason);
+      if (outcome == Outcome::kRefused) return false;
+      impossible += outcome == Outcome::kImpossible;
+    }
+    if (chooser_.source_may_differ()) {
+      // Either it runs, and only the first rows and columns count, or such a source cannot be given.
+      MaskSamples spare;
+      result.source_is_exact = run_trial(kSpareTrial, trial, spare, reason) != Outcome::kSampled;
+      if (!result.source_is_exact) {
+        result.samples.insert(result.samples.end(), spare.samples.begin(), spare.samples.end());
       }
-      ++trial;
     }
     return impossible <= kMostImpossible;
   }
 
  private:
+  enum class Outcome : std::uint8_t { kSampled, kImpossible, kRefused };
+
+  // Impossible: the graph itself does not run on these sizes (more than its tables hold, for one).
+  Outcome run_trial(const Sizes& sizes, std::int64_t trial, MaskSamples& result, std::string& reason) {
+    const Bindings bindings = chooser_.choose(sizes);
+    const int patterns = cone_.source.valid() ? kPatterns : 1;
+    for (int pattern = 0; pattern < patterns; ++pattern) {
+      try {
+        if (!run_one(bindings, trial, pattern, result, reason)) return Outcome::kRefused;
+      } catch (const Error& error) {
+        reason = fmt::format("the mask cannot be run on small sizes: {}", error.what());
+        return Outcome::kImpossible;
+      }
+    }
+    return Outcome::kSampled;
+  }
+
   bool run_one(const Bindings& bindings, std::int64_t trial, int pattern, MaskSamples& result, std::string& reason) {
     const auto batch = use_.batch.evaluate(bindings), heads = use_.heads.evaluate(bindings),
                queries = use_.queries.evaluate(bindings), keys = use_.keys.evaluate(bindings);
@@ -274,13 +302,18 @@ class Sampler {
     }
     const std::vector<Threshold> thresholds = shrink(cone_.thresholds, trial);
     std::vector<double> padding;
-    if (cone_.source.valid()) padding = contents(*batch, *keys, pattern);
-    const Tensor mask = evaluate(bindings, thresholds, padding, {*batch, *keys});
-    return read(mask, {*batch, *heads, *queries, *keys}, padding, thresholds, result, reason);
+    Extents source;
+    if (cone_.source.valid()) {
+      source = *weft::evaluate(*shape_of(graph_, cone_.source), bindings);
+      padding = contents(source, pattern);
+    }
+    const Tensor mask = evaluate(bindings, thresholds, padding, source);
+    return read(mask, {*batch, *heads, *queries, *keys}, padding, source, thresholds, result, reason);
   }
 
   // All ones, padding on either side, at random, and numbers that masks do not hold.
-  static std::vector<double> contents(std::int64_t batch, std::int64_t keys, int pattern) {
+  static std::vector<double> contents(const Extents& shape, int pattern) {
+    const std::int64_t batch = shape[0], keys = shape[1];
     std::vector<double> values;
     std::uint32_t random = 12345u + static_cast<std::uint32_t>(pattern);
     for (std::int64_t b = 0; b < batch; ++b) {
@@ -363,7 +396,7 @@ class Sampler {
   }
 
   // One sample per batch row; heads have to agree.
-  static bool read(const Tensor& mask, const Extents& scores, const std::vector<double>& padding,
+  static bool read(const Tensor& mask, const Extents& scores, const std::vector<double>& padding, const Extents& source,
                    const std::vector<Threshold>& thresholds, MaskSamples& result, std::string& reason) {
     const auto rank = static_cast<std::size_t>(mask.rank());
     Extents strides = row_major_strides(mask.shape()), full(4, 0);
@@ -379,7 +412,7 @@ class Sampler {
     for (std::int64_t b = 0; b < scores[0]; ++b) {
       MaskSample sample{scores[2], scores[3], {}, {}, thresholds};
       if (!padding.empty()) {
-        sample.padding.assign(padding.begin() + b * scores[3], padding.begin() + (b + 1) * scores[3]);
+        sample.padding.assign(padding.begin() + b * source[1], padding.begin() + b * source[1] + scores[3]);
       }
       for (std::int64_t s = 0; s < scores[2]; ++s) {
         for (std::int64_t t = 0; t < scores[3]; ++t) {

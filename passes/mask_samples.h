@@ -32,7 +32,8 @@ struct MaskSample {
 };
 
 struct MaskSamples {
-  ValueId source;  // graph input [B, T] that the mask depends on; invalid when it depends on sizes alone
+  ValueId source;               // graph input [B, T] that the mask depends on; invalid when it depends on sizes alone
+  bool source_is_exact = true;  // false: it may have more rows and columns than count
   bool is_bool = false;
   std::vector<MaskSample> samples;
 };
