@@ -29,11 +29,7 @@ std::optional<MaskUse> use_of(const Graph& graph, const Node& attention) {
   const AttributeReader attributes = attributes_of(attention);
   const Dim heads = q->size() == 4 ? (*q)[1] : Dim(attributes.integer("q_num_heads"));
   const std::size_t q_length = q->size() == 4 ? 2 : 1, k_length = k->size() == 4 ? 2 : 1;
-  MaskUse use{attention.inputs[kMask], (*q)[0], heads, (*q)[q_length], (*k)[k_length]};
-  // The caches of layers may have lengths of their own names; they equal the one that the mask was made for.
-  const Shape* mask = shape_of(graph, use.mask);
-  if (mask != nullptr && !mask->empty() && !mask->back().is(1) && !use.keys.is_constant()) use.keys = mask->back();
-  return use;
+  return MaskUse{attention.inputs[kMask], (*q)[0], heads, (*q)[q_length], (*k)[k_length]};
 }
 
 // Attention broadcasts masks itself.
@@ -77,15 +73,27 @@ class MaskReader {
     auto& [known, why] = entry->second;
     if (is_new) {
       known = {use.mask, {}, true, std::nullopt};
-      if (const auto samples = sample_mask(graph_, use, why)) {
-        known.source = samples->source;
-        known.source_is_exact = samples->source_is_exact;
-        known.meaning = classify_mask(*samples, why);
+      sample(use, known, why);
+      // Caches of layers may have lengths of their own names, which equal the one that the mask was made for.
+      const Shape* mask = shape_of(graph_, use.mask);
+      if (!known.meaning && mask != nullptr && !mask->empty() && !mask->back().is_constant() &&
+          !(mask->back() == use.keys)) {
+        MaskUse other = use;
+        other.keys = mask->back();
+        sample(other, known, why);
       }
     }
     term = known;
     if (!term.meaning) reason = why;
     return term.meaning.has_value();
+  }
+
+  void sample(const MaskUse& use, Term& term, std::string& why) const {
+    const auto samples = sample_mask(graph_, use, why);
+    if (!samples) return;
+    term.source = samples->source;
+    term.source_is_exact = samples->source_is_exact;
+    term.meaning = classify_mask(*samples, why);
   }
 
   const Graph& graph_;
@@ -120,13 +128,13 @@ Plan plan_of(const std::vector<Term>& terms) {
   return plan;
 }
 
-// The rows and columns of the source that count: B and T of them.
+// The columns of the source that count: T of them.
 Expr source_of(Builder& b, const Term& term, const std::vector<ValueId>& attention) {
   const Expr source = b.wrap(term.source);
   if (term.source_is_exact) return source;
-  const ValueId ends[] = {b.extent_of(b.wrap(attention[0]), 0).id(),
-                          b.extent_of(b.wrap(attention[1]), b.rank(attention[1]) == 4 ? 2 : 1).id()};
-  return b.make("Slice", {source.id(), b.ints({0, 0}).id(), b.concat(ends, 0).id(), b.ints({0, 1}).id()});
+  const Expr keys = b.wrap(attention[1]);
+  const Expr end = b.extent_of(keys, b.rank(keys) == 4 ? 2 : 1);
+  return b.make("Slice", {source.id(), b.ints({0}).id(), end.id(), b.ints({1}).id()});
 }
 
 ValueId padding_of(Builder& b, const Term& term, const std::vector<ValueId>& attention) {
@@ -134,6 +142,8 @@ ValueId padding_of(Builder& b, const Term& term, const std::vector<ValueId>& att
   const auto number = [&](double value) { return b.scalar_like(source, value).id(); };
   switch (term.meaning->padding) {
     case PaddingTest::kOne: return b.make("Equal", {source.id(), number(1)});
+    case PaddingTest::kZero:
+      return b.dtype(source) == DType::kBool ? b.unary("Not", source) : b.make("Equal", {source.id(), number(0)});
     case PaddingTest::kPositive: return b.make("Greater", {source.id(), number(0)});
     default: return is_float(b.dtype(source)) ? b.cast(source, DType::kBool).id() : source.id();
   }
@@ -185,9 +195,8 @@ bool has_positions(const Node& node) {
 
 }  // namespace
 
-int absorb_masks(Graph& graph, std::vector<RuleReport>& reports, bool verify_rewrites) {
-  RuleReport& report = report_of(reports, "absorb-mask");
-  report.near_misses.clear();
+int absorb_masks(Graph& graph, PassContext& context) {
+  RuleReport& report = context.report_of("absorb-mask");
   MaskReader reader(graph);
   int absorbed = 0;
   for (const NodeId id : graph.nodes()) {
@@ -201,12 +210,12 @@ int absorb_masks(Graph& graph, std::vector<RuleReport>& reports, bool verify_rew
     std::string reason;
     const std::vector<Term> terms = reader.read(*use, reason);
     const Plan plan = plan_of(terms);
-    if (!plan.rest.empty()) record_near_miss(report, node, 2, reason);
+    if (!plan.rest.empty()) record_near_miss(report, graph, id, 2, reason);
     const bool shorter = plan.rest.size() == 1 && plan.rest.front() != node.inputs[kMask];
     if (!plan.position && !plan.padding && plan.rest.size() == terms.size() && !shorter) continue;
     rewrite(graph, id, plan, *use);
     ++absorbed;
-    if (verify_rewrites) verify(graph);
+    context.rewritten(graph, "absorb-mask");
   }
   erase_dead(graph);
   report.applied += absorbed;

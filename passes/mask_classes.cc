@@ -38,6 +38,7 @@ bool is_kept_by(PaddingTest test, double value) {
     case PaddingTest::kNotZero: return value != 0;
     case PaddingTest::kOne: return value == 1;
     case PaddingTest::kPositive: return value > 0;
+    case PaddingTest::kZero: return value == 0;
   }
   return true;
 }
@@ -48,10 +49,21 @@ class Fitter {
 
   std::optional<MaskClass> fit(std::string& reason) {
     if (!read_fill(reason)) return std::nullopt;
+    for (const bool zero_keeps : {false, true}) {
+      zero_keeps_ = zero_keeps;
+      if (const auto found = fit_positions()) return found;
+      if (!samples_.source.valid()) break;
+    }
+    reason = "what the mask computes is no window of positions and no padding";
+    return std::nullopt;
+  }
+
+ private:
+  std::optional<MaskClass> fit_positions() const {
     for (const Hypothesis& positions : position_hypotheses()) {
       if (!fits_positions(positions)) continue;
       for (const PaddingTest padding :
-           {PaddingTest::kNone, PaddingTest::kNotZero, PaddingTest::kOne, PaddingTest::kPositive}) {
+           {PaddingTest::kNone, PaddingTest::kNotZero, PaddingTest::kOne, PaddingTest::kPositive, PaddingTest::kZero}) {
         if (padding != PaddingTest::kNone && !samples_.source.valid()) break;
         for (const bool per_condition : {false, true}) {
           Hypothesis whole = positions;
@@ -61,13 +73,13 @@ class Fitter {
         }
       }
     }
-    reason = "what the mask computes is no window of positions and no padding";
     return std::nullopt;
   }
 
- private:
-  static bool is_unpadded(const MaskSample& sample) {
-    return std::all_of(sample.padding.begin(), sample.padding.end(), [](double x) { return x == 1; });
+  // Every key may be attended, whichever of 0 and 1 says so.
+  bool is_unpadded(const MaskSample& sample) const {
+    const double kept = zero_keeps_ ? 0 : 1;
+    return std::all_of(sample.padding.begin(), sample.padding.end(), [&](double x) { return x == kept; });
   }
 
   // Kept keys have 0 (or true); the others all the same number.
@@ -233,6 +245,7 @@ class Fitter {
 
   const MaskSamples& samples_;
   double kept_ = 0, fill_ = 0;
+  bool zero_keeps_ = false;
 };
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 namespace weft {
 
-enum class PaddingTest : std::uint8_t { kNone, kNotZero, kOne, kPositive };
+enum class PaddingTest : std::uint8_t { kNone, kNotZero, kOne, kPositive, kZero };
 
 // Positions are those of Attention (docs/operators.md): a query's is counted from the first or the last key.
 struct MaskClass {

@@ -146,7 +146,7 @@ class ConeBuilder {
 
 struct Sizes {
   std::int64_t batch, queries, past;
-  std::int64_t spare = 0;  // rows and columns of the source beyond those of the scores
+  std::int64_t spare = 0;  // columns of the source beyond the keys
 };
 // An empty past, one query, sizes that differ from each other, more than any small threshold.
 constexpr Sizes kSpareTrial = {2, 4, 5, 2};
@@ -171,7 +171,7 @@ class SizeChooser {
   }
 
   // The source may have other sizes than the scores, as far as the graph's types tell.
-  bool source_may_differ() const { return !source_.empty() && !(source_[0] == use_.batch && source_[1] == use_.keys); }
+  bool source_may_differ() const { return !source_.empty() && !(source_[1] == use_.keys); }
 
   Bindings choose(const Sizes& sizes) const {
     Bindings bindings;
@@ -184,7 +184,7 @@ class SizeChooser {
     for (std::size_t axis = 0; axis < source_.size(); ++axis) {
       const auto name = source_[axis].symbol_name();
       const auto wanted = (axis == 0 ? use_.batch : use_.keys).evaluate(bindings);
-      if (name && wanted && !appears_in(use_, *name)) bindings[*name] = *wanted + sizes.spare;
+      if (name && wanted && !appears_in(use_, *name)) bindings[*name] = *wanted + (axis == 1 ? sizes.spare : 0);
     }
     // What has to agree in every run: axes of the mask with those of the scores.
     const Dim scores[] = {use_.batch, use_.heads, use_.queries, use_.keys};
@@ -265,7 +265,7 @@ class Sampler {
       impossible += outcome == Outcome::kImpossible;
     }
     if (chooser_.source_may_differ()) {
-      // Either it runs, and only the first rows and columns count, or such a source cannot be given.
+      // Either it runs, and only the first columns count, or such a source cannot be given.
       MaskSamples spare;
       result.source_is_exact = run_trial(kSpareTrial, trial, spare, reason) != Outcome::kSampled;
       if (!result.source_is_exact) {

@@ -33,7 +33,7 @@ struct MaskSample {
 
 struct MaskSamples {
   ValueId source;               // graph input [B, T] that the mask depends on; invalid when it depends on sizes alone
-  bool source_is_exact = true;  // false: it may have more rows and columns than count
+  bool source_is_exact = true;  // false: it may have more columns than there are keys
   bool is_bool = false;
   std::vector<MaskSample> samples;
 };

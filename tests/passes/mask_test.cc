@@ -1,0 +1,301 @@
+// Masks of Attention told by what they compute: each form becomes attributes and gives the same numbers; what only
+// looks like one stays a mask.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "ops/builder.h"
+#include "passes/pipeline.h"
+
+namespace weft {
+namespace {
+
+constexpr double kLowest = -3.4028234663852886e38;
+const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P");
+
+// softmax(q k^T + mask) v with a past of P keys; attention_mask [B, P + S] is there for masks to use.
+struct Decoder {
+  Graph graph;
+  Builder b{graph};
+  Dim keys = P + S;
+  Expr q = input("q", DType::kF32, {B, Dim(2), S, Dim(4)}), k = input("k", DType::kF32, {B, Dim(2), keys, Dim(4)}),
+       v = input("v", DType::kF32, {B, Dim(2), keys, Dim(3)});
+  Expr attention_mask = input("attention_mask", DType::kI64, {B, keys});
+
+  Expr input(std::string_view name, DType dtype, Shape shape) {
+    return b.wrap(graph.add_input(std::string(name), {dtype, std::move(shape)}));
+  }
+  Expr count(Expr from, Expr to) {
+    return b.make("Range", {from.id(), to.id(), b.constant(Tensor::scalar<std::int64_t>(1)).id()});
+  }
+  Expr length(Expr x) { return b.squeeze(b.extent_of(x, 2), {0}); }
+  Expr key_positions() { return count(b.constant(Tensor::scalar<std::int64_t>(0)), length(k)); }   // [T]
+  Expr query_positions() { return b.unsqueeze(count(length(k) - length(q), length(k)), {1}); }     // [S, 1]
+  Expr causal() { return b.make("LessOrEqual", {key_positions().id(), query_positions().id()}); }  // [S, T]
+  Expr after(std::int64_t window) {                                                                // [S, T]
+    return b.make("Greater", {key_positions().id(), (query_positions() - static_cast<double>(window)).id()});
+  }
+  Expr kept() { return b.unsqueeze(b.cast(attention_mask, DType::kBool), {1, 2}); }  // [B, 1, 1, T]
+  Expr both(Expr x, Expr y) { return b.make("And", {x.id(), y.id()}); }
+  Expr fill(Expr allowed, double low = kLowest) {
+    return b.where(allowed, b.scalar(DType::kF32, 0.0), b.scalar(DType::kF32, low));
+  }
+  void attend(Expr mask) { graph.add_output("y", b.make("Attention", {q, k, v, mask}, {{"scale", 0.5}})); }
+};
+
+std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes) {
+  std::mt19937 random(7);
+  std::vector<Tensor> inputs;
+  for (const ValueId id : graph.inputs()) {
+    const TensorType& type = graph.value(id).type;
+    Tensor tensor = Tensor::uninitialized(type.dtype, *evaluate(*type.shape, sizes));
+    if (type.dtype == DType::kF32) {
+      for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1;
+    } else {
+      for (std::int64_t& x : tensor.mutable_data<std::int64_t>()) x = random() % 4 != 0;
+    }
+    inputs.push_back(std::move(tensor));
+  }
+  return inputs;
+}
+
+// What is left of the mask and the attributes, after the numbers have been compared on several sizes.
+struct Absorbed {
+  Attributes attributes;
+  bool has_mask = false, has_padding = false;
+  std::string reason;
+
+  std::int64_t integer(std::string_view name) const {
+    const auto found = attributes.find(name);
+    return found == attributes.end() ? -1 : std::get<std::int64_t>(found->second);
+  }
+};
+
+Absorbed absorb(const Graph& before,
+                const std::vector<Bindings>& sizes = {
+                    {{"B", 2}, {"S", 3}, {"P", 2}}, {{"B", 3}, {"S", 1}, {"P", 9}}, {{"B", 1}, {"S", 5}, {"P", 0}}}) {
+  Graph after = before.clone();
+  PassOptions options;
+  options.passes = {"absorb-masks"};
+  options.verify_rewrites = true;
+  const PassReport report = optimize(after, options);
+  for (const Bindings& size : sizes) {
+    const std::vector<Tensor> inputs = inputs_of(before, size);
+    const Tensor x = evaluate_graph(before, inputs)[0], y = evaluate_graph(after, inputs)[0];
+    for (std::size_t i = 0; i < x.data<float>().size(); ++i) {
+      const float p = x.data<float>()[i], q = y.data<float>()[i];
+      EXPECT_TRUE((std::isnan(p) && std::isnan(q)) || std::abs(p - q) <= 1e-5f) << p << " " << q << " at " << i;
+    }
+  }
+  Absorbed result;
+  for (const RuleReport& rule : report.rules) {
+    if (!rule.near_misses.empty()) result.reason = rule.near_misses.front().reason;
+  }
+  for (const NodeId id : after.nodes()) {
+    const Node& node = after.node(id);
+    if (node.op != "Attention") continue;
+    result.attributes = node.attributes;
+    result.has_mask = node.inputs.size() > 3 && node.inputs[3].valid();
+    result.has_padding = node.inputs.size() > 4 && node.inputs[4].valid();
+  }
+  return result;
+}
+
+TEST(Masks, CausalFromTheEndOfThePast) {
+  Decoder d;
+  d.attend(d.causal());
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_EQ(std::get<std::string>(a.attributes.at("query_position")), "end");
+  EXPECT_FALSE(a.has_mask);
+  EXPECT_FALSE(a.has_padding);
+}
+
+TEST(Masks, NoFillIsKeptWhereEveryRowHasAKey) {
+  Decoder d;
+  d.attend(d.fill(d.causal()));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_FALSE(a.attributes.contains("masked_fill"));
+}
+
+TEST(Masks, PaddingKeepsItsFill) {
+  Decoder d;
+  d.attend(d.fill(d.kept()));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_FALSE(a.has_mask);
+  EXPECT_EQ(std::get<double>(a.attributes.at("masked_fill")), kLowest);
+  EXPECT_EQ(a.integer("is_causal"), -1);
+}
+
+TEST(Masks, OnesThatAreExcluded) {
+  Decoder d;
+  d.attend(d.fill(d.b.unary("Not", d.kept()), -INFINITY));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_FALSE(a.has_mask);
+}
+
+TEST(Masks, WindowAndPaddingInOneCondition) {
+  Decoder d;
+  d.attend(d.fill(d.both(d.both(d.causal(), d.after(2)), d.kept())));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_EQ(a.integer("left_window_size"), 1);
+  EXPECT_EQ(a.integer("fill_per_condition"), -1);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_FALSE(a.has_mask);
+}
+
+// The sizes that are tried never reach such a window: it is made small for them.
+TEST(Masks, WindowsLargerThanAnySample) {
+  for (const std::int64_t window : {9, 16, 128, 4096, 131072}) {
+    Decoder d;
+    d.attend(d.both(d.causal(), d.after(window)));
+    const Absorbed a = absorb(d.graph);
+    EXPECT_EQ(a.integer("left_window_size"), window - 1);
+    EXPECT_EQ(a.integer("is_causal"), 1);
+    EXPECT_FALSE(a.has_mask);
+  }
+  Decoder d;
+  d.attend(d.both(d.causal(), d.after(16)));
+  absorb(d.graph, {{{"B", 1}, {"S", 20}, {"P", 3}}, {{"B", 1}, {"S", 2}, {"P", 40}}});
+}
+
+TEST(Masks, Chunks) {
+  for (const std::int64_t size : {3, 1024}) {
+    Decoder d;
+    const Expr chunk = d.b.constant(Tensor::scalar<std::int64_t>(size));
+    const Expr same = d.b.make("Equal", {d.b.make("Div", {d.key_positions().id(), chunk.id()}).id(),
+                                         d.b.make("Div", {d.query_positions().id(), chunk.id()}).id()});
+    d.attend(d.fill(d.both(d.causal(), same)));
+    const Absorbed a = absorb(d.graph);
+    EXPECT_EQ(a.integer("chunk_size"), size);
+    EXPECT_EQ(a.integer("is_causal"), 1);
+  }
+}
+
+TEST(Masks, SumsFillTwice) {
+  Decoder d;
+  d.attend(d.fill(d.causal()) + d.fill(d.kept()));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("fill_per_condition"), 1);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_FALSE(a.has_mask);
+}
+
+TEST(Masks, WhatIsNoPaddingStaysBesideThePositions) {
+  Decoder d;
+  const Expr lowered = (1.0 - d.b.unsqueeze(d.b.cast(d.attention_mask, DType::kF32), {1, 2})) * -10000.0;
+  d.attend(d.fill(d.causal(), -INFINITY) + lowered);
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_FALSE(a.has_padding);
+}
+
+// A table of more positions than samples see: a causal one, one with a window.
+TEST(Masks, Tables) {
+  for (const std::int64_t window : {0, 40}) {
+    Decoder d;
+    std::vector<std::uint8_t> bits;
+    for (std::int64_t i = 0; i < 100 * 100; ++i) {
+      const std::int64_t behind = i / 100 - i % 100;
+      bits.push_back(behind >= 0 && (window == 0 || behind < window));
+    }
+    Tensor table = Tensor::uninitialized(DType::kBool, {1, 1, 100, 100});
+    std::copy(bits.begin(), bits.end(), table.mutable_data<bool>().begin());
+    const Expr total = d.b.extent_of(d.k, 2), start = total - d.b.extent_of(d.q, 2);
+    const Expr rows = d.b.make("Slice", {d.b.constant(table).id(), start.id(), total.id(), d.b.ints({2}).id()});
+    const Expr cut = d.b.make("Slice", {rows.id(), d.b.ints({0}).id(), total.id(), d.b.ints({3}).id()});
+    d.attend(d.fill(cut));
+    const Absorbed a = absorb(d.graph, {{{"B", 2}, {"S", 3}, {"P", 2}}, {{"B", 1}, {"S", 2}, {"P", 60}}});
+    EXPECT_EQ(a.integer("is_causal"), 1);
+    EXPECT_EQ(a.integer("left_window_size"), window == 0 ? -1 : window - 1);
+    EXPECT_FALSE(a.has_mask);
+  }
+}
+
+TEST(Masks, ATableWithOneBitOffIsNoBand) {
+  Decoder d;
+  Tensor table = Tensor::zeros(DType::kBool, {100, 100});
+  for (std::size_t i = 0; i < 100 * 100; ++i) table.mutable_data<bool>()[i] = i % 100 <= i / 100;
+  table.mutable_data<bool>()[99 * 100 + 50] = false;
+  const Expr total = d.b.extent_of(d.k, 2), start = total - d.b.extent_of(d.q, 2);
+  const Expr rows = d.b.make("Slice", {d.b.constant(table).id(), start.id(), total.id(), d.b.ints({0}).id()});
+  d.attend(d.b.make("Slice", {rows.id(), d.b.ints({0}).id(), total.id(), d.b.ints({1}).id()}));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("no band"));
+}
+
+// --- Refusals ------------------------------------------------------------------------------------------------
+
+TEST(Masks, OfGivenPositionsAreGeneral) {
+  Decoder d;
+  const Expr positions = d.input("cache_position", DType::kI64, {S});
+  d.attend(d.b.make("LessOrEqual", {d.key_positions().id(), d.b.unsqueeze(positions, {1}).id()}));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("depends on the input \"cache_position\""));
+}
+
+TEST(Masks, OfNumbersOfTheGraphAreGeneral) {
+  Decoder d;
+  const Expr scores = d.b.matmul(d.q, d.b.transpose(d.k, {0, 1, 3, 2}));
+  d.attend(d.b.make("Greater", {scores.id(), d.b.scalar(DType::kF32, 0.0).id()}));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("MatMul"));
+}
+
+TEST(Masks, ThatDifferBetweenHeadsAreGeneral) {
+  Decoder d;
+  const Expr slopes = d.b.constant(Tensor::of<float>({2, 1, 1}, {-2000.0f, -4000.0f}));
+  d.attend(slopes * d.b.unsqueeze(d.b.cast(d.key_positions(), DType::kF32), {0, 1}));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("differs between heads"));
+}
+
+TEST(Masks, ThatOnlyPreferAreGeneral) {
+  Decoder d;
+  d.attend(d.fill(d.causal(), -5.0));
+  EXPECT_TRUE(absorb(d.graph).has_mask);
+}
+
+// Rows without any key attend all of them: no fill says that.
+TEST(Masks, ThatOpenEmptyRowsAreGeneral) {
+  Decoder d;
+  const Expr allowed = d.both(d.causal(), d.kept());
+  const Expr any = d.b.make("ReduceMax", {d.b.cast(allowed, DType::kI32).id(), d.b.ints({-1}).id()});
+  d.attend(d.b.make("Or", {allowed.id(), d.b.unary("Not", d.b.cast(any, DType::kBool)).id()}));
+  EXPECT_TRUE(absorb(d.graph).has_mask);
+}
+
+// Key t is padding of the key before it.
+TEST(Masks, OfShiftedPaddingAreGeneral) {
+  Decoder d;
+  const Expr shifted = d.b.make("Pad", {d.b.slice(d.attention_mask, 1, 0, -1).id(), d.b.ints({1, 0}).id(),
+                                        d.b.constant(Tensor::scalar<std::int64_t>(1)).id(), d.b.ints({1}).id()});
+  d.attend(d.fill(d.b.unsqueeze(d.b.cast(shifted, DType::kBool), {1, 2})));
+  EXPECT_TRUE(absorb(d.graph).has_mask);
+}
+
+// A source with columns of its own: those beyond the keys do not count.
+TEST(Masks, SourcesMayBeLongerThanTheKeys) {
+  Decoder d;
+  const Expr source = d.input("long_mask", DType::kI64, {B, Dim::symbol("L")});
+  const Expr cut = d.b.make("Gather", {source.id(), d.key_positions().id()}, {{"axis", std::int64_t{1}}});
+  d.attend(d.fill(d.both(d.causal(), d.b.unsqueeze(d.b.cast(cut, DType::kBool), {1, 2}))));
+  const Absorbed a =
+      absorb(d.graph, {{{"B", 2}, {"S", 3}, {"P", 2}, {"L", 5}}, {{"B", 2}, {"S", 3}, {"P", 2}, {"L", 11}}});
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_FALSE(a.has_mask);
+}
+
+}  // namespace
+}  // namespace weft
