@@ -16,6 +16,8 @@ struct Pass {
 
 // Canonical forms.
 int canonicalize(Graph& graph, PassContext& context);
+// Part of canonicalize.
+int drop_no_ops(Graph& graph, PassContext& context);
 int inline_branches(Graph& graph, PassContext& context);
 int fold_shapes(Graph& graph, PassContext& context);
 int fold_constants(Graph& graph, PassContext& context);
