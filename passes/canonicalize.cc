@@ -52,46 +52,6 @@ std::vector<Rule> chain_rules() {
   return rules;
 }
 
-// Synonyms: x^2 as x * x, x^0.5 as Sqrt, Reciprocal as 1 / x, a transposed product by a number as the number
-// times the transpose.
-std::vector<Rule> synonym_rules() {
-  std::vector<Rule> rules;
-  const auto is_float_value = [](Match& m, const Pattern& x) {
-    return is_float(m.dtype(x)) || m.refuse("not a float");
-  };
-  {
-    const Pattern x = any("x");
-    const Pattern power = pow(x, number(2));
-    rules.push_back({"square", power, [=](Match& m) { return is_float_value(m, x); },
-                     [=](Builder& b, const Match& m) { return b.wrap(m[x]) * b.wrap(m[x]); }});
-  }
-  {
-    const Pattern x = any("x");
-    rules.push_back({"square-root", pow(x, number(0.5)), [=](Match& m) { return is_float_value(m, x); },
-                     [=](Builder& b, const Match& m) { return b.sqrt(b.wrap(m[x])); }});
-  }
-  {
-    const Pattern x = any("x");
-    rules.push_back({"reciprocal", reciprocal(x), {}, [=](Builder& b, const Match& m) { return 1.0 / b.wrap(m[x]); }});
-  }
-  {
-    const Pattern x = any("x");
-    const Scalar s = scalar("factor");
-    const Pattern root = op("Transpose", {x * s});
-    rules.push_back({"scale-after-transpose", root,
-                     [=](Match& m) {
-                       const Shape* shape = shape_of(m.graph(), m[s]);
-                       return (shape != nullptr && shape->empty()) || m.refuse("the factor has axes");
-                     },
-                     [=](Builder& b, const Match& m) {
-                       const Graph& g = b.graph();
-                       const Attributes perm = g.node(g.value(m[root]).producer).attributes;
-                       return b.make("Transpose", {m[x]}, perm) * b.wrap(m[s]);
-                     }});
-  }
-  return rules;
-}
-
 // Gemm is a product and a sum like any other.
 int expand_gemm(Graph& graph, PassContext& context) {
   int expanded = 0;
@@ -101,6 +61,21 @@ int expand_gemm(Graph& graph, PassContext& context) {
     ++expanded;
   }
   return expanded;
+}
+
+// The extent behind -1 is what the others leave of all elements, so that nothing is forgotten by writing -1.
+bool is_quotient(const Shape& from, const Shape& to, const std::vector<std::int64_t>& target) {
+  Dim others = 1;
+  std::size_t place = 0;
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (target[i] == -1)
+      place = i;
+    else
+      others = others * to[i];
+  }
+  if (others.is(0)) return false;
+  const auto quotient = Dim::exact_div(element_count(from), others);
+  return quotient && *quotient == to[place];
 }
 
 // Reshape targets that inference knows are written out, with at most one symbolic extent as -1: the shape
@@ -128,7 +103,7 @@ int write_out_shapes(Graph& graph, PassContext& context) {
         ++inferred;
       }
     }
-    if (inferred > 1 || zero) continue;
+    if (inferred > 1 || zero || (inferred == 1 && !is_quotient(*from, *to, target))) continue;
     // -1 beside extents that may be 0 would be undefined for empty tensors: those are copied at most.
     const bool copies = std::find(target.begin(), target.end(), 0) != target.end();
     if (inferred == 1 && copies) {
@@ -139,7 +114,8 @@ int write_out_shapes(Graph& graph, PassContext& context) {
       }
       if (!positive) continue;
     }
-    if (const Node* attribute = &node; attribute->attributes.contains("allowzero")) continue;
+    // No extent is the number 0, so that 0 may mean a copy.
+    graph.node(id).attributes.erase("allowzero");
     const ValueId shape = graph.add_constant(Tensor::vector<std::int64_t>(target), "shape");
     graph.set_input(id, 1, shape);
     context.rewritten(graph, "write-out-shapes");
@@ -157,7 +133,8 @@ int canonicalize(Graph& graph, PassContext& context) {
     int changed = expand_gemm(graph, context);
     changed += drop_no_ops(graph, context);
     changed += write_out_shapes(graph, context);
-    changed += run_rules(graph, synonym_rules(), context);
+    changed += canonicalize_spelling(graph, context);
+    changed += canonicalize_products(graph, context);
     changed += run_rules(graph, chain_rules(), context);
     erase_dead(graph);
     total += changed;

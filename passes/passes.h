@@ -16,8 +16,10 @@ struct Pass {
 
 // Canonical forms.
 int canonicalize(Graph& graph, PassContext& context);
-// Part of canonicalize.
+// Parts of canonicalize.
 int drop_no_ops(Graph& graph, PassContext& context);
+int canonicalize_spelling(Graph& graph, PassContext& context);
+int canonicalize_products(Graph& graph, PassContext& context);
 int inline_branches(Graph& graph, PassContext& context);
 int fold_shapes(Graph& graph, PassContext& context);
 int fold_constants(Graph& graph, PassContext& context);

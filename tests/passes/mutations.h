@@ -89,7 +89,16 @@ class Mutator {
                                           {"copy", &Mutator::copy_node},
                                           {"two-concats", &Mutator::concat_twice},
                                           {"expand", &Mutator::insert_expand},
-                                          {"transpose-weight", &Mutator::transpose_weight}};
+                                          {"transpose-weight", &Mutator::transpose_weight},
+                                          {"transposed-product", &Mutator::transpose_product},
+                                          {"einsum", &Mutator::spell_einsum},
+                                          {"flat-product", &Mutator::flatten_product},
+                                          {"views", &Mutator::spell_view},
+                                          {"mean", &Mutator::spell_mean},
+                                          {"negative", &Mutator::spell_negative},
+                                          {"sigmoid", &Mutator::spell_sigmoid},
+                                          {"inverse-root", &Mutator::spell_inverse_root},
+                                          {"split", &Mutator::slice_to_split}};
     const std::vector<NodeId> nodes = graph_.nodes();
     const Change& change = kChanges[pick(std::size(kChanges))];
     if ((this->*change.apply)(nodes[pick(nodes.size())])) made_.emplace_back(change.name);
@@ -235,9 +244,10 @@ class Mutator {
   bool turn_where(NodeId id) {
     const Node& node = graph_.node(id);
     if (node.op != "Where") return false;
+    const std::vector<ValueId> inputs = node.inputs;
     Builder builder = before(id);
-    const Expr turned = builder.unary("Not", builder.wrap(node.inputs[0]));
-    return replace(id, builder.where(turned, builder.wrap(node.inputs[2]), builder.wrap(node.inputs[1])));
+    const Expr turned = builder.unary("Not", builder.wrap(inputs[0]));
+    return replace(id, builder.where(turned, builder.wrap(inputs[2]), builder.wrap(inputs[1])));
   }
 
   bool turn_comparison(NodeId id) {
@@ -343,6 +353,144 @@ class Mutator {
     Builder builder = before(id);
     const Expr a = builder.wrap(left), b = builder.wrap(right);
     return replace(id, pick(2) == 0 ? builder.matmul(a * factor, b) : builder.matmul(a, b * factor));
+  }
+
+  static std::vector<std::int64_t> swapped(std::int64_t rank) {
+    std::vector<std::int64_t> perm(static_cast<std::size_t>(rank));
+    std::iota(perm.begin(), perm.end(), 0);
+    std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
+    return perm;
+  }
+
+  // a b as (b^T a^T)^T.
+  bool transpose_product(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "MatMul" || !is_float32(node.outputs[0])) return false;
+    const std::int64_t axes = rank(node.inputs[0]);
+    if (axes < 2 || axes != rank(node.inputs[1])) return false;
+    Builder builder = before(id);
+    const Expr a = builder.transpose(builder.wrap(node.inputs[0]), swapped(axes));
+    const Expr b = builder.transpose(builder.wrap(graph_.node(id).inputs[1]), swapped(axes));
+    return replace(id, builder.transpose(builder.matmul(b, a), swapped(axes)));
+  }
+
+  bool spell_einsum(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "MatMul" || !is_float32(node.outputs[0])) return false;
+    const std::int64_t a = rank(node.inputs[0]), b = rank(node.inputs[1]);
+    const std::string equation = a == 4 && b == 4   ? "bhij,bhjk->bhik"
+                                 : a == 3 && b == 3 ? "bij,bjk->bik"
+                                 : a == 3 && b == 2 ? "bij,jk->bik"
+                                                    : "";
+    if (equation.empty()) return false;
+    const auto same_batch = [&](std::size_t axis) {
+      return (*type(node.inputs[0]).shape)[axis] == (*type(node.inputs[1]).shape)[axis];
+    };
+    if ((b >= 3 && !same_batch(0)) || (b == 4 && !same_batch(1))) return false;
+    Builder builder = before(id);
+    return replace(id, builder.make("Einsum", {node.inputs[0], node.inputs[1]}, {{"equation", equation}}));
+  }
+
+  // x [B, S, K] W as [B * S, K] W.
+  bool flatten_product(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "MatMul" || rank(node.inputs[0]) != 3 || rank(node.inputs[1]) != 2) return false;
+    const Shape shape = *type(node.inputs[0]).shape, weight = *type(node.inputs[1]).shape;
+    if (!shape[2].is_constant() || !weight[1].is_constant()) return false;
+    Builder builder = before(id);
+    const Expr x = builder.wrap(graph_.node(id).inputs[0]), w = builder.wrap(graph_.node(id).inputs[1]);
+    const ValueId target[] = {builder.slice(builder.shape_of(x), 0, 0, 2).id(), builder.ints({weight[1].value()}).id()};
+    const Expr flat = builder.reshape(x, std::vector<std::int64_t>{-1, shape[2].value()});
+    return replace(id, builder.reshape(builder.matmul(flat, w), builder.concat(target, 0)));
+  }
+
+  bool spell_view(NodeId id) {
+    const Node& node = graph_.node(id);
+    if ((node.op != "Unsqueeze" && node.op != "Squeeze") || !type(node.inputs[0]).shape ||
+        !type(node.outputs[0]).shape) {
+      return false;
+    }
+    std::vector<std::int64_t> target;
+    for (const Dim& dim : *type(node.outputs[0]).shape) target.push_back(dim.is_constant() ? dim.value() : -1);
+    if (std::count(target.begin(), target.end(), -1) > 1 || std::count(target.begin(), target.end(), 0) > 0)
+      return false;
+    Builder builder = before(id);
+    return replace(id, builder.reshape(builder.wrap(node.inputs[0]), target));
+  }
+
+  bool spell_mean(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "ReduceMean" || node.inputs.size() < 2 || !is_float32(node.inputs[0]) || rank(node.inputs[0]) < 1)
+      return false;
+    const Value& axes = graph_.value(node.inputs[1]);
+    if (axes.kind != ValueKind::kConstant || axes.tensor->size() != 1) return false;
+    const std::int64_t axis = axes.tensor->aligned().to_ints().front();
+    const auto place = static_cast<std::size_t>(axis < 0 ? axis + rank(node.inputs[0]) : axis);
+    const Dim extent = (*type(node.inputs[0]).shape)[place];
+    if (!extent.is_constant() || extent.is(0)) return false;
+    Builder builder = before(id);
+    const std::vector<ValueId> inputs = node.inputs;
+    const Expr sum = builder.make("ReduceSum", inputs, Attributes(node.attributes));
+    const auto n = static_cast<double>(extent.value());
+    return replace(id, pick(2) == 0 ? sum / n : sum * (1 / n));
+  }
+
+  bool spell_negative(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "Neg" || !is_float32(node.inputs[0])) return false;
+    Builder builder = before(id);
+    return replace(id, builder.wrap(node.inputs[0]) * -1.0);
+  }
+
+  bool spell_sigmoid(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "Sigmoid" || !is_float32(node.inputs[0])) return false;
+    Builder builder = before(id);
+    return replace(id, 1.0 / (builder.exp(-builder.wrap(node.inputs[0])) + 1.0));
+  }
+
+  bool spell_inverse_root(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "Div" || maker(node.inputs[1], "Sqrt") == nullptr || !is_float32(node.inputs[1])) return false;
+    Builder builder = before(id);
+    const Expr inside = builder.wrap(maker(node.inputs[1], "Sqrt")->inputs[0]);
+    const Expr power = builder.make("Pow", {inside.id(), builder.scalar_like(inside, -0.5).id()});
+    return replace(id, builder.wrap(graph_.node(id).inputs[0]) * power);
+  }
+
+  // One Slice as the second of three pieces of a Split.
+  bool slice_to_split(NodeId id) {
+    const Node& node = graph_.node(id);
+    if (node.op != "Slice" || node.inputs.size() != 4 || !is_float32(node.inputs[0]) || !type(node.inputs[0]).shape)
+      return false;
+    const auto one = [&](std::size_t input) -> std::optional<std::int64_t> {
+      const Value& value = graph_.value(node.inputs[input]);
+      if (value.kind != ValueKind::kConstant || value.tensor->size() != 1) return std::nullopt;
+      return value.tensor->aligned().to_ints().front();
+    };
+    const auto start = one(1), end = one(2), axis = one(3);
+    if (!start || !end || !axis) return false;
+    const auto place = static_cast<std::size_t>(*axis < 0 ? *axis + rank(node.inputs[0]) : *axis);
+    const Dim extent = (*type(node.inputs[0]).shape)[place];
+    if (!extent.is_constant()) return false;
+    const auto bounded = [&](std::int64_t x) {
+      return std::clamp<std::int64_t>(x < 0 ? x + extent.value() : x, 0, extent.value());
+    };
+    const std::int64_t from = bounded(*start), to = bounded(*end);
+    if (from >= to) return false;
+    std::vector<std::int64_t> sizes;
+    std::size_t index = 0;
+    if (from > 0) {
+      sizes.push_back(from);
+      index = 1;
+    }
+    sizes.push_back(to - from);
+    if (to < extent.value()) sizes.push_back(extent.value() - to);
+    if (sizes.size() < 2) return false;
+    const ValueId whole = node.inputs[0];
+    Builder builder = before(id);
+    const std::vector<ValueId> inputs = {whole, builder.ints(sizes).id()};
+    return replace(id, builder.make_many("Split", inputs, sizes.size(), {{"axis", *axis}})[index]);
   }
 
   // Another order in which every node comes after what it reads.

@@ -1,0 +1,220 @@
+// Products of matrices in one spelling: Einsum as MatMul, transposed products as products of transposes, and no
+// flattening of rows before a product with a matrix of weights.
+#include <algorithm>
+
+#include "passes/node_util.h"
+#include "passes/passes.h"
+
+namespace weft {
+namespace {
+
+// --- Einsum ----------------------------------------------------------------------------------------------
+
+// Two operands a and b: their letters by role.
+struct Contraction {
+  std::string a, b, out;
+  std::string batch, rows, columns, inner;  // rows are a's alone, columns b's
+};
+
+std::optional<Contraction> read_contraction(const std::string& text) {
+  std::string equation;
+  std::copy_if(text.begin(), text.end(), std::back_inserter(equation), [](char c) { return c != ' '; });
+  const std::size_t comma = equation.find(','), arrow = equation.find("->");
+  if (comma == std::string::npos || arrow == std::string::npos || comma > arrow ||
+      equation.find(',', comma + 1) != std::string::npos || equation.find('.') != std::string::npos) {
+    return std::nullopt;
+  }
+  Contraction c{equation.substr(0, comma),
+                equation.substr(comma + 1, arrow - comma - 1),
+                equation.substr(arrow + 2),
+                {},
+                {},
+                {},
+                {}};
+  const auto has = [](const std::string& letters, char letter) { return letters.find(letter) != std::string::npos; };
+  for (const std::string& letters : {c.a, c.b, c.out}) {
+    for (const char letter : letters) {
+      if (std::count(letters.begin(), letters.end(), letter) != 1) return std::nullopt;
+    }
+  }
+  for (const char letter : c.out) {
+    const bool in_a = has(c.a, letter), in_b = has(c.b, letter);
+    if (!in_a && !in_b) return std::nullopt;
+    (in_a && in_b ? c.batch : in_a ? c.rows : c.columns) += letter;
+  }
+  for (const char letter : c.a) {
+    if (has(c.out, letter)) continue;
+    if (!has(c.b, letter)) return std::nullopt;  // summed alone
+    c.inner += letter;
+  }
+  for (const char letter : c.b) {
+    if (!has(c.out, letter) && !has(c.a, letter)) return std::nullopt;
+  }
+  if (c.inner.empty() || c.rows.empty() || c.columns.empty()) return std::nullopt;
+  return c;
+}
+
+// Columns before rows in the result: the operands change places, so that fewer axes move.
+Contraction ordered(Contraction c) {
+  if (c.out.find(c.rows.front()) < c.out.find(c.columns.front())) return c;
+  std::swap(c.a, c.b);
+  std::swap(c.rows, c.columns);
+  return c;
+}
+
+std::vector<std::int64_t> places(const std::string& letters, const std::string& order) {
+  std::vector<std::int64_t> perm;
+  for (const char letter : order) perm.push_back(static_cast<std::int64_t>(letters.find(letter)));
+  return perm;
+}
+
+// The product of the extents of these letters; nullopt when one is a symbol (a single letter may be).
+std::optional<std::int64_t> extent_of(const Shape& shape, const std::string& letters, const std::string& group) {
+  std::int64_t product = 1;
+  for (const char letter : group) {
+    const Dim& dim = shape[letters.find(letter)];
+    if (!dim.is_constant() || dim.is(0)) return std::nullopt;
+    product *= dim.value();
+  }
+  return product;
+}
+
+bool expand_einsum(Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  if (node.inputs.size() != 2) return false;
+  auto read = read_contraction(attributes_of(node).text("equation"));
+  if (!read) return false;
+  const std::string first = read->a;
+  const Contraction c = ordered(*read);
+  ValueId a = node.inputs[0], b = node.inputs[1];
+  if (c.a != first) std::swap(a, b);
+  const Shape *a_shape = shape_of(graph, a), *b_shape = shape_of(graph, b);
+  if (a_shape == nullptr || b_shape == nullptr || a_shape->size() != c.a.size() || b_shape->size() != c.b.size())
+    return false;
+  // Extents that broadcast are another operator; groups that are merged have to be known.
+  for (std::size_t i = 0; i < c.a.size(); ++i) {
+    const std::size_t other = c.b.find(c.a[i]);
+    if (other != std::string::npos && !((*a_shape)[i] == (*b_shape)[other])) return false;
+  }
+  const bool flat = c.batch.empty();  // rows of many axes need no merging before a matrix
+  const auto inner = extent_of(*a_shape, c.a, c.inner), columns = extent_of(*b_shape, c.b, c.columns);
+  if ((c.inner.size() > 1 && !inner) || (c.columns.size() > 1 && !columns) || (c.rows.size() > 1 && !flat))
+    return false;
+  Builder builder(graph, id, node.origin);
+  const std::string left = c.batch + c.rows + c.inner, right = c.batch + c.inner + c.columns;
+  Expr x = builder.transpose(builder.wrap(a), places(c.a, left)),
+       w = builder.transpose(builder.wrap(b), places(c.b, right));
+  const std::vector<std::int64_t> copied(c.batch.size() + c.rows.size(), 0);
+  if (c.inner.size() > 1) {
+    std::vector<std::int64_t> target = copied;
+    target.push_back(*inner);
+    x = builder.reshape(x, target);
+  }
+  if (c.inner.size() > 1 || c.columns.size() > 1) {
+    std::vector<std::int64_t> target(c.batch.size(), 0);
+    if (c.inner.size() > 1) {
+      target.push_back(*inner);
+      target.push_back(columns ? *columns : -1);
+    } else {
+      target.push_back(0);
+      target.push_back(*columns);
+    }
+    w = builder.reshape(w, target);
+  }
+  Expr y = builder.matmul(x, w);
+  if (c.columns.size() > 1) {
+    std::vector<std::int64_t> target = copied;
+    for (const char letter : c.columns) target.push_back((*shape_of(graph, b))[c.b.find(letter)].value());
+    y = builder.reshape(y, target);
+  }
+  y = builder.transpose(y, places(c.batch + c.rows + c.columns, c.out));
+  replace_value(graph, graph.node(id).outputs[0], y, "expand-einsum");
+  return true;
+}
+
+int expand_einsums(Graph& graph, PassContext& context) {
+  int expanded = 0;
+  for (const NodeId id : graph.nodes()) {
+    if (!graph.contains(id) || graph.node(id).op != "Einsum" || !expand_einsum(graph, id)) continue;
+    context.rewritten(graph, "expand-einsum");
+    ++expanded;
+  }
+  return expanded;
+}
+
+// --- Transposed products -----------------------------------------------------------------------------------
+
+// (a b)^T is b^T a^T. Worth it where one of the two is transposed already, or constant.
+Rule transposed_product() {
+  const Pattern a = any("a"), b = any("b");
+  const Pattern product = matmul(a, b);
+  const Pattern root = op("Transpose", {product});
+  return {"transposed-product", root,
+          [=](Match& m) {
+            const auto* perm = permutation_of(m.node(root));
+            const std::size_t rank = perm != nullptr ? perm->size() : 0;
+            const auto last = static_cast<std::int64_t>(rank) - 1;
+            if (rank < 2 || (*perm)[rank - 2] != last || (*perm)[rank - 1] != last - 1) {
+              return m.refuse("rows and columns do not change places");
+            }
+            if (m.rank(a) != last + 1 || m.rank(b) != last + 1) return m.refuse("the ranks differ");
+            const auto turns = [&](const Pattern& x) {
+              return is_constant(m.graph(), m[x]) || producer(m.graph(), m[x], "Transpose") != nullptr;
+            };
+            return turns(a) || turns(b) || m.refuse("neither operand is transposed");
+          },
+          [=](Builder& builder, const Match& m) {
+            const std::vector<std::int64_t> perm = *permutation_of(m.node(root));
+            return builder.matmul(builder.transpose(builder.wrap(m[b]), perm),
+                                  builder.transpose(builder.wrap(m[a]), perm));
+          }};
+}
+
+// --- Flattened rows ------------------------------------------------------------------------------------------
+
+// [-1, K] of x [..., K]
+bool is_flattened(Match& m, const Pattern& x, const Pattern& flat) {
+  if (m.rank(flat) != 2 || m.rank(x) < 3) return m.refuse("the rows are not flattened");
+  const Dim& size = m.shape(flat)[1];
+  return (size.is_constant() && !size.is(0) && m.shape(x).back() == size) || m.refuse("the columns are mixed");
+}
+
+Expr flatten_rows(Builder& b, Expr x) { return b.reshape(x, std::vector<std::int64_t>{-1, b.dim(x, -1).value()}); }
+
+// The product is taken first, with all axes, and flattened then: the Reshape meets the one that undoes it.
+std::vector<Rule> flattening_rules() {
+  std::vector<Rule> rules;
+  {
+    const Pattern x = any("x"), weight = constant("weight");
+    const Pattern flat = reshape(x).shareable();
+    rules.push_back(
+        {"product-before-flattening", matmul(flat, weight),
+         [=](Match& m) {
+           if (!is_flattened(m, x, flat)) return false;
+           return (m.rank(weight) == 2 && !m.shape(weight)[1].is(0)) || m.refuse("the weight is no matrix");
+         },
+         [=](Builder& b, const Match& m) { return flatten_rows(b, b.matmul(b.wrap(m[x]), b.wrap(m[weight]))); }});
+  }
+  {
+    const Pattern x = any("x"), bias = constant("bias");
+    const Pattern flat = reshape(x);
+    rules.push_back({"bias-before-flattening", flat + bias,
+                     [=](Match& m) {
+                       if (!is_flattened(m, x, flat)) return false;
+                       const bool row = m.rank(bias) == 1 && m.shape(bias)[0] == m.shape(x).back();
+                       return row || m.refuse("the bias is no row");
+                     },
+                     [=](Builder& b, const Match& m) { return flatten_rows(b, b.wrap(m[x]) + b.wrap(m[bias])); }});
+  }
+  return rules;
+}
+
+}  // namespace
+
+int canonicalize_products(Graph& graph, PassContext& context) {
+  int changed = expand_einsums(graph, context);
+  changed += run_rules(graph, {transposed_product()}, context);
+  return changed + run_rules(graph, flattening_rules(), context);
+}
+
+}  // namespace weft
