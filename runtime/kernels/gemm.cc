@@ -22,8 +22,11 @@ HWY_EXPORT(MultiplyBlock);
 
 namespace {
 
-constexpr std::size_t kBlockRows = 256;
-constexpr std::size_t kBlockPanels = 8;
+// The rows of a block, as long as K is, stay in the second cache while all its panels pass; fewer rows than the least
+// would have the weights read too often.
+constexpr std::size_t kBlockBytes = 1024 * 1024;
+constexpr std::size_t kLeastRows = 64, kMostRows = 256;
+constexpr std::size_t kBlockPanels = 64;
 // So many blocks a thread let one that was held up be helped out.
 constexpr std::size_t kBlocksPerThread = 4;
 // Below this many multiplications handing work to other threads costs more than it saves.
@@ -49,13 +52,12 @@ void pack(const PackedShape& shape, const float* source, std::size_t k_stride, s
 void multiply(const Product& product, const Block& block) { HWY_DYNAMIC_DISPATCH(MultiplyBlock)(product, block); }
 
 std::vector<Task> schedule(std::span<const Product> products, int threads) {
-  std::size_t panels = 0;
-  std::size_t row_blocks = 1;
-  std::size_t work = 0;
+  std::size_t panels = 0, work = 0, row_blocks = 1;
   for (const Product& product : products) {
+    const std::size_t fitting = kBlockBytes / sizeof(float) / std::max<std::size_t>(product.shape.k, 1);
     panels += panel_count(product.shape);
-    row_blocks = std::max(row_blocks, blocks_of(product.rows, kBlockRows));
     work += product.rows * product.shape.k * product.shape.n;
+    row_blocks = std::max(row_blocks, blocks_of(product.rows, std::clamp(fitting, kLeastRows, kMostRows)));
   }
   std::size_t group = kBlockPanels;
   if (work < kSerialWork) {
@@ -65,15 +67,14 @@ std::vector<Task> schedule(std::span<const Product> products, int threads) {
     group = std::clamp<std::size_t>(panels / wanted, 1, kBlockPanels);
   }
   std::vector<Task> tasks;
-  for (std::size_t p = 0; p < products.size(); ++p) {
-    const std::size_t own_panels = panel_count(products[p].shape);
-    const std::size_t groups = blocks_of(own_panels, group);
-    for (std::size_t g = 0; g < groups; ++g) {
-      // All rows of some columns one after another: on one thread, which then has read their weights.
-      for (std::size_t b = 0; b < row_blocks; ++b) {
+  for (std::size_t b = 0; b < row_blocks; ++b) {
+    for (std::size_t p = 0; p < products.size(); ++p) {
+      const std::size_t rows = products[p].rows, own_panels = panel_count(products[p].shape);
+      const std::size_t groups = blocks_of(own_panels, std::max<std::size_t>(group, 1));
+      for (std::size_t g = 0; g < groups; ++g) {
         tasks.push_back({p,
-                         {b * products[p].rows / row_blocks, (b + 1) * products[p].rows / row_blocks,
-                          g * own_panels / groups, (g + 1) * own_panels / groups}});
+                         {b * rows / row_blocks, (b + 1) * rows / row_blocks, g * own_panels / groups,
+                          (g + 1) * own_panels / groups}});
       }
     }
   }
