@@ -64,10 +64,9 @@ HWY_INLINE V Erf(V x) {
 HWY_INLINE V Sigmoid(V x) {
   const F d;
   const V one = hn::Set(d, 1.0f);
-  // exp of the negative magnitude never overflows.
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
-  const V small = hn::Div(e, hn::Add(one, e));
-  const V y = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), small, hn::Div(one, hn::Add(one, e)));
+  // exp of the negative magnitude never overflows; below -104 it is 0.
+  const V e = hn::Exp(d, hn::Max(hn::Neg(hn::Abs(x)), hn::Set(d, -104.0f)));
+  const V y = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
@@ -85,10 +84,10 @@ HWY_INLINE V Apply(Activation activation, V alpha, V x) {
     case Activation::kRelu: return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);
     case Activation::kGelu:
       return hn::Mul(hn::Mul(half, x), hn::Add(one, Erf(hn::Mul(x, hn::Set(d, 0.70710678118654752f)))));
-    case Activation::kGeluTanh: {
+    case Activation::kGeluTanh: {  // (1 + tanh(u)) / 2 is sigmoid(2 u)
       const V cube = hn::Mul(hn::Mul(x, x), x);
-      const V inner = hn::Mul(hn::Set(d, 0.79788456080286536f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
-      return hn::Mul(hn::Mul(half, x), hn::Add(one, Tanh(inner)));
+      return hn::Mul(
+          x, Sigmoid(hn::Mul(hn::Set(d, 2 * 0.79788456080286536f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x))));
     }
     case Activation::kSilu: return hn::Mul(x, Sigmoid(x));
     case Activation::kTanh: return Tanh(x);

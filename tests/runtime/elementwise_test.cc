@@ -18,19 +18,21 @@ Tensor random_tensor(Extents shape, std::uint32_t seed) {
   return tensor;
 }
 
-void expect_near(const Tensor& actual, const Tensor& expected, double relative) {
+// Errors are relative to the value, or to `least` where that is larger.
+void expect_near(const Tensor& actual, const Tensor& expected, double relative, double least) {
   ASSERT_EQ(actual.shape(), expected.shape());
   for (std::size_t i = 0; i < actual.data<float>().size(); ++i) {
     const double x = actual.data<float>()[i], y = expected.data<float>()[i];
     if (std::isnan(y) || std::isinf(y)) {
       EXPECT_TRUE(std::isnan(y) ? std::isnan(x) : x == y) << i << ": " << x << ", not " << y;
     } else {
-      EXPECT_LE(std::abs(x - y), relative * std::max(std::abs(y), 1e-3)) << i << ": " << x << ", not " << y;
+      EXPECT_LE(std::abs(x - y), relative * std::max(std::abs(y), least)) << i << ": " << x << ", not " << y;
     }
   }
 }
 
-void expect_same_as_reference(const Graph& graph, const Tensor& a, const Tensor& b, double relative) {
+void expect_same_as_reference(const Graph& graph, const Tensor& a, const Tensor& b, double relative,
+                              double least = 1e-3) {
   CompileOptions plain;
   plain.passes = {};
   Session session(Model::compile(graph.clone(), plain), std::make_shared<ThreadPool>(2));
@@ -45,7 +47,7 @@ void expect_same_as_reference(const Graph& graph, const Tensor& a, const Tensor&
   ASSERT_EQ(actual.size(), expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) {
     SCOPED_TRACE(graph.outputs()[i].name);
-    expect_near(actual[i], expected[i], relative);
+    expect_near(actual[i], expected[i], relative, least);
   }
 }
 
@@ -86,6 +88,21 @@ TEST(Elementwise, FunctionsOverTheirRange) {
     graph.add_output(op, builder.make(op, {a}));
   }
   expect_same_as_reference(graph, Tensor::vector<float>(values), {}, 5e-7);
+}
+
+TEST(Elementwise, ActivationsOverTheirRange) {
+  std::vector<float> values = {0.0f, -0.0f, 1e-20f, -1e-20f, 100.0f, -100.0f, 1e9f, 1e30f, NAN};
+  for (float x = -30.0f; x < 30.0f; x += 0.0171f) values.push_back(x);
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{static_cast<std::int64_t>(values.size())})});
+  Builder b(graph);
+  graph.add_output("tanh", b.make("Tanh", {a}));
+  graph.add_output("sigmoid", b.make("Sigmoid", {a}));
+  graph.add_output("silu", b.make("Swish", {a}, {{"alpha", 1.0}}));
+  graph.add_output("quick", b.make("Swish", {a}, {{"alpha", 1.702}}));
+  graph.add_output("gelu", b.make("Gelu", {a}));
+  graph.add_output("gelu_tanh", b.make("Gelu", {a}, {{"approximate", std::string("tanh")}}));
+  expect_same_as_reference(graph, Tensor::vector<float>(values), {}, 2e-6, 1);
 }
 
 TEST(Softmax, RowsOfEveryKind) {

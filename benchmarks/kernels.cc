@@ -1,0 +1,167 @@
+// Kernels by themselves: rates, and the share of the machine's limit that binds each (multiply-adds, or read
+// bandwidth).
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/builder.h"
+#include "runtime/isa.h"
+#include "runtime/kernels/gemm.h"
+#include "runtime/session.h"
+#include "tools/machine_limits.h"
+
+namespace {
+
+using namespace weft;
+
+struct Machine {
+  std::shared_ptr<runtime::ThreadPool> pool;
+  tools::MachineLimits limits;
+};
+
+Tensor random_tensor(Extents shape) {
+  std::mt19937 random(1);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+// What one run of a graph does at least.
+struct Work {
+  double flops = 0;
+  double bytes = 0;  // read from memory
+};
+
+void report(benchmark::State& state, const Machine& machine, const Work& work) {
+  const auto rate = [&](double amount) {
+    return benchmark::Counter(amount / 1e9, benchmark::Counter::kIsIterationInvariantRate);
+  };
+  if (work.flops > 0) {
+    state.counters["GFLOP/s"] = rate(work.flops);
+    state.counters["of limit"] = rate(work.flops / machine.limits.gflops);
+  }
+  if (work.bytes > 0) {
+    state.counters["GB/s"] = rate(work.bytes);
+    state.counters["of bandwidth"] = rate(work.bytes / machine.limits.gbytes);
+  }
+}
+
+// Products with one matrix after another, as in a model: together they are larger than any cache, so that each comes
+// from memory.
+void product(benchmark::State& state, const Machine& machine, std::size_t rows, std::size_t k, std::size_t n,
+             runtime::simd::Activation activation) {
+  constexpr std::size_t kWeightBytes = std::size_t{512} << 20;
+  runtime::gemm::Product product;
+  product.shape = {k, n};
+  const std::size_t size = (runtime::gemm::packed_size(product.shape) + 15) / 16 * 16;
+  const std::size_t count = std::max<std::size_t>(2, kWeightBytes / (4 * size));
+  const auto floats = [](std::size_t number) { return random_tensor({static_cast<std::int64_t>(number)}); };
+  const Tensor weights = floats(size * count), x = floats(rows * k), bias = floats(n);
+  Tensor y = floats(rows * n);
+  product.a = x.data<float>().data();
+  product.a_stride = k;
+  product.rows = rows;
+  product.bias = bias.data<float>().data();
+  product.activation = activation;
+  product.c = y.mutable_data<float>().data();
+  product.c_stride = n;
+  const std::vector<runtime::gemm::Task> tasks = runtime::gemm::schedule({&product, 1}, machine.pool->threads());
+  std::size_t next = 0;
+  for (auto _ : state) {
+    product.packed = weights.data<float>().data() + next * size;
+    next = (next + 1) % count;
+    runtime::gemm::multiply({&product, 1}, tasks, *machine.pool);
+  }
+  machine.pool->rest();
+  report(state, machine, {2.0 * static_cast<double>(rows * k * n), 4.0 * static_cast<double>(k * n)});
+}
+
+// One operator of one input, whose rows are read and written.
+void rows_of(benchmark::State& state, const Machine& machine, const std::string& op, std::int64_t rows,
+             std::int64_t columns) {
+  Graph graph;
+  const ValueId x = graph.add_input("x", {DType::kF32, to_shape(Extents{rows, columns})});
+  Builder b(graph);
+  std::vector<ValueId> inputs = {x};
+  if (op == "LayerNormalization" || op == "RMSNormalization")
+    inputs.push_back(b.constant(random_tensor({columns})).id());
+  if (op == "Add") inputs.push_back(x);
+  graph.add_output("y", b.make(op, std::span<const ValueId>(inputs)));
+  runtime::CompileOptions plain;
+  plain.passes = {};
+  runtime::Session session(runtime::Model::compile(std::move(graph), plain), machine.pool);
+  const std::vector<Tensor> given = {random_tensor({rows, columns})};
+  session.run(given);
+  for (auto _ : state) benchmark::DoNotOptimize(session.run(given));
+  report(state, machine, {0, 4.0 * static_cast<double>(rows * columns)});
+}
+
+void register_all(const Machine& machine) {
+  const auto add = [](const std::string& name, auto body) {
+    benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMicrosecond)->UseRealTime();
+  };
+  using runtime::simd::Activation;
+  const std::pair<std::size_t, std::size_t> shapes[] = {{384, 1536}, {768, 768},  {768, 2304},
+                                                        {768, 3072}, {3072, 768}, {2048, 5632}};
+  for (const auto& [k, n] : shapes) {
+    for (const int rows : {1, 4, 8, 16, 32, 128, 512, 1024}) {
+      add(fmt::format("Linear/{}x{}/rows:{}", k, n, rows),
+          [&machine, rows, inputs = k, outputs = n](benchmark::State& state) {
+            product(state, machine, static_cast<std::size_t>(rows), inputs, outputs, Activation::kNone);
+          });
+    }
+  }
+  const std::pair<const char*, Activation> activations[] = {{"relu", Activation::kRelu},
+                                                            {"gelu", Activation::kGelu},
+                                                            {"gelu_tanh", Activation::kGeluTanh},
+                                                            {"silu", Activation::kSilu}};
+  for (const auto& [name, activation] : activations) {
+    add(fmt::format("Linear/768x3072/rows:512/{}", name),
+        [&machine, kind = activation](benchmark::State& state) { product(state, machine, 512, 768, 3072, kind); });
+  }
+  for (const char* op : {"LayerNormalization", "RMSNormalization", "Softmax", "Gelu", "Tanh", "Exp", "Erf", "Add"}) {
+    add(fmt::format("{}/1024x768", op),
+        [&machine, op](benchmark::State& state) { rows_of(state, machine, op, 1024, 768); });
+  }
+}
+
+// Takes our own options out of argv.
+std::string take_option(int& count, char** values, const std::string& name, std::string fallback) {
+  const std::string prefix = "--" + name + "=";
+  for (int i = 1; i < count; ++i) {
+    if (std::strncmp(values[i], prefix.c_str(), prefix.size()) != 0) continue;
+    fallback = values[i] + prefix.size();
+    std::copy(values + i + 1, values + count, values + i);
+    --count;
+    break;
+  }
+  return fallback;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    if (const std::string isa = take_option(argc, argv, "isa", ""); !isa.empty()) weft::runtime::restrict_isa(isa);
+    const int threads = std::stoi(take_option(argc, argv, "threads", "0"));
+    Machine machine;
+    machine.pool = std::make_shared<weft::runtime::ThreadPool>(threads);
+    machine.limits = weft::tools::machine_limits(machine.pool->threads());
+    fmt::print("{} on {} threads; limits {:.0f} GFLOP/s, {:.1f} GB/s\n", weft::runtime::isa_in_use(),
+               machine.pool->threads(), machine.limits.gflops, machine.limits.gbytes);
+    register_all(machine);
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    benchmark::RunSpecifiedBenchmarks();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+  return 0;
+}
