@@ -114,7 +114,8 @@ Expr repeat_heads(Expansion& e, Expr x, std::int64_t group) {
   const Expr expanded = e.make("Expand", {e.unsqueeze(x, {2}).id(), e.concat(wide, 0).id()});
   const ValueId merged[] = {extent(0), (e.slice(shape, 0, 1, 2) * static_cast<double>(group)).id(), extent(2),
                             extent(3)};
-  return e.reshape(expanded, e.concat(merged, 0));
+  // No key at all is an extent of 0, not "as before".
+  return e.make("Reshape", {expanded.id(), e.concat(merged, 0).id()}, {{"allowzero", std::int64_t{1}}});
 }
 
 // Query heads per key head: 1 for equal (perhaps unknown) numbers of heads.

@@ -3,92 +3,185 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/kernels/attention_simd.h"
+
 namespace weft::runtime {
-namespace {
 
-constexpr std::int64_t kFirstCapacity = 32;
+static_assert(CacheState::kBlockTokens == simd::kPanelKeys);
 
-}  // namespace
+CacheState::Block::Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads, std::int64_t size)
+    : ledger(std::move(counted_by)),
+      // Zero, because panels are read beyond their last token.
+      data(Tensor::zeros(DType::kF32, {heads, size, kBlockTokens})) {
+  const std::uint64_t bytes = ledger->bytes += data.byte_size();
+  std::uint64_t peak = ledger->peak;
+  while (peak < bytes && !ledger->peak.compare_exchange_weak(peak, bytes)) {
+  }
+}
+
+CacheState::Block::~Block() { ledger->bytes -= data.byte_size(); }
+
+CacheState::CacheState(std::int64_t heads, std::int64_t size, Options options)
+    : heads_(heads), size_(size), options_(options), ledger_(std::make_shared<Ledger>()) {}
 
 void CacheState::reset(std::int64_t batch) {
-  length_ = 0;
-  rows_.assign(static_cast<std::size_t>(batch), nullptr);
+  length_ = first_token_ = 0;
+  rows_.assign(static_cast<std::size_t>(batch), Row{});
 }
 
-std::shared_ptr<CacheState::Row> CacheState::grown(const Row* from, std::int64_t capacity) const {
-  auto row = std::make_shared<Row>();
-  row->capacity = capacity;
-  row->data = Tensor::uninitialized(DType::kF32, {heads_, capacity, size_});
-  if (from != nullptr && length_ > 0) {
-    const float* source = from->data.data<float>().data();
-    float* target = row->data.mutable_data<float>().data();
-    for (std::int64_t h = 0; h < heads_; ++h) {
-      std::memcpy(target + h * capacity * size_, source + h * from->capacity * size_,
-                  static_cast<std::size_t>(length_ * size_) * sizeof(float));
-    }
-  }
-  return row;
-}
+CacheUsage CacheState::usage() const { return {ledger_->appended, ledger_->copied, ledger_->bytes, ledger_->peak}; }
+
+// --- Writing ---------------------------------------------------------------------------------------
 
 void CacheState::assign(const Tensor& value) {
   if (value.dtype() != DType::kF32 || value.rank() != 4 || value.extent(1) != heads_ || value.extent(3) != size_) {
     fail(ErrorCode::kInvalidArgument, "a cache of f32[B, {}, P, {}] cannot hold {}{}", heads_, size_,
          to_string(value.dtype()), to_string(value.shape()));
   }
-  reset(value.extent(0));
-  append(value);
+  CacheState next(*this);
+  next.reset(value.extent(0));
+  next.append(value);
+  *this = std::move(next);
 }
 
-void CacheState::append(const Tensor& added) {
-  const std::int64_t steps = added.extent(2);
-  if (added.extent(0) != batch()) {
-    fail(ErrorCode::kInvalidArgument, "a cache of {} rows is given {}", batch(), added.extent(0));
+// Copies a block that somebody else may read. The fence pairs with the release of the other owner's last use.
+void CacheState::own(std::shared_ptr<Block>& block) {
+  if (block.use_count() == 1) {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return;
   }
-  if (steps == 0) return;
-  const float* source = added.data<float>().data();
-  for (std::size_t b = 0; b < rows_.size(); ++b) {
-    std::shared_ptr<Row>& row = rows_[b];
-    if (!row || row->capacity < length_ + steps) {
-      const std::int64_t wanted = std::max({kFirstCapacity, length_ + steps, length_ * 2});
-      row = grown(row.get(), wanted);
-    } else if (row.use_count() > 1) {
-      row = grown(row.get(), row->capacity);
-    }
-    float* target = row->data.mutable_data<float>().data();
-    for (std::int64_t h = 0; h < heads_; ++h) {
-      std::memcpy(target + (h * row->capacity + length_) * size_,
-                  source + (static_cast<std::int64_t>(b) * heads_ + h) * steps * size_,
-                  static_cast<std::size_t>(steps * size_) * sizeof(float));
+  auto copy = std::make_shared<Block>(ledger_, heads_, size_);
+  std::memcpy(copy->data.mutable_bytes().data(), block->data.bytes().data(), block_bytes());
+  ledger_->copied += block_bytes();
+  block = std::move(copy);
+}
+
+// Blocks of the row's own for tokens [length, length + tokens).
+void CacheState::make_room(Row& row, std::int64_t tokens) {
+  const auto needed = static_cast<std::size_t>((length_ + tokens + kBlockTokens - 1) / kBlockTokens);
+  // What an append that failed has left.
+  row.blocks.resize(static_cast<std::size_t>((length_ + kBlockTokens - 1) / kBlockTokens));
+  if (length_ % kBlockTokens != 0) own(row.blocks[static_cast<std::size_t>(length_ / kBlockTokens)]);
+  while (row.blocks.size() < needed) row.blocks.push_back(std::make_shared<Block>(ledger_, heads_, size_));
+  row.data.resize(needed);
+  for (std::size_t j = static_cast<std::size_t>(length_ / kBlockTokens); j < needed; ++j) {
+    row.data[j] = row.blocks[j]->data.data<float>().data();
+  }
+}
+
+void CacheState::append(const Tensor& added, ThreadPool* pool) {
+  if (added.dtype() != DType::kF32 || added.rank() != 4 || added.extent(0) != batch() || added.extent(1) != heads_ ||
+      added.extent(3) != size_) {
+    fail(ErrorCode::kInvalidArgument, "a cache of {} rows of [{}, P, {}] is given {}{}", batch(), heads_, size_,
+         to_string(added.dtype()), to_string(added.shape()));
+  }
+  const std::int64_t tokens = added.extent(2);
+  if (tokens == 0 || rows_.empty()) return;
+  for (Row& row : rows_) make_room(row, tokens);
+  const std::int64_t first = length_ / kBlockTokens, end = length_ + tokens;
+  const std::int64_t blocks = (end + kBlockTokens - 1) / kBlockTokens - first;
+  const auto write = [&](std::size_t i) {
+    const auto at = static_cast<std::int64_t>(i);
+    write_block(added, at / blocks, first + at % blocks, end);
+  };
+  const auto count = static_cast<std::size_t>(batch() * blocks);
+  constexpr std::int64_t kSerialTokens = 8;
+  if (pool == nullptr || batch() * tokens <= kSerialTokens) {
+    for (std::size_t i = 0; i < count; ++i) write(i);
+  } else {
+    pool->parallel_for(count, write);
+  }
+  length_ = end;
+  ledger_->appended += added.byte_size();
+  drop_before_window();
+}
+
+// The new tokens, up to `end`, that belong in one block of row b.
+void CacheState::write_block(const Tensor& added, std::int64_t b, std::int64_t block, std::int64_t end) {
+  const std::int64_t first = std::max(block * kBlockTokens, length_);
+  const auto count = static_cast<std::size_t>(std::min((block + 1) * kBlockTokens, end) - first);
+  const auto at = static_cast<std::size_t>(first - block * kBlockTokens);
+  const auto size = static_cast<std::size_t>(size_);
+  float* to =
+      rows_[static_cast<std::size_t>(b)].blocks[static_cast<std::size_t>(block)]->data.mutable_data<float>().data();
+  const float* from = added.data<float>().data() + (b * heads_ * added.extent(2) + first - length_) * size_;
+  for (std::int64_t h = 0; h < heads_; ++h, from += added.extent(2) * size_, to += head_offset(1)) {
+    if (options_.layout == CacheLayout::kPanels) {
+      simd::store_keys(from, size, count, size, to, at);
+    } else {
+      std::memcpy(to + at * size, from, count * size * sizeof(float));
     }
   }
-  length_ += steps;
+}
+
+void CacheState::drop_before_window() {
+  // Some more are kept, so that the last tokens can be taken back.
+  constexpr std::int64_t kSlack = 4 * kBlockTokens;
+  if (options_.window == kUnbounded || length_ - kSlack <= options_.window) return;
+  const std::int64_t first = (length_ - kSlack - options_.window) / kBlockTokens * kBlockTokens;
+  for (Row& row : rows_) {
+    for (std::int64_t j = first_token_ / kBlockTokens; j < first / kBlockTokens; ++j) {
+      row.blocks[static_cast<std::size_t>(j)].reset();
+      row.data[static_cast<std::size_t>(j)] = nullptr;
+    }
+  }
+  first_token_ = std::max(first_token_, first);
 }
 
 void CacheState::reorder(std::span<const std::int64_t> parents) {
-  std::vector<std::shared_ptr<Row>> next;
-  next.reserve(parents.size());
+  std::vector<std::size_t> uses(rows_.size(), 0);
   for (const std::int64_t parent : parents) {
     if (parent < 0 || parent >= batch()) {
       fail(ErrorCode::kInvalidArgument, "cache row {} of {} does not exist", parent, batch());
     }
-    next.push_back(rows_[static_cast<std::size_t>(parent)]);
+    ++uses[static_cast<std::size_t>(parent)];
+  }
+  std::vector<Row> next;
+  next.reserve(parents.size());
+  for (const std::int64_t parent : parents) {
+    Row& row = rows_[static_cast<std::size_t>(parent)];
+    if (--uses[static_cast<std::size_t>(parent)] == 0) {
+      next.push_back(std::move(row));
+    } else {
+      next.push_back(row);
+    }
   }
   rows_ = std::move(next);
 }
 
-const float* CacheState::head(std::int64_t b, std::int64_t h) const {
-  const Row* row = rows_[static_cast<std::size_t>(b)].get();
-  if (row == nullptr) return nullptr;
-  return row->data.data<float>().data() + h * row->capacity * size_;
+void CacheState::truncate(std::int64_t length) {
+  if (length < 0 || length > length_) {
+    fail(ErrorCode::kInvalidArgument, "a cache of {} tokens cannot keep the first {}", length_, length);
+  }
+  if (length < first_token_ ||
+      (options_.window != kUnbounded && length < first_token_ + options_.window && first_token_ > 0)) {
+    fail(ErrorCode::kInvalidArgument, "a cache that has dropped tokens before {} cannot go back to token {}",
+         first_token_, length);
+  }
+  for (Row& row : rows_) {
+    row.blocks.resize(static_cast<std::size_t>((length + kBlockTokens - 1) / kBlockTokens));
+    row.data.resize(row.blocks.size());
+  }
+  length_ = length;
 }
 
+// --- Reading ---------------------------------------------------------------------------------------
+
 Tensor CacheState::to_tensor() const {
-  Tensor result = Tensor::uninitialized(DType::kF32, shape());
-  float* target = result.mutable_data<float>().data();
-  const std::size_t count = static_cast<std::size_t>(length_ * size_);
-  for (std::int64_t b = 0; b < batch() && count > 0; ++b) {
-    for (std::int64_t h = 0; h < heads_; ++h) {
-      std::memcpy(target + static_cast<std::size_t>(b * heads_ + h) * count, head(b, h), count * sizeof(float));
+  Tensor result = Tensor::zeros(DType::kF32, shape());
+  float* to = result.mutable_data<float>().data();
+  for (std::int64_t b = 0; b < batch(); ++b) {
+    const std::span<const float* const> table = blocks(b);
+    for (std::int64_t h = 0; h < heads_; ++h, to += length_ * size_) {
+      for (std::int64_t t = first_token_; t < length_; ++t) {
+        const float* block = table[static_cast<std::size_t>(t / kBlockTokens)] + head_offset(h);
+        const std::int64_t at = t % kBlockTokens;
+        if (options_.layout == CacheLayout::kTokens) {
+          std::copy_n(block + at * size_, size_, to + t * size_);
+        } else {
+          for (std::int64_t i = 0; i < size_; ++i) to[t * size_ + i] = block[i * kBlockTokens + at];
+        }
+      }
     }
   }
   return result;

@@ -1,49 +1,106 @@
-// A key or value cache: one growing buffer per batch row, shared between rows until written.
+// A key or value cache: blocks of tokens that rows, and sessions, share until one of them writes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "graph/tensor.h"
+#include "runtime/thread_pool.h"
 
 namespace weft::runtime {
 
-// f32[B, H, length, D] in rows of [H, capacity, D]. Appending is in place; beams that continue the
-// same parent share its row until one of them appends (copy on write).
+// How a block holds its tokens of each head.
+enum class CacheLayout : std::uint8_t {
+  kTokens,  // [tokens, size]
+  kPanels,  // [size, tokens]: keys, as attention multiplies them
+};
+
+// What caches took and moved so far; of all caches that share blocks (copies, Session::fork).
+struct CacheUsage {
+  std::uint64_t bytes_appended = 0;  // new keys and values
+  std::uint64_t bytes_copied = 0;    // shared blocks copied because they were written, and tokens assigned
+  std::uint64_t bytes = 0;           // of the blocks there are
+  std::uint64_t peak_bytes = 0;
+};
+
+// f32[B, H, length, D]. A row is a table of blocks of kBlockTokens tokens, so that growing moves nothing, rows of the
+// same beginning share its blocks, and picking rows is picking tables. A shared block is copied when it is written.
+// Copies of a cache share all blocks. Not thread-safe itself; caches that share blocks may be used from different
+// threads.
 class CacheState {
  public:
-  CacheState(std::int64_t heads, std::int64_t size) : heads_(heads), size_(size) {}
+  static constexpr std::int64_t kBlockTokens = 16;
+  static constexpr std::int64_t kUnbounded = -1;
+
+  struct Options {
+    CacheLayout layout = CacheLayout::kTokens;
+    std::int64_t window = kUnbounded;  // tokens before the next one that are still read; older blocks are dropped
+  };
+
+  CacheState(std::int64_t heads, std::int64_t size) : CacheState(heads, size, Options{}) {}
+  CacheState(std::int64_t heads, std::int64_t size, Options options);
 
   std::int64_t batch() const { return static_cast<std::int64_t>(rows_.size()); }
   std::int64_t heads() const { return heads_; }
+  // Tokens so far, those dropped included: positions never change.
   std::int64_t length() const { return length_; }
   std::int64_t size() const { return size_; }
   Extents shape() const { return {batch(), heads_, length_, size_}; }
+  CacheLayout layout() const { return options_.layout; }
+  // The first token that every row still has.
+  std::int64_t first_token() const { return first_token_; }
 
   void reset(std::int64_t batch);
   // The whole contents: f32[B, H, P, D].
   void assign(const Tensor& value);
-  // added: [B, H, S, D].
-  void append(const Tensor& added);
+  // added: f32[B, H, S, D]. pool: may be null. Strong: an Error (memory) leaves the contents as they were.
+  void append(const Tensor& added, ThreadPool* pool = nullptr);
+  // Row r becomes what row parents[r] was.
   void reorder(std::span<const std::int64_t> parents);
+  // Forgets tokens from `length` on. Error kInvalidArgument when there are fewer, or dropped ones would be needed.
+  void truncate(std::int64_t length);
+  // Dropped tokens are 0.
   Tensor to_tensor() const;
 
-  // First element of head h of row b; the next token is token_stride() floats on.
-  const float* head(std::int64_t b, std::int64_t h) const;
-  std::size_t token_stride() const { return static_cast<std::size_t>(size_); }
+  // The blocks of row b, each at [H, kBlockTokens, D] or [H, D, kBlockTokens] floats; null where dropped. Valid until
+  // the cache changes. Rows share a block only if they share all before it.
+  std::span<const float* const> blocks(std::int64_t b) const { return rows_[static_cast<std::size_t>(b)].data; }
+  // Floats from a block to its head h.
+  std::size_t head_offset(std::int64_t h) const { return static_cast<std::size_t>(h * size_ * kBlockTokens); }
+  CacheUsage usage() const;
 
  private:
-  struct Row {
-    std::int64_t capacity = 0;
-    Tensor data;  // f32[H, capacity, D]
+  friend class CacheFile;
+
+  struct Ledger {
+    std::atomic<std::uint64_t> appended{0}, copied{0}, bytes{0}, peak{0};
   };
-  std::shared_ptr<Row> grown(const Row* from, std::int64_t capacity) const;
+  struct Block {
+    Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads, std::int64_t size);
+    ~Block();
+    std::shared_ptr<Ledger> ledger;
+    Tensor data;
+  };
+  struct Row {
+    std::vector<std::shared_ptr<Block>> blocks;
+    std::vector<const float*> data;
+  };
+
+  std::size_t block_bytes() const { return static_cast<std::size_t>(heads_ * size_ * kBlockTokens) * sizeof(float); }
+  void make_room(Row& row, std::int64_t tokens);
+  void own(std::shared_ptr<Block>& block);
+  void write_block(const Tensor& added, std::int64_t b, std::int64_t block, std::int64_t end);
+  void drop_before_window();
 
   std::int64_t heads_, size_;
+  Options options_;
   std::int64_t length_ = 0;
-  std::vector<std::shared_ptr<Row>> rows_;
+  std::int64_t first_token_ = 0;
+  std::vector<Row> rows_;
+  std::shared_ptr<Ledger> ledger_;
 };
 
 }  // namespace weft::runtime

@@ -185,7 +185,7 @@ void Executor::run_view(const PlanStep& step) {
 // Appends this run's keys or values to the state.
 void Executor::run_cache(PlanStep& step) {
   CacheState& cache = workspace_.caches[step.compiled->state];
-  cache.append(table_[step.compiled->inputs[1]]);
+  cache.append(table_[step.compiled->inputs[1]], workspace_.pool.get());
   if (step.materialize_cache) table_[step.compiled->outputs[0]] = cache.to_tensor();
 }
 

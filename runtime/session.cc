@@ -3,6 +3,7 @@
 #include <list>
 
 #include "runtime/bind_inputs.h"
+#include "runtime/cache_options.h"
 #include "runtime/executor.h"
 #include "runtime/profile.h"
 
@@ -90,7 +91,8 @@ Session::Session(std::shared_ptr<const Model> model, std::shared_ptr<ThreadPool>
   impl_->workspace.pool = pool ? std::move(pool) : std::make_shared<ThreadPool>();
   const Graph& graph = impl_->graph();
   for (const State& state : graph.states()) {
-    impl_->workspace.caches.emplace_back(fixed_extent(graph, state, 1), fixed_extent(graph, state, 3));
+    impl_->workspace.caches.emplace_back(fixed_extent(graph, state, 1), fixed_extent(graph, state, 3),
+                                         cache_options(graph, state));
   }
 }
 

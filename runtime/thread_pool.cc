@@ -217,6 +217,14 @@ pthreadpool* ThreadPool::native() {
   return native_.get();
 }
 
+std::byte* ThreadPool::scratch(std::size_t bytes) {
+  if (scratch_.byte_size() < bytes) {
+    scratch_ = Tensor();  // the old one first
+    scratch_ = Tensor::uninitialized(DType::kU8, {static_cast<std::int64_t>(bytes)});
+  }
+  return scratch_.mutable_bytes().data();
+}
+
 void ThreadPool::rest() {
   if (!awake_) return;
   awake_ = false;

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <memory>
 
+#include "graph/tensor.h"
+
 struct pthreadpool;
 
 namespace weft::runtime {
@@ -29,6 +31,9 @@ class ThreadPool {
   void parallel_for(std::size_t count, const Body& body) {
     run(count, {[](const void* context, std::size_t i) { (*static_cast<const Body*>(context))(i); }, &body});
   }
+  // Memory for what runs until the next call, contents unspecified, at a multiple of 64 bytes: kernels run one after
+  // the other and need not keep any of their own.
+  std::byte* scratch(std::size_t bytes);
   // For XNNPACK operators that divide their work themselves; null for one thread. Its threads start with the first
   // call.
   pthreadpool* native();
@@ -55,6 +60,7 @@ class ThreadPool {
     void operator()(pthreadpool* pool) const;
   };
   std::unique_ptr<pthreadpool, NativeDeleter> native_;
+  Tensor scratch_;
 };
 
 }  // namespace weft::runtime

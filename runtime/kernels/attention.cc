@@ -1,29 +1,33 @@
-// Attention: softmax(scale q k^T + mask) v, never holding more than a block of scores.
+// Attention in f32: softmax(cap(scale q k^T) + masks) v, never holding more than a chunk of scores.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "ops/op_def.h"
 #include "runtime/cache.h"
+#include "runtime/kernels/attention_masks.h"
+#include "runtime/kernels/attention_work.h"
 #include "runtime/kernels/kernel.h"
-#include "runtime/kernels/simd.h"
 
 namespace weft::runtime {
 namespace {
 
+constexpr std::size_t kQ = 0, kK = 1, kV = 2;
+
 struct Settings {
   std::int64_t query_heads = 0, key_heads = 0;  // 0: from rank-4 inputs
   double scale = 0;                             // 0: 1 / sqrt(D)
-  double softcap = 0;                           // 0: none
-  bool causal = false;
   bool zero_masked_rows = false;
+  AttentionMaskSettings masks;
 };
 
 // How to walk q, k, v or the output: [B, H, L, D] or [B, L, H * D].
 struct Layout {
-  std::int64_t heads, length, size;
-  std::int64_t batch_stride, head_stride, token_stride;
+  std::int64_t batch = 0, heads = 0, length = 0, size = 0;
+  std::int64_t batch_stride = 0, head_stride = 0, token_stride = 0;
 
-  Layout(const Extents& shape, std::int64_t packed_heads) {
+  Layout() = default;
+  Layout(const Extents& shape, std::int64_t packed_heads) : batch(shape[0]) {
     if (shape.size() == 4) {
       heads = shape[1];
       length = shape[2];
@@ -40,138 +44,211 @@ struct Layout {
       batch_stride = length * heads * size;
     }
   }
-  const float* at(const float* base, std::int64_t b, std::int64_t h) const {
-    return base + b * batch_stride + h * head_stride;
+  void broadcast() { batch_stride = batch == 1 ? 0 : batch_stride; }
+  std::int64_t at(std::int64_t b, std::int64_t h, std::int64_t t) const {
+    return b * batch_stride + h * head_stride + t * token_stride;
   }
 };
 
 class BoundAttention final : public BoundKernel {
  public:
-  BoundAttention(const Settings& settings, const BindContext& context)
-      : settings_(settings),
-        q_(context.inputs[0], settings.query_heads),
-        k_(context.inputs[1], settings.key_heads),
-        v_(context.inputs[2], settings.key_heads),
-        out_(context.outputs[0], settings.query_heads),
-        batch_(context.inputs[0][0]) {
-    if (k_.heads == 0 || q_.heads % k_.heads != 0 || k_.length != v_.length || k_.size != q_.size ||
-        k_.heads != v_.heads) {
-      fail(ErrorCode::kInvalidModel, "Attention of q {}, k {}, v {}", to_string(context.inputs[0]),
-           to_string(context.inputs[1]), to_string(context.inputs[2]));
-    }
-    for (Layout* layout : {&k_, &v_}) {
-      const std::int64_t batch = context.inputs[layout == &k_ ? 1 : 2][0];
-      if (batch != batch_ && batch != 1) {
-        fail(ErrorCode::kInvalidModel, "Attention of a batch of {} over keys of {}", batch_, batch);
-      }
-      if (batch == 1) layout->batch_stride = 0;  // one for all
-    }
-    if (context.inputs.size() > 3 && context.node->inputs[3].valid()) set_mask(context.inputs[3]);
-    scale_ = settings.scale != 0 ? static_cast<float>(settings.scale) : 1.0f / std::sqrt(static_cast<float>(q_.size));
-    scratch_per_block_ = simd::attention_scratch(static_cast<std::size_t>(q_.size), static_cast<std::size_t>(v_.size));
-    blocks_ = (q_.length + kRows - 1) / kRows;
-    const auto tasks = static_cast<std::size_t>(batch_ * q_.heads * blocks_);
-    slices_ = std::min<std::size_t>(tasks, static_cast<std::size_t>(context.pool->threads()) * 4);
-    scratch_ = Tensor::zeros(DType::kF32, {static_cast<std::int64_t>(slices_ * scratch_per_block_)});
+  BoundAttention(const Settings& settings, const BindContext& context) : settings_(settings) {
+    const Layout q(context.inputs[kQ], settings.query_heads), k(context.inputs[kK], settings.key_heads),
+        v(context.inputs[kV], settings.key_heads);
+    check(q, k, v);
+    masks_.check(context, q.batch, q.heads);
   }
 
   void run(const RunContext& context) override {
-    const auto tasks = static_cast<std::size_t>(batch_ * q_.heads * blocks_);
-    if (tasks == 0) return;
-    // Slices own scratch memory; which thread runs a slice does not matter to the result.
-    const auto slice = [&](std::size_t i) {
-      float* scratch = scratch_.mutable_data<float>().data() + i * scratch_per_block_;
-      for (std::size_t task = i * tasks / slices_; task < (i + 1) * tasks / slices_; ++task) {
-        run_block(context, static_cast<std::int64_t>(task), scratch);
-      }
-    };
-    const double work =
-        static_cast<double>(batch_ * q_.heads * q_.length) * static_cast<double>(keys(context) * (q_.size + v_.size));
-    if (work < 32 * 1024) {
-      for (std::size_t i = 0; i < slices_; ++i) slice(i);
-    } else {
-      context.pool->parallel_for(slices_, slice);
+    locate(context);
+    if (shape_.batch * shape_.queries * shape_.heads * shape_.value_size == 0) return;
+    if (shape_.keys == 0) {  // an empty sum
+      std::fill_n(context.out<float>(0), context.outputs[0]->size(), 0.0f);
+      return;
     }
+    masks_.prepare(context, shape_);
+    const bool blocks = keys_ != nullptr && values_ != nullptr;
+    const bool shared = keys_ == nullptr && values_ == nullptr && k_.batch == 1 && v_.batch == 1;
+    work_.plan(shape_, blocks ? keys_ : nullptr, blocks ? values_ : nullptr, shared, context.pool->threads());
+    if (work_.parts() > 1) {
+      partials_.resize(static_cast<std::size_t>(shape_.batch * shape_.heads * shape_.queries * work_.parts()) *
+                       partial_size());
+    }
+    run_all(context);
   }
 
  private:
-  static constexpr std::int64_t kRows = simd::AttentionRows::kQueryRows;
-
-  void set_mask(const Extents& shape) {
-    const Extents full = {batch_, q_.heads, q_.length, k_.length};
-    if (shape.size() > 4) {
-      fail(ErrorCode::kInvalidModel, "Attention mask {} has more than four axes", to_string(shape));
+  static void check(const Layout& q, const Layout& k, const Layout& v) {
+    if (k.heads == 0 || q.heads % k.heads != 0 || k.length != v.length || k.size != q.size || k.heads != v.heads) {
+      fail(ErrorCode::kInvalidModel, "Attention of {} heads of {} over keys [{}, {}, {}] and values [{}, {}, {}]",
+           q.heads, q.size, k.heads, k.length, k.size, v.heads, v.length, v.size);
     }
-    const Extents strides = row_major_strides(shape);
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-      const std::size_t axis = 4 - shape.size() + i;
-      if (shape[i] != 1 && shape[i] != full[axis]) {
-        fail(ErrorCode::kInvalidModel, "Attention mask {} does not broadcast to {}", to_string(shape), to_string(full));
+    for (const Layout* layout : {&k, &v}) {
+      if (layout->batch == q.batch || layout->batch == 1) continue;
+      fail(ErrorCode::kInvalidModel, "Attention of a batch of {} over keys of {}", q.batch, layout->batch);
+    }
+  }
+
+  // Where q, k and v are in this run: a cache grows without a new binding.
+  void locate(const RunContext& context) {
+    q_ = Layout(context.inputs[kQ]->shape(), settings_.query_heads);
+    out_ = Layout(context.outputs[0]->shape(), settings_.query_heads);
+    const auto find = [&](std::size_t input, CacheLayout wanted, const CacheState*& cache, const float*& data) {
+      cache = context.caches[input];
+      if (cache == nullptr) {
+        data = context.in<float>(input);
+        return Layout(context.inputs[input]->shape(), settings_.key_heads);
       }
-      mask_strides_[axis] = shape[i] == 1 ? 0 : strides[i];
+      if (cache->layout() != wanted) {  // made for another reader
+        Tensor& copy = input == kK ? key_copy_ : value_copy_;
+        copy = cache->to_tensor();
+        cache = nullptr;
+        data = copy.data<float>().data();
+        return Layout(copy.shape(), 0);
+      }
+      return Layout(cache->shape(), 0);
+    };
+    k_ = find(kK, CacheLayout::kPanels, keys_, key_data_);
+    v_ = find(kV, CacheLayout::kTokens, values_, value_data_);
+    first_token_ = 0;
+    for (const CacheState* cache : {keys_, values_}) {
+      if (cache != nullptr) first_token_ = std::max(first_token_, static_cast<std::size_t>(cache->first_token()));
     }
-    has_mask_ = true;
+    check(q_, k_, v_);
+    k_.broadcast();
+    v_.broadcast();
+    shape_ = {q_.batch, q_.length, k_.length, q_.heads, k_.heads, q_.size, v_.size};
   }
 
-  // A cache may have grown since this was bound.
-  std::int64_t keys(const RunContext& context) const {
-    return context.caches[1] != nullptr ? context.caches[1]->length() : k_.length;
-  }
+  std::size_t partial_size() const { return simd::attention_partial(static_cast<std::size_t>(shape_.value_size)); }
 
-  void run_block(const RunContext& context, std::int64_t task, float* scratch) const {
-    const std::int64_t block = task % blocks_;
-    const std::int64_t h = task / blocks_ % q_.heads;
-    const std::int64_t b = task / blocks_ / q_.heads;
-    const std::int64_t first = block * kRows;
-    const std::int64_t key_head = h / (q_.heads / k_.heads);
-    simd::AttentionRows rows{};
-    rows.q = q_.at(context.in<float>(0), b, h) + first * q_.token_stride;
-    rows.q_stride = static_cast<std::size_t>(q_.token_stride);
-    rows.rows = static_cast<std::size_t>(std::min(kRows, q_.length - first));
-    const auto locate = [&](std::size_t input, const Layout& layout, const float*& base, std::size_t& stride) {
-      if (const CacheState* cache = context.caches[input]) {
-        base = cache->head(std::min(b, cache->batch() - 1), key_head);
-        stride = cache->token_stride();
-      } else {
-        base = layout.at(context.in<float>(input), b, key_head);
-        stride = static_cast<std::size_t>(layout.token_stride);
+  // Which thread takes a task does not matter to the result.
+  void run_all(const RunContext& context) {
+    const std::size_t scratch_size =
+        simd::attention_scratch(static_cast<std::size_t>(shape_.size), static_cast<std::size_t>(shape_.value_size));
+    const std::size_t tasks = work_.items().size() * static_cast<std::size_t>(shape_.key_heads);
+    const double work = static_cast<double>(shape_.batch * shape_.heads * shape_.queries) *
+                        static_cast<double>(shape_.keys * (shape_.size + shape_.value_size));
+    constexpr double kSerialWork = 32 * 1024;
+    const std::size_t slots =
+        work < kSerialWork ? 1 : std::min(tasks, static_cast<std::size_t>(context.pool->threads()));
+    std::byte* scratch = context.pool->scratch(slots * scratch_size * sizeof(float));
+    std::atomic<std::size_t> next{0};
+    const auto slot = [&](std::size_t i) {
+      float* own = reinterpret_cast<float*>(scratch) + i * scratch_size;
+      for (std::size_t task = next++; task < tasks; task = next++) {
+        const auto heads = static_cast<std::size_t>(shape_.key_heads);
+        run_task(context, work_.items()[task / heads], static_cast<std::int64_t>(task % heads), own);
       }
     };
-    locate(1, k_, rows.k, rows.k_stride);
-    locate(2, v_, rows.v, rows.v_stride);
-    rows.keys = static_cast<std::size_t>(keys(context));
-    rows.size = static_cast<std::size_t>(q_.size);
-    rows.value_size = static_cast<std::size_t>(v_.size);
-    rows.scale = scale_;
-    rows.softcap = static_cast<float>(settings_.softcap);
-    if (has_mask_) {
-      const std::int64_t offset = b * mask_strides_[0] + h * mask_strides_[1] + first * mask_strides_[2];
-      if (context.inputs[3]->dtype() == DType::kBool) {
-        rows.mask_bits = reinterpret_cast<const std::uint8_t*>(context.in<bool>(3)) + offset;
-      } else {
-        rows.mask = context.in<float>(3) + offset;
-      }
-      rows.mask_row_stride = static_cast<std::size_t>(mask_strides_[2]);
-      rows.mask_key_stride = static_cast<std::size_t>(mask_strides_[3]);
+    if (slots == 1) {
+      slot(0);
+    } else {
+      context.pool->parallel_for(slots, slot);
     }
-    if (settings_.causal) rows.causal_from = first;
-    rows.zero_masked_rows = settings_.zero_masked_rows;
-    rows.out = const_cast<float*>(out_.at(context.out<float>(0), b, h)) + first * out_.token_stride;
-    rows.out_stride = static_cast<std::size_t>(out_.token_stride);
-    rows.scratch = scratch;
-    simd::attend(rows);
+    if (work_.parts() > 1) finish(context, reinterpret_cast<float*>(scratch));
+  }
+
+  simd::AttentionTask task(float* scratch) const {
+    simd::AttentionTask task;
+    task.size = static_cast<std::size_t>(shape_.size);
+    task.value_size = static_cast<std::size_t>(shape_.value_size);
+    task.scale =
+        static_cast<float>(settings_.scale != 0 ? settings_.scale : 1 / std::sqrt(static_cast<double>(shape_.size)));
+    task.softcap = static_cast<float>(settings_.masks.softcap);
+    task.fill_per_condition = settings_.masks.fill_per_condition;
+    task.zero_masked_rows = settings_.zero_masked_rows;
+    task.has_sinks = masks_.has_sinks();
+    task.mask_key_stride = masks_.key_stride();
+    task.scratch = scratch;
+    return task;
+  }
+
+  // Query row `index` of a batch row and key head: position by position, the heads of a group together.
+  simd::AttentionRow row(const RunContext& context, std::int64_t b, std::int64_t key_head, std::int64_t index) const {
+    const std::int64_t group = shape_.group(), s = index / group, h = key_head * group + index % group;
+    simd::AttentionRow row;
+    row.q = context.in<float>(kQ) + q_.at(b, h, s);
+    row.out = context.out<float>(0) + out_.at(b, h, s);
+    return row;
+  }
+  std::size_t partial_of(std::int64_t b, std::int64_t key_head, std::int64_t index) const {
+    return static_cast<std::size_t>(((b * shape_.key_heads + key_head) * shape_.rows() + index) * work_.parts()) *
+           partial_size();
+  }
+
+  void run_task(const RunContext& context, const AttentionItem& item, std::int64_t key_head, float* scratch) {
+    simd::AttentionTask task = this->task(scratch);
+    const auto part = static_cast<std::int64_t>(item.part);
+    const std::int64_t part_keys = work_.parts() > 1 ? AttentionWork::kPartKeys : shape_.keys;
+    task.begin = static_cast<std::size_t>(part * part_keys);
+    task.end = static_cast<std::size_t>(std::min((part + 1) * part_keys, shape_.keys));
+    const std::span<const std::uint32_t> batch_rows = work_.batch_rows(item);
+    simd::AttentionRow rows[simd::kTaskRows];
+    for (std::uint32_t i = 0; i < item.row_count; ++i) {
+      const std::int64_t place = (item.first_row + i) / shape_.rows(), index = (item.first_row + i) % shape_.rows();
+      const std::int64_t b = batch_rows[static_cast<std::size_t>(place)];
+      rows[i] = row(context, b, key_head, index);
+      masks_.apply(rows[i], settings_.masks, task.scale, b, key_head * shape_.group() + index % shape_.group(),
+                   index / shape_.group());
+      if (rows[i].first < first_token_) {
+        fail(ErrorCode::kInternal, "attention looks at token {}, dropped before {}", rows[i].first, first_token_);
+      }
+      if (work_.parts() > 1) {
+        rows[i].partial = partials_.data() + partial_of(b, key_head, index) + item.part * partial_size();
+      }
+    }
+    task.rows = {rows, item.row_count};
+    const simd::AttentionSegment whole = whole_segment(batch_rows[0], key_head);
+    task.segments = item.segment_count > 0 ? work_.segments(item) : std::span(&whole, 1);
+    if (keys_ != nullptr) task.key_offset = keys_->head_offset(key_head);
+    if (values_ != nullptr) task.value_offset = values_->head_offset(key_head);
+    simd::attend(task);
+  }
+
+  simd::AttentionSegment whole_segment(std::int64_t b, std::int64_t key_head) const {
+    simd::AttentionSegment segment;
+    segment.last = (static_cast<std::size_t>(shape_.keys) + simd::kPanelKeys - 1) / simd::kPanelKeys;
+    const auto source = [&](const CacheState* cache, const float* data, const Layout& layout) {
+      simd::AttentionSource source;
+      if (cache != nullptr) {
+        source.blocks = cache->blocks(cache->batch() == 1 ? 0 : b).data();
+      } else {
+        source.base = data + layout.at(b, key_head, 0);
+        source.stride = static_cast<std::size_t>(layout.token_stride);
+      }
+      return source;
+    };
+    segment.keys = source(keys_, key_data_, k_);
+    segment.values = source(values_, value_data_, v_);
+    return segment;
+  }
+
+  void finish(const RunContext& context, float* scratch) {
+    const simd::AttentionTask task = this->task(scratch);
+    for (std::int64_t b = 0; b < shape_.batch; ++b) {
+      for (std::int64_t h = 0; h < shape_.key_heads; ++h) {
+        for (std::int64_t i = 0; i < shape_.rows(); ++i) {
+          simd::AttentionRow row = this->row(context, b, h, i);
+          row.sink = masks_.sink(h * shape_.group() + i % shape_.group());
+          simd::finish_attention(task, row, partials_.data() + partial_of(b, h, i),
+                                 static_cast<std::size_t>(work_.parts()));
+        }
+      }
+    }
   }
 
   Settings settings_;
+  AttentionMasks masks_;
+  AttentionWork work_;
+  std::vector<float> partials_;  // of rows whose keys are cut into parts
+  // Of the run:
   Layout q_, k_, v_, out_;
-  std::int64_t batch_;
-  std::int64_t blocks_ = 0;
-  bool has_mask_ = false;
-  std::int64_t mask_strides_[4] = {0, 0, 0, 0};
-  float scale_ = 1;
-  std::size_t scratch_per_block_ = 0;
-  std::size_t slices_ = 1;
-  Tensor scratch_;
+  AttentionShape shape_;
+  const CacheState *keys_ = nullptr, *values_ = nullptr;
+  std::size_t first_token_ = 0;  // that the caches still have
+  const float *key_data_ = nullptr, *value_data_ = nullptr;
+  Tensor key_copy_, value_copy_;
 };
 
 class AttentionKernel final : public Kernel {
@@ -180,49 +257,28 @@ class AttentionKernel final : public Kernel {
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     return std::make_unique<BoundAttention>(settings_, context);
   }
-  bool reads_cache(std::size_t input) const override { return input == 1 || input == 2; }
+  bool reads_cache(std::size_t input) const override { return input == kK || input == kV; }
 
  private:
   Settings settings_;
 };
 
-// Masks that only the definition knows: of positions other than from the start, of padding, slopes, sinks.
-bool has_other_masks(const Node& node) {
-  for (std::size_t i = 4; i < node.inputs.size(); ++i) {
-    if (has_input(node, i)) return true;
-  }
-  const AttributeReader attributes(get_op(node.op), node.attributes);
-  return attributes.text("query_position") != "start" || attributes.integer("left_window_size") >= 0 ||
-         attributes.integer("right_window_size") >= 0 || attributes.integer("chunk_size") != 0 ||
-         attributes.number("masked_fill") != -INFINITY || attributes.integer("fill_per_condition") != 0;
-}
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "Attention" || has_other_masks(node)) return nullptr;
-  for (std::size_t i = 0; i < 3; ++i) {
+  if (node.op != "Attention") return nullptr;
+  for (std::size_t i = kQ; i <= kV; ++i) {
     const TensorType& type = graph.value(node.inputs[i]).type;
     if (type.dtype != DType::kF32 || !type.shape || type.shape->size() < 3) return nullptr;
   }
-  if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32) && !input_is(graph, node, 3, DType::kBool)) {
-    return nullptr;
-  }
-  const auto integer = [&](std::string_view name) -> std::int64_t {
-    const auto found = node.attributes.find(name);
-    return found == node.attributes.end() ? 0 : std::get<std::int64_t>(found->second);
-  };
+  if (!AttentionMasks::takes(graph, node)) return nullptr;
+  const AttributeReader attributes(get_op(node.op), node.attributes);
   Settings settings;
-  settings.query_heads = integer("q_num_heads");
-  settings.key_heads = integer("kv_num_heads");
-  settings.causal = integer("is_causal") != 0;
-  settings.zero_masked_rows = integer("zero_masked_rows") != 0;
-  if (const auto found = node.attributes.find("scale"); found != node.attributes.end()) {
-    settings.scale = std::get<double>(found->second);
-  }
-  if (const auto found = node.attributes.find("softcap"); found != node.attributes.end()) {
-    settings.softcap = std::get<double>(found->second);
-  }
+  settings.query_heads = attributes.integer("q_num_heads");
+  settings.key_heads = attributes.integer("kv_num_heads");
+  settings.scale = attributes.has("scale") ? attributes.number("scale") : 0;
+  settings.zero_masked_rows = attributes.integer("zero_masked_rows") != 0;
+  settings.masks = AttentionMaskSettings(attributes);
   return std::make_unique<AttentionKernel>(settings);
 }
 

@@ -21,7 +21,6 @@ HWY_EXPORT(SoftmaxRow);
 HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(RotateRow);
-HWY_EXPORT(Attend);
 
 std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
 
@@ -42,12 +41,6 @@ void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, s
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RotateRow)(x, cos, sin, interleaved, y, count);
 }
-std::size_t attention_scratch(std::size_t size, std::size_t /*value_size*/) {
-  constexpr std::size_t kRows = AttentionRows::kQueryRows;
-  constexpr std::size_t kKeys = AttentionRows::kKeyBlock;
-  return size * kKeys + kRows * kKeys + 64;
-}
-void attend(const AttentionRows& task) { HWY_DYNAMIC_DISPATCH(Attend)(task); }
 
 }  // namespace weft::runtime::simd
 #endif

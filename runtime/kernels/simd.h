@@ -34,35 +34,4 @@ void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, s
 // One row of `count` (even): y = x * cos + rotate(x) * sin, see docs/operators.md.
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count);
 
-// Attention of some query rows of one head over all keys, in blocks of keys, so that scores never take
-// more than kQueryRows * kKeyBlock floats.
-struct AttentionRows {
-  static constexpr std::size_t kQueryRows = 16;
-  static constexpr std::size_t kKeyBlock = 64;
-
-  const float* q;        // [rows, D]
-  std::size_t q_stride;  // floats between query rows
-  std::size_t rows;      // at most kQueryRows
-  const float* k;        // [T, D]
-  std::size_t k_stride;
-  const float* v;  // [T, E]
-  std::size_t v_stride;
-  std::size_t keys;        // T
-  std::size_t size;        // D
-  std::size_t value_size;  // E
-  float scale;
-  float softcap = 0;                        // > 0: scores become softcap * tanh(score / softcap) before masks
-  const float* mask = nullptr;              // additive, or
-  const std::uint8_t* mask_bits = nullptr;  // nonzero: attend
-  std::size_t mask_row_stride = 0;          // elements between rows of the mask, 0: one row for all
-  std::size_t mask_key_stride = 1;          // 0: one element for all keys
-  std::ptrdiff_t causal_from = -1;          // >= 0: row r attends keys t <= causal_from + r
-  bool zero_masked_rows = false;
-  float* out;  // [rows, E]
-  std::size_t out_stride;
-  float* scratch;  // attention_scratch(D, E) floats
-};
-std::size_t attention_scratch(std::size_t size, std::size_t value_size);
-void attend(const AttentionRows& task);
-
 }  // namespace weft::runtime::simd

@@ -9,7 +9,6 @@
 
 #include "graph/text.h"
 #include "ops/builder.h"
-#include "runtime/cache.h"
 #include "runtime/memory_plan.h"
 
 namespace weft::runtime {
@@ -48,65 +47,6 @@ void expect_same_as_reference(const Graph& graph, const TensorMap& inputs, doubl
   const std::vector<Tensor> expected = evaluate_graph(graph, given);
   const std::vector<Tensor> actual = fast.run(inputs);
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LE(difference(actual[i], expected[i]), tolerance);
-}
-
-struct AttentionCase {
-  std::int64_t batch, heads, key_heads, queries, keys, size, value_size;
-};
-
-class AttentionKernel : public ::testing::TestWithParam<AttentionCase> {};
-
-// The kernel against its definition: head counts, lengths 0 and 1, more keys than a block, each kind of mask.
-TEST_P(AttentionKernel, AgreesWithItsDefinition) {
-  const AttentionCase c = GetParam();
-  for (const bool packed : {false, true}) {
-    for (int mask_kind = 0; mask_kind < 5; ++mask_kind) {
-      Graph graph;
-      const auto shape = [&](std::int64_t heads, std::int64_t length, std::int64_t size) {
-        return packed ? Extents{c.batch, length, heads * size} : Extents{c.batch, heads, length, size};
-      };
-      TensorMap inputs = {{"q", random_tensor(shape(c.heads, c.queries, c.size), 1)},
-                          {"k", random_tensor(shape(c.key_heads, c.keys, c.size), 2)},
-                          {"v", random_tensor(shape(c.key_heads, c.keys, c.value_size), 3)}};
-      std::vector<ValueId> ids;
-      for (const char* name : {"q", "k", "v"})
-        ids.push_back(graph.add_input(name, {DType::kF32, to_shape(inputs.at(name).shape())}));
-      Attributes attributes = {{"scale", 0.7}};
-      if (packed) attributes.insert({{"q_num_heads", c.heads}, {"kv_num_heads", c.key_heads}});
-      if (mask_kind == 1) inputs["mask"] = random_tensor({c.queries, c.keys}, 4);
-      if (mask_kind == 2) inputs["mask"] = random_tensor({c.batch, 1, 1, c.keys}, 5);
-      if (mask_kind == 3) {
-        Tensor bits = Tensor::uninitialized(DType::kBool, {c.batch, 1, c.queries, c.keys});
-        std::mt19937 random(6);
-        for (bool& bit : bits.mutable_data<bool>()) bit = random() % 4 == 0;  // some rows have no key at all
-        inputs["mask"] = bits;
-        attributes["zero_masked_rows"] = std::int64_t{packed};
-      }
-      if (mask_kind == 4) attributes["is_causal"] = std::int64_t{1};
-      if (inputs.contains("mask"))
-        ids.push_back(graph.add_input("mask", {inputs["mask"].dtype(), to_shape(inputs["mask"].shape())}));
-      Builder builder(graph);
-      graph.add_output("y", builder.make("Attention", ids, std::move(attributes)));
-      SCOPED_TRACE(fmt::format("packed {}, mask {}", packed, mask_kind));
-      expect_same_as_reference(graph, inputs);
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Shapes, AttentionKernel,
-                         ::testing::Values(AttentionCase{1, 1, 1, 1, 1, 1, 1}, AttentionCase{7, 4, 2, 5, 9, 8, 8},
-                                           AttentionCase{2, 3, 3, 17, 130, 16, 5},
-                                           AttentionCase{1, 8, 1, 1, 200, 33, 33}, AttentionCase{2, 2, 2, 0, 4, 8, 8},
-                                           AttentionCase{1, 2, 2, 20, 64, 4, 64}));
-
-TEST(Attention, NanScoresStayNan) {
-  Graph graph;
-  const ValueId q = graph.add_input("q", {DType::kF32, Shape{Dim(1), Dim(1), Dim(2), Dim(4)}});
-  Builder builder(graph);
-  graph.add_output("y", builder.make("Attention", {q, q, q}));
-  Tensor x = random_tensor({1, 1, 2, 4}, 1);
-  x.mutable_data<float>()[0] = NAN;
-  expect_same_as_reference(graph, {{"q", x}});
 }
 
 TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
@@ -217,20 +157,6 @@ TEST(Session, StatesGiveWhatPastInputsGive) {
     v = expected[2];
   }
   EXPECT_TRUE(cached.state("past.key").identical(k));
-}
-
-TEST(Cache, RowsAreSharedUntilWritten) {
-  CacheState cache(1, 2);
-  cache.reset(1);
-  cache.append(Tensor::of<float>({1, 1, 1, 2}, {1, 2}));
-  cache.reorder(std::vector<std::int64_t>{0, 0, 0});
-  EXPECT_EQ(cache.head(0, 0), cache.head(2, 0));
-  cache.append(Tensor::of<float>({3, 1, 1, 2}, {3, 4, 5, 6, 7, 8}));
-  EXPECT_NE(cache.head(0, 0), cache.head(2, 0));
-  const Tensor all = cache.to_tensor();
-  EXPECT_EQ(std::vector<float>(all.data<float>().begin(), all.data<float>().end()),
-            (std::vector<float>{1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 8}));
-  EXPECT_THROW(cache.reorder(std::vector<std::int64_t>{3}), Error);
 }
 
 TEST(Session, BatchMatesAndThreadsDoNotChangeBytes) {

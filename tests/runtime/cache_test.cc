@@ -1,0 +1,235 @@
+#include "runtime/cache.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "ops/builder.h"
+#include "runtime/session.h"
+
+namespace weft::runtime {
+namespace {
+
+Tensor random_tensor(Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
+  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
+  return tensor;
+}
+
+std::vector<float> floats(const Tensor& x) { return {x.data<float>().begin(), x.data<float>().end()}; }
+
+TEST(Cache, RowsAreSharedUntilWritten) {
+  for (const CacheLayout layout : {CacheLayout::kTokens, CacheLayout::kPanels}) {
+    CacheState cache(1, 2, {layout, CacheState::kUnbounded});
+    cache.reset(1);
+    cache.append(Tensor::of<float>({1, 1, 1, 2}, {1, 2}));
+    cache.reorder(std::vector<std::int64_t>{0, 0, 0});
+    EXPECT_EQ(cache.blocks(0)[0], cache.blocks(2)[0]);
+    EXPECT_EQ(cache.usage().bytes_copied, 0u);
+    cache.append(Tensor::of<float>({3, 1, 1, 2}, {3, 4, 5, 6, 7, 8}));
+    EXPECT_NE(cache.blocks(0)[0], cache.blocks(2)[0]);
+    EXPECT_EQ(floats(cache.to_tensor()), (std::vector<float>{1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 8}));
+    constexpr std::uint64_t kBlock = 2 * CacheState::kBlockTokens * sizeof(float);
+    EXPECT_EQ(cache.usage().bytes_copied, 2 * kBlock);  // the last writer had the block to itself
+    EXPECT_EQ(cache.usage().bytes_appended, 8u * sizeof(float));
+    EXPECT_EQ(cache.usage().bytes, 3 * kBlock);
+    cache.reset(1);
+    EXPECT_EQ(cache.usage().bytes, 0u);
+    EXPECT_EQ(cache.usage().peak_bytes, 3 * kBlock);
+    EXPECT_THROW(cache.reorder(std::vector<std::int64_t>{3}), Error);
+    EXPECT_THROW(cache.append(Tensor::zeros(DType::kF32, {2, 1, 1, 2})), Error);
+    EXPECT_THROW(cache.assign(Tensor::zeros(DType::kF32, {1, 2, 1, 2})), Error);
+  }
+}
+
+// A cache of plain tensors, row by row.
+struct Plain {
+  std::vector<std::vector<float>> rows;  // [length][H][D]
+  std::int64_t heads, size;
+
+  void append(const Tensor& added) {
+    const auto steps = added.extent(2);
+    for (std::size_t b = 0; b < rows.size(); ++b) {
+      for (std::int64_t t = 0; t < steps; ++t) {
+        for (std::int64_t h = 0; h < heads; ++h) {
+          const float* from =
+              added.data<float>().data() + ((static_cast<std::int64_t>(b) * heads + h) * steps + t) * size;
+          rows[b].insert(rows[b].end(), from, from + size);
+        }
+      }
+    }
+  }
+  bool equals(const Tensor& x) const {
+    const std::int64_t length = x.extent(2);
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      const std::int64_t e = i % size, t = i / size % length, h = i / size / length % heads, b = i / size / length / heads;
+      const auto& row = rows[static_cast<std::size_t>(b)];
+      if (row[static_cast<std::size_t>((t * heads + h) * size + e)] != x.data<float>()[static_cast<std::size_t>(i)])
+        return false;
+    }
+    return x.extent(0) == static_cast<std::int64_t>(rows.size());
+  }
+};
+
+// Appends, picks, steps back and copies in any order, against plain tensors.
+TEST(Cache, AnySequenceOfOperationsKeepsItsContents) {
+  ThreadPool pool(2);
+  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+    std::mt19937 random(seed);
+    const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(n)); };
+    const std::int64_t heads = 1 + below(3), size = 1 + below(9);
+    const CacheLayout layout = seed % 2 == 0 ? CacheLayout::kTokens : CacheLayout::kPanels;
+    CacheState cache(heads, size, {layout, CacheState::kUnbounded});
+    cache.reset(2);
+    Plain plain{std::vector<std::vector<float>>(2), heads, size};
+    std::vector<std::pair<CacheState, Plain>> copies;
+    for (int step = 0; step < 40; ++step) {
+      switch (below(4)) {
+        case 0: {
+          std::vector<std::int64_t> parents(static_cast<std::size_t>(1 + below(4)));
+          for (std::int64_t& parent : parents) parent = below(cache.batch());
+          cache.reorder(parents);
+          std::vector<std::vector<float>> next;
+          for (const std::int64_t parent : parents) next.push_back(plain.rows[static_cast<std::size_t>(parent)]);
+          plain.rows = next;
+          break;
+        }
+        case 1: {
+          const std::int64_t length = std::max<std::int64_t>(cache.length() - below(20), 0);
+          cache.truncate(length);
+          for (auto& row : plain.rows) row.resize(static_cast<std::size_t>(length * heads * size));
+          break;
+        }
+        case 2: copies.emplace_back(cache, plain); break;
+        default: {
+          const Tensor added = random_tensor({cache.batch(), heads, below(3) == 0 ? below(40) : 1, size}, random());
+          cache.append(added, &pool);
+          plain.append(added);
+        }
+      }
+      ASSERT_TRUE(plain.equals(cache.to_tensor())) << "seed " << seed << " step " << step;
+    }
+    for (auto& [copy, expected] : copies) ASSERT_TRUE(expected.equals(copy.to_tensor())) << "seed " << seed;
+  }
+}
+
+TEST(Cache, DropsWhatIsBeforeItsWindow) {
+  CacheState cache(1, 1, {CacheLayout::kTokens, 10});
+  cache.reset(2);
+  Plain plain{std::vector<std::vector<float>>(2), 1, 1};
+  std::uint64_t most = 0;
+  for (std::uint32_t step = 0; step < 300; ++step) {
+    const Tensor added = random_tensor({2, 1, 1, 1}, step);
+    cache.append(added);
+    plain.append(added);
+    most = std::max(most, cache.usage().bytes);
+  }
+  EXPECT_EQ(cache.length(), 300);
+  EXPECT_LE(cache.first_token(), 290);
+  EXPECT_LE(most, 2u * 6 * 16 * sizeof(float));
+  for (std::size_t b = 0; b < 2; ++b) {
+    for (auto t = static_cast<std::size_t>(cache.first_token()); t < 300; ++t) {
+      EXPECT_EQ(cache.to_tensor().data<float>()[b * 300 + t], plain.rows[b][t]);
+    }
+  }
+  cache.truncate(280);  // a few rejected tokens
+  EXPECT_THROW(cache.truncate(100), Error);
+}
+
+// --- Attention over caches -------------------------------------------------------------------------
+
+const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P");
+
+// x: [B, S, 8]; four query heads over two key heads of 8.
+Graph attention_block(std::int64_t window) {
+  Graph graph;
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(8)}});
+  const ValueId past_k = graph.add_input("past.key", {DType::kF32, Shape{B, Dim(2), P, Dim(8)}});
+  const ValueId past_v = graph.add_input("past.value", {DType::kF32, Shape{B, Dim(2), P, Dim(8)}});
+  Builder b(graph);
+  const auto project = [&](std::uint32_t seed, std::int64_t heads) {
+    const Expr y = b.make("MatMul", {x, b.constant(random_tensor({8, heads * 8}, seed)).id()});
+    return b.transpose(b.reshape(y, std::vector<std::int64_t>{0, 0, heads, 8}), {0, 2, 1, 3});
+  };
+  const ValueId ks[] = {past_k, project(1, 2).id()};
+  const ValueId vs[] = {past_v, project(2, 2).id()};
+  const Expr k = b.concat(ks, 2), v = b.concat(vs, 2);
+  Attributes attributes = {{"is_causal", std::int64_t{1}}, {"query_position", std::string("end")}};
+  if (window >= 0) attributes["left_window_size"] = window;
+  graph.add_output("y", b.make("Attention", {project(3, 4).id(), k.id(), v.id()}, std::move(attributes)));
+  graph.add_output("present.key", k);
+  graph.add_output("present.value", v);
+  return graph;
+}
+
+std::shared_ptr<const Model> with_states(std::int64_t window) {
+  CompileOptions options;
+  options.states = {{"past.key", "present.key"}, {"past.value", "present.value"}};
+  options.passes = {};
+  return Model::compile(attention_block(window), options);
+}
+
+Tensor row_of(const Tensor& x, std::int64_t row) {
+  Extents shape = x.shape();
+  const auto count = x.size() / shape[0];
+  shape[0] = 1;
+  return Tensor::of<float>(shape, x.data<float>().subspan(static_cast<std::size_t>(row * count),
+                                                          static_cast<std::size_t>(count)));
+}
+
+// Beams that share a prompt, part and share again have, byte for byte, what each would have alone.
+TEST(CachedAttention, BeamsGiveWhatRowsAloneGive) {
+  const auto model = with_states(-1);
+  for (const std::int64_t prompt : {5, 32, 600}) {
+    std::mt19937 random(static_cast<std::uint32_t>(prompt));
+    Session beams(model, std::make_shared<ThreadPool>(2));
+    beams.reset_states(1);
+    const Tensor start = random_tensor({1, prompt, 8}, 7);
+    beams.run({{"x", start}});
+    std::vector<std::vector<Tensor>> histories = {{}};
+    Tensor y;
+    for (std::uint32_t step = 0; step < 24; ++step) {
+      std::vector<std::int64_t> parents(step == 10 ? 3 : 5);
+      for (std::int64_t& parent : parents) parent = static_cast<std::int64_t>(random() % histories.size());
+      beams.reorder_states(parents);
+      std::vector<std::vector<Tensor>> next;
+      for (const std::int64_t parent : parents) next.push_back(histories[static_cast<std::size_t>(parent)]);
+      histories = next;
+      const std::int64_t tokens = step % 7 == 6 ? 3 : 1;
+      const Tensor x = random_tensor({static_cast<std::int64_t>(parents.size()), tokens, 8}, 100 + step);
+      y = beams.run({{"x", x}})[0];
+      for (std::size_t r = 0; r < histories.size(); ++r)
+        histories[r].push_back(row_of(x, static_cast<std::int64_t>(r)));
+    }
+    for (std::size_t r = 0; r < histories.size(); ++r) {
+      Session alone(model, std::make_shared<ThreadPool>(1));
+      alone.reset_states(1);
+      alone.run({{"x", start}});
+      Tensor last;
+      for (const Tensor& x : histories[r]) last = alone.run({{"x", x}})[0];
+      EXPECT_TRUE(last.identical(row_of(y, static_cast<std::int64_t>(r)))) << prompt << " row " << r;
+    }
+  }
+}
+
+TEST(CachedAttention, WindowsGiveTheSameWithoutWhatTheyDropped) {
+  const auto model = with_states(20);
+  Session cached(model, std::make_shared<ThreadPool>(2));
+  CompileOptions options;
+  options.passes = {};
+  Session plain(Model::compile(attention_block(20), options), std::make_shared<ThreadPool>(1));
+  cached.reset_states(2);
+  Tensor k = Tensor::zeros(DType::kF32, {2, 2, 0, 8}), v = k;
+  for (std::uint32_t step = 0; step < 150; ++step) {
+    const Tensor x = random_tensor({2, step == 0 ? 30 : (step == 50 ? 40 : 1), 8}, step);
+    const std::vector<Tensor> expected = plain.run({{"x", x}, {"past.key", k}, {"past.value", v}});
+    ASSERT_TRUE(cached.run({{"x", x}})[0].identical(expected[0])) << step;
+    k = expected[1];
+    v = expected[2];
+  }
+  EXPECT_EQ(cached.state("past.key").data<float>()[0], 0.0f);  // dropped
+}
+
+}  // namespace
+}  // namespace weft::runtime
