@@ -77,6 +77,7 @@ void CacheState::append(const Tensor& added, ThreadPool* pool) {
   }
   const std::int64_t tokens = added.extent(2);
   if (tokens == 0 || rows_.empty()) return;
+  drop_before_window();  // before, so that what is appended can be taken back
   for (Row& row : rows_) make_room(row, tokens);
   const std::int64_t first = length_ / kBlockTokens, end = length_ + tokens;
   const std::int64_t blocks = (end + kBlockTokens - 1) / kBlockTokens - first;
@@ -93,7 +94,6 @@ void CacheState::append(const Tensor& added, ThreadPool* pool) {
   }
   length_ = end;
   ledger_->appended += added.byte_size();
-  drop_before_window();
 }
 
 // The new tokens, up to `end`, that belong in one block of row b.

@@ -34,7 +34,11 @@ std::optional<std::vector<std::pair<DType, Extents>>> output_types(const Node& n
 }  // namespace
 
 Executor::Executor(Workspace& workspace, std::unique_ptr<Plan> plan)
-    : workspace_(workspace), plan_(std::move(plan)), table_(plan_->values.size()), stays_(table_.size()) {
+    : workspace_(workspace),
+      plan_(std::move(plan)),
+      table_(plan_->values.size()),
+      stays_(table_.size()),
+      lengths_(workspace.caches.size()) {
   cache_of_.assign(table_.size(), SIZE_MAX);
   for (std::size_t i = 0; i < model().state_currents.size(); ++i) cache_of_[model().state_currents[i]] = i;
   for (const PlanStep& step : plan_->steps) {
@@ -129,14 +133,24 @@ void Executor::place_view(std::size_t step_index) {
 // --- Running -----------------------------------------------------------------------------------------
 
 std::vector<Tensor> Executor::run(std::span<const Tensor> inputs) {
-  prepare(inputs);
-  for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
-    if (!arguments_[i].fixed_view) run_step(i);
+  for (std::size_t i = 0; i < workspace_.caches.size(); ++i) lengths_[i] = workspace_.caches[i].length();
+  try {
+    prepare(inputs);
+    for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
+      if (!arguments_[i].fixed_view) run_step(i);
+    }
+    std::vector<Tensor> outputs = results();
+    move_states();
+    release();
+    return outputs;
+  } catch (...) {
+    // Some states have this run's tokens already: a run that fails leaves them all as they were.
+    for (std::size_t i = 0; i < workspace_.caches.size(); ++i) {
+      CacheState& cache = workspace_.caches[i];
+      if (cache.length() > lengths_[i]) cache.truncate(lengths_[i]);
+    }
+    throw;
   }
-  std::vector<Tensor> outputs = results();
-  move_states();
-  release();
-  return outputs;
 }
 
 void Executor::prepare(std::span<const Tensor> inputs) {

@@ -65,6 +65,7 @@ class Executor {
   std::vector<bool> stays_;                 // by slot: the tensor is the same at every run
   std::vector<Slot> released_;              // the others
   const std::byte* laid_out_in_ = nullptr;  // the arena that table_ points into
+  std::vector<std::int64_t> lengths_;       // of the states when the run began
   bool laid_out_ = false;
 };
 

@@ -48,9 +48,8 @@ std::int64_t attention_window(const Node& node) {
 
 bool AttentionMasks::takes(const Graph& graph, const Node& node) {
   const auto is_one_of = [&](std::size_t input, std::initializer_list<DType> dtypes) {
-    return !has_input(node, input) || std::any_of(dtypes.begin(), dtypes.end(), [&](DType dtype) {
-      return input_is(graph, node, input, dtype);
-    });
+    return !has_input(node, input) ||
+           std::any_of(dtypes.begin(), dtypes.end(), [&](DType dtype) { return input_is(graph, node, input, dtype); });
   };
   return is_one_of(kMask, {DType::kF32, DType::kBool}) &&
          is_one_of(kKeyPadding, {DType::kBool, DType::kI32, DType::kI64}) && is_one_of(kAlibiSlopes, {DType::kF32}) &&
@@ -142,8 +141,8 @@ bool AttentionMasks::attends(const Padding& padding, const std::uint8_t* bits, s
   return first < last && (padding.whole || std::find(bits + first, bits + last, 1) != bits + last);
 }
 
-void AttentionMasks::apply(simd::AttentionRow& row, const AttentionMaskSettings& settings, float scale,
-                           std::int64_t b, std::int64_t h, std::int64_t s) const {
+void AttentionMasks::apply(simd::AttentionRow& row, const AttentionMaskSettings& settings, float scale, std::int64_t b,
+                           std::int64_t h, std::int64_t s) const {
   const std::int64_t position = settings.queries_at_end ? s + shape_.keys - shape_.queries : s;
   const auto [left, right, chunk] = std::tuple(settings.left, settings.right, settings.chunk);
   std::int64_t first = 0, last = shape_.keys;

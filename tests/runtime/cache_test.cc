@@ -63,7 +63,8 @@ struct Plain {
   bool equals(const Tensor& x) const {
     const std::int64_t length = x.extent(2);
     for (std::int64_t i = 0; i < x.size(); ++i) {
-      const std::int64_t e = i % size, t = i / size % length, h = i / size / length % heads, b = i / size / length / heads;
+      const std::int64_t e = i % size, t = i / size % length, h = i / size / length % heads,
+                         b = i / size / length / heads;
       const auto& row = rows[static_cast<std::size_t>(b)];
       if (row[static_cast<std::size_t>((t * heads + h) * size + e)] != x.data<float>()[static_cast<std::size_t>(i)])
         return false;
@@ -174,8 +175,8 @@ Tensor row_of(const Tensor& x, std::int64_t row) {
   Extents shape = x.shape();
   const auto count = x.size() / shape[0];
   shape[0] = 1;
-  return Tensor::of<float>(shape, x.data<float>().subspan(static_cast<std::size_t>(row * count),
-                                                          static_cast<std::size_t>(count)));
+  return Tensor::of<float>(
+      shape, x.data<float>().subspan(static_cast<std::size_t>(row * count), static_cast<std::size_t>(count)));
 }
 
 // Beams that share a prompt, part and share again have, byte for byte, what each would have alone.
