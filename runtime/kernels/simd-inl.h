@@ -28,11 +28,13 @@ HWY_INLINE void Map(const float* x, float* y, std::size_t count, const Function&
                 [&](std::size_t i, std::size_t lanes) HWY_ATTR { Store(function(Load(x + i, lanes)), y + i, lanes); });
 }
 
-// The library's Exp is defined up to 104 and not for NaN.
+// Zero where the result would be subnormal, infinite where it would be too large, NaN for NaN; the library's Exp is
+// defined for less.
 HWY_INLINE V Exp(V x) {
   const F d;
-  const V largest = hn::Set(d, 88.7228391f);  // beyond, the result is no finite float
-  V y = hn::Exp(d, hn::Clamp(x, hn::Set(d, -104.0f), largest));
+  const V least = hn::Set(d, -87.3365447f), largest = hn::Set(d, 88.7228391f);
+  V y = hn::Exp(d, hn::Clamp(x, least, largest));
+  y = hn::IfThenZeroElse(hn::Lt(x, least), y);
   y = hn::IfThenElse(hn::Gt(x, largest), hn::Inf(d), y);
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }

@@ -126,6 +126,19 @@ TEST(Softmax, RowsOfEveryKind) {
   }
 }
 
+TEST(Softmax, WhatIsMaskedWeighsNothing) {
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{1, 4})});
+  Builder builder(graph);
+  graph.add_output("y", builder.softmax(builder.wrap(a), -1));
+  Session session(Model::compile(std::move(graph)));
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> scores = {0.0f, -kInfinity, -3.4e38f, -200.0f};
+  const Tensor x = Tensor::vector<float>(scores).reshaped({1, 4});
+  const Tensor y = session.run({{"a", x}})[0];
+  EXPECT_EQ(std::vector<float>(y.data<float>().begin(), y.data<float>().end()), (std::vector<float>{1, 0, 0, 0}));
+}
+
 TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
   for (const std::int64_t rows : {0, 1, 5, 40}) {
     Graph graph;
