@@ -30,7 +30,7 @@ void add_file(PackedKey& key, const std::string& path) {
 
 // Shape and a sample of the contents: what another training would have changed.
 void add_sample(PackedKey& key, const Tensor& tensor) {
-  constexpr std::size_t kSamples = 16, kSampleBytes = 64;
+  constexpr std::size_t kSamples = 4, kSampleBytes = 64;
   for (const std::int64_t extent : tensor.shape()) key.add(static_cast<std::uint64_t>(extent));
   const std::span<const std::byte> bytes = tensor.bytes();
   for (std::size_t i = 0; i < kSamples; ++i) {
