@@ -133,6 +133,7 @@ int canonicalize(Graph& graph, PassContext& context) {
     int changed = expand_gemm(graph, context);
     changed += drop_no_ops(graph, context);
     changed += write_out_shapes(graph, context);
+    changed += root_shapes(graph, context);
     changed += canonicalize_spelling(graph, context);
     changed += canonicalize_products(graph, context);
     changed += run_rules(graph, chain_rules(), context);

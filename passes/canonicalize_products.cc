@@ -79,6 +79,10 @@ std::optional<std::int64_t> extent_of(const Shape& shape, const std::string& let
   return product;
 }
 
+Expr permuted(Builder& b, Expr x, const std::vector<std::int64_t>& perm) {
+  return std::is_sorted(perm.begin(), perm.end()) ? x : b.transpose(x, perm);
+}
+
 bool expand_einsum(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   if (node.inputs.size() != 2) return false;
@@ -102,8 +106,8 @@ bool expand_einsum(Graph& graph, NodeId id) {
     return false;
   Builder builder(graph, id, node.origin);
   const std::string left = c.batch + c.rows + c.inner, right = c.batch + c.inner + c.columns;
-  Expr x = builder.transpose(builder.wrap(a), places(c.a, left)),
-       w = builder.transpose(builder.wrap(b), places(c.b, right));
+  Expr x = permuted(builder, builder.wrap(a), places(c.a, left)),
+       w = permuted(builder, builder.wrap(b), places(c.b, right));
   const std::vector<std::int64_t> copied(c.batch.size() + c.rows.size(), 0);
   if (c.inner.size() > 1) {
     std::vector<std::int64_t> target = copied;
@@ -127,7 +131,7 @@ bool expand_einsum(Graph& graph, NodeId id) {
     for (const char letter : c.columns) target.push_back((*shape_of(graph, b))[c.b.find(letter)].value());
     y = builder.reshape(y, target);
   }
-  y = builder.transpose(y, places(c.batch + c.rows + c.columns, c.out));
+  y = permuted(builder, y, places(c.batch + c.rows + c.columns, c.out));
   replace_value(graph, graph.node(id).outputs[0], y, "expand-einsum");
   return true;
 }
@@ -167,6 +171,21 @@ Rule transposed_product() {
             const std::vector<std::int64_t> perm = *permutation_of(m.node(root));
             return builder.matmul(builder.transpose(builder.wrap(m[b]), perm),
                                   builder.transpose(builder.wrap(m[a]), perm));
+          }};
+}
+
+// a P^T of attention weights P as (P a^T)^T: weights come first.
+Rule weights_first() {
+  const Pattern a = any("a"), weights = any("weights");
+  const Pattern turned = transpose_last_two(weights);
+  return {"weights-first", matmul(a, turned),
+          [=](Match& m) {
+            if (m.rank(a) != m.rank(weights) || m.rank(a) < 2) return m.refuse("the ranks differ");
+            return producer(m.graph(), m[weights], "Softmax") != nullptr || m.refuse("no Softmax gives the weights");
+          },
+          [=](Builder& b, const Match& m) {
+            const std::vector<std::int64_t> perm = *permutation_of(m.node(turned));
+            return b.transpose(b.matmul(b.wrap(m[weights]), b.transpose(b.wrap(m[a]), perm)), perm);
           }};
 }
 
@@ -213,7 +232,7 @@ std::vector<Rule> flattening_rules() {
 
 int canonicalize_products(Graph& graph, PassContext& context) {
   int changed = expand_einsums(graph, context);
-  changed += run_rules(graph, {transposed_product()}, context);
+  changed += run_rules(graph, {transposed_product(), weights_first()}, context);
   return changed + run_rules(graph, flattening_rules(), context);
 }
 

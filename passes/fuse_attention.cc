@@ -58,10 +58,12 @@ bool check_mask(Match& m, const Handles& h) {
   return true;
 }
 
-// Where masks: -inf excludes as a bool mask does; a huge finite number acts like an additive mask.
-Expr where_mask(Builder& b, Expr condition, double fill, bool keeps, DType dtype) {
-  if (std::isinf(fill)) return keeps ? condition : b.unary("Not", condition);
-  const Expr zero = b.scalar(dtype, 0.0);
+// Where masks: -inf excludes as a bool mask does; a huge finite number acts like an additive mask, in place of one
+// that was added before.
+Expr where_mask(Builder& b, Expr condition, Expr added, double fill, bool keeps, DType dtype) {
+  if (std::isinf(fill) && !added) return keeps ? condition : b.unary("Not", condition);
+  if (added && b.dtype(added) == DType::kBool) added = b.where(added, b.scalar(dtype, 0.0), b.scalar(dtype, -INFINITY));
+  const Expr zero = added ? added : b.scalar(dtype, 0.0);
   const Expr low = b.scalar(dtype, fill);
   return keeps ? b.where(condition, zero, low) : b.where(condition, low, zero);
 }
@@ -79,8 +81,8 @@ Expr whole_mask(Builder& b, const Match& m, const Handles& h) {
   const DType dtype = m.dtype(h.q);
   Expr mask;
   if (m.has(h.mask)) mask = b.wrap(m[h.mask]);
-  if (m.has(h.kept)) mask = where_mask(b, b.wrap(m[h.kept]), m.number(h.kept_fill), true, dtype);
-  if (m.has(h.dropped)) mask = where_mask(b, b.wrap(m[h.dropped]), m.number(h.dropped_fill), false, dtype);
+  if (m.has(h.kept)) mask = where_mask(b, b.wrap(m[h.kept]), mask, m.number(h.kept_fill), true, dtype);
+  if (m.has(h.dropped)) mask = where_mask(b, b.wrap(m[h.dropped]), mask, m.number(h.dropped_fill), false, dtype);
   return both_masks(b, mask, m.has(h.more_mask) ? b.wrap(m[h.more_mask]) : Expr());
 }
 
@@ -119,10 +121,11 @@ Pattern scores_of(Handles& h) {
   return either({scaled(h.capped, h.cap), scaled(product, h.scale)});
 }
 
-// Scores with up to two masks.
+// Scores with up to two masks and a condition.
 Pattern masked(const Handles& h, const Pattern& scores) {
+  const Pattern inner = either({scores + h.mask, scores});
   const Pattern once =
-      either({where(h.kept, scores, h.kept_fill), where(h.dropped, h.dropped_fill, scores), scores + h.mask, scores});
+      either({where(h.kept, inner, h.kept_fill), where(h.dropped, h.dropped_fill, inner), scores + h.mask, scores});
   return either({once + h.more_mask, once});
 }
 

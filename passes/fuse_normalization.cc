@@ -67,10 +67,33 @@ Rule rms_normalization() {
           }};
 }
 
+// Without parameters: a scale of ones.
+Rule plain_normalization(std::string_view name, std::string_view op, bool is_centred) {
+  const Pattern x = any("x");
+  const Scalar epsilon = scalar("epsilon");
+  const Pattern centred = is_centred ? x - mean_last(x) : x;
+  const Pattern norm = over_root(centred, mean_last(centred * centred) + epsilon);
+  return {std::string(name), norm,
+          [=](Match& m) {
+            if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
+            const Shape* shape = shape_of(m.graph(), m[x]);
+            const bool known = shape != nullptr && !shape->empty() && shape->back().is_constant();
+            return (known && m.dtype(x) == DType::kF32) || m.refuse("how long the last axis is is not known");
+          },
+          [=](Builder& b, const Match& m) {
+            const Expr ones = b.constant(Tensor::full(DType::kF32, {b.dim(m[x], -1).value()}, 1.0));
+            return b.make(op, {m[x], ones.id()}, {{"axis", std::int64_t{-1}}, {"epsilon", m.number(epsilon)}});
+          }};
+}
+
 }  // namespace
 
 int fuse_normalization(Graph& graph, PassContext& context) {
-  return run_rules(graph, {layer_normalization(), layer_normalization_bias(), rms_normalization()}, context);
+  return run_rules(graph,
+                   {layer_normalization(), layer_normalization_bias(), rms_normalization(),
+                    plain_normalization("fuse-plain-layer-normalization", "LayerNormalization", true),
+                    plain_normalization("fuse-plain-rms-normalization", "RMSNormalization", false)},
+                   context);
 }
 
 }  // namespace weft

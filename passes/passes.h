@@ -18,6 +18,7 @@ struct Pass {
 int canonicalize(Graph& graph, PassContext& context);
 // Parts of canonicalize.
 int drop_no_ops(Graph& graph, PassContext& context);
+int root_shapes(Graph& graph, PassContext& context);
 int canonicalize_spelling(Graph& graph, PassContext& context);
 int canonicalize_products(Graph& graph, PassContext& context);
 int inline_branches(Graph& graph, PassContext& context);

@@ -98,7 +98,7 @@ std::vector<std::string> default_passes() {
   std::vector<std::string> names = canonical_passes();
   for (const std::string_view name :
        {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
-        "absorb-into-attention", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
+        "absorb-into-attention", "absorb-masks", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
         "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
     names.emplace_back(name);
   }
