@@ -58,7 +58,11 @@ class SizeBuilder {
       const auto start = static_cast<std::int64_t>(axis);
       return b_.make("Shape", {input}, {{"start", start}, {"end", start + 1}});
     }
-    return linear(dim);
+    try {
+      return linear(dim);
+    } catch (const Error&) {
+      return {};  // a quotient by what is 0 there: not linear
+    }
   }
 
   // c0 + c1 s1 + c2 s2 ..., found by setting symbols to 0 and 1 and checked by putting it together again.
