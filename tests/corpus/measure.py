@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs weft, and ONNX Runtime's optimizer beside it, over what make_corpus.py wrote; writes docs/fusion.md.
 
-    python measure.py CORPUS [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort]
+    python measure.py CORPUS... [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort]
 """
 import argparse
 import collections
@@ -11,6 +11,25 @@ import re
 import subprocess
 import sys
 import tempfile
+
+
+INTRODUCTION = """# Fusion over a corpus of exports
+
+Written by `tests/corpus/measure.py` over what `tests/corpus/make_corpus.py` exports: tiny models with random weights of many
+architectures, both exporters, eager and sdpa attention. "ok": three shapes within 1e-4 of PyTorch, relative to each output's largest
+magnitude.
+
+- *attention*, *norms*, *QKV*: sites fused / present. Softmax is *left* where no Attention took it.
+- *mask tensors*: Attention operators that still read a mask as a tensor. All others have theirs as attributes (`is_causal`,
+  `query_position`, windows, chunks) and `key_padding`: what a mask computes is told by running its sub-graph on small sizes
+  (`passes/mask_samples.h`), so no spelling of it matters, and what depends on anything else stays a tensor.
+
+How much of this holds for graphs that nobody exported yet is what `tests/passes/mutants_test.cc` measures: exports rewritten at random
+(operands swapped, sums regrouped, Reshapes and Transposes split in two, casts and views inserted, products transposed, flattened or
+spelled as Einsum, means as sums, Split as Slices and back, other node orders and names) have to fuse as before and give PyTorch's
+numbers. `WEFT_MUTANTS=1000 weft_passes_test --gtest_filter='Mutants*'` makes a thousand; CI a small sample.
+
+"""
 
 
 def run(*command):
@@ -29,6 +48,13 @@ def weft_row(weft, folder):
     return info, results, explained.stderr.strip()
 
 
+def masks_left(weft, folder):
+    """Attention operators that still read a mask tensor after all passes."""
+    text = run(weft, "dump", str(folder / "model.onnx"), "--passes", "all").stdout
+    inputs = [line.split(", ") for line in re.findall(r"= Attention\(([^)]*)\)", text)]
+    return sum(len(names) > 3 and names[3] != "_" for names in inputs)
+
+
 def ort_row(folder):
     """Attention operators that ONNX Runtime makes at load."""
     import onnx  # pylint: disable=import-outside-toplevel
@@ -44,26 +70,26 @@ def ort_row(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=pathlib.Path)
+    parser.add_argument("corpus", type=pathlib.Path, nargs="+")
     parser.add_argument("--weft", default="build/release/tools/weft")
     parser.add_argument("--report", type=pathlib.Path)
     parser.add_argument("--ort", action="store_true")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     rows, bad = [], 0
-    for folder in sorted(options.corpus.iterdir()):
+    for folder in sorted((f for corpus in options.corpus for f in corpus.iterdir()), key=lambda f: f.name):
         if not (folder / "model.onnx").exists() or not re.search(options.only, folder.name):
             continue
         info, results, error = weft_row(options.weft, folder)
         if info is None:
             bad += 1
             print(f"{folder.name}: {error[:300]}", flush=True)
-            rows.append([folder.name] + ["-"] * 6)
+            rows.append([folder.name] + ["-"] * 7)
             continue
         softmax = info.get("softmax_left", info["attention"]["cores"] - info["attention"]["fused"])
         norms, qkv = info["norms"], info["qkv"]
         row = [folder.name, f"{info['attention']['fused']}/{info['attention']['cores']}", f"{norms['fused']}/{norms['sites']}",
-               f"{qkv['fused']}/{qkv['sites']}", softmax, *results]
+               f"{qkv['fused']}/{qkv['sites']}", softmax, masks_left(options.weft, folder), *results]
         if options.ort:
             row.append(ort_row(folder))
         rows.append(row)
@@ -71,10 +97,9 @@ def main():
         bad += not complete
         print(" ".join(str(x) for x in row), flush=True)
     if options.report:
-        heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "passes none", "passes all"] + (
+        heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "mask tensors", "passes none", "passes all"] + (
             ["attention in ONNX Runtime"] if options.ort else [])
-        text = ["# Fusion over a corpus of exports\n\nWritten by `tests/corpus/measure.py`. \"ok\": three shapes within 1e-4 of "
-                "PyTorch, relative to each output's largest magnitude.\n\n", "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
+        text = [INTRODUCTION, "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
         text += ["| " + " | ".join(str(x).replace("\n", " ")[:120] for x in row) + " |\n" for row in rows]
         options.report.write_text("".join(text))
     print(f"{len(rows)} exports, {bad} with something left")
