@@ -2,7 +2,8 @@
 """weft beside other runtimes on the same files: every competitor of a workload is loaded, then they take turns, one measurement each,
 round after round, so that whatever disturbs the machine disturbs all.
 
-    compare.py run --models DIR --weft PATH --results FILE.jsonl [--python PEER=PYTHON]... [--workload REGEX] [--peer REGEX] [--rounds 5]
+    compare.py run --models DIR --weft PATH --results FILE.jsonl [--python PEER=PYTHON]... [--workload REGEX] [--size REGEX] [--peer REGEX]
+                   [--rounds 5]
     compare.py load --models DIR --weft PATH --results FILE.jsonl [--python PEER=PYTHON]...
     compare.py report --results FILE.jsonl
 
@@ -27,7 +28,8 @@ ENCODER_SIZES = ("1x16", "1x128", "8x128", "1x512")
 DECODER_SIZES = ("1x128", "1x512", "1x1024")  # one row: weft bench generates from one prompt
 
 Workload = collections.namedtuple("Workload", "kind sizes beams competitors")
-WEFT_ARGUMENTS = {"encoder": [], "decoder": ["--new-tokens", "33"], "translation": ["--new-tokens", "64"]}
+NEW_TOKENS = 64  # of a translation
+WEFT_ARGUMENTS = {"encoder": [], "decoder": ["--new-tokens", "33"], "translation": ["--new-tokens", str(NEW_TOKENS)]}
 
 
 def encoder(name):
@@ -61,17 +63,17 @@ def weft_command(options, workload, path):
     for size in workload.sizes:
         batch, length = size.split("x")
         if workload.kind == "encoder":
-            names = dimension_names(options, path)
-            command += ["--random", ",".join(f"{name}={value}" for name, value in zip(names, (batch, length)))]
+            command += ["--random", ",".join(f"{name}={(batch, length)[axis]}" for name, axis in dimensions(options, path))]
         else:
             command += ["--prompt-length", length]
     return command + (["--num-beams", str(workload.beams)] if workload.beams > 1 else [])
 
 
-def dimension_names(options, path):
-    """The symbols of the first input, [batch, sequence]."""
+def dimensions(options, path):
+    """(symbol, axis) of every input [batch, sequence]."""
     text = subprocess.run([str(options.weft), "dump", "--stage", "imported", str(path)], capture_output=True, text=True, check=True).stdout
-    return [name.strip() for name in re.search(r"\w+\[([^\]]*)\]", text).group(1).split(",")]
+    shapes = re.findall(r": \w+\[([^\]]*)\]", text.splitlines()[0].partition("->")[0])
+    return sorted({(name.strip(), axis) for shape in shapes for axis, name in enumerate(shape.split(",")) if not name.strip().isdigit()})
 
 
 class Competitor:
@@ -81,7 +83,7 @@ class Competitor:
             command = weft_command(options, workload, path)
         else:
             command = [options.python[peer], str(HERE / "peers.py"), peer, workload.kind, str(path), "--sizes", ",".join(workload.sizes),
-                       "--threads", str(options.threads), "--beams", str(workload.beams)]
+                       "--threads", str(options.threads), "--beams", str(workload.beams), "--new-tokens", str(NEW_TOKENS)]
         environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), MKL_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env=environment)
@@ -127,7 +129,10 @@ def run_workload(name, workload, options):
         samples = collections.defaultdict(list)
         for _ in range(options.rounds):
             for competitor in competitors:
-                for phase, ms in (competitor.measure(index) or {}).items():
+                answer = competitor.measure(index) or {}
+                if workload.kind == "translation" and competitor.peer == "weft":
+                    answer = {"total": answer["prefill"] + answer["decode"] * (NEW_TOKENS - 1)}
+                for phase, ms in answer.items():
                     samples[competitor.label, phase].append(ms)
         for (label, phase), values in samples.items():
             record(options, workload=name, size=size, phase=phase, peer=label, min=min(values), median=statistics.median(values), samples=values)
@@ -214,6 +219,7 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, required=True)
     parser.add_argument("--python", action="append", default=[], metavar="PEER=PYTHON")
     parser.add_argument("--workload", default="", help="regular expression")
+    parser.add_argument("--size", default="", help="regular expression over BATCHxLENGTH")
     parser.add_argument("--peer", default="", help="regular expression over labels")
     parser.add_argument("--packed", type=pathlib.Path, help="load: also with this packed file")
     parser.add_argument("--threads", type=int, default=2)
@@ -228,8 +234,9 @@ def main():
     if options.action == "load":
         return run_load(options)
     for name, workload in WORKLOADS.items():
-        if re.search(options.workload, name):
-            run_workload(name, workload, options)
+        sizes = [size for size in workload.sizes if re.search(options.size, size)]
+        if re.search(options.workload, name) and sizes:
+            run_workload(name, workload._replace(sizes=sizes), options)
 
 
 if __name__ == "__main__":
