@@ -149,6 +149,10 @@ void Session::reorder_states(std::span<const std::int64_t> parents) {
   for (CacheState& cache : impl_->workspace.caches) cache.reorder(parents);
 }
 
+void Session::truncate_state(std::string_view name, std::int64_t length) {
+  impl_->caches[state_index(impl_->graph(), name)].truncate(length);
+}
+
 void Session::set_state(std::string_view name, const Tensor& value) {
   impl_->workspace.caches[state_index(impl_->graph(), name)].assign(value);
 }

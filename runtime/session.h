@@ -45,6 +45,8 @@ class Session {
   // Row r of every state becomes what row parents[r] was (beam search; also grows or shrinks the
   // batch). Rows are shared, not copied, until written.
   void reorder_states(std::span<const std::int64_t> parents);
+  // The state keeps its first `length` tokens in every row; a shorter one stays as it is.
+  void truncate_state(std::string_view name, std::int64_t length);
   // Sets a state to a tensor [B, H, P, D] (caches that another model computed: cross-attention).
   void set_state(std::string_view name, const Tensor& value);
   Tensor state(std::string_view name) const;

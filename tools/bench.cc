@@ -110,18 +110,20 @@ std::vector<std::int64_t> random_tokens(std::size_t count, std::int64_t vocabula
 }
 
 // The prompt's pass ends with the first token; what follows is divided by the steps.
-Sample generate_once(runtime::Generator& generator, const runtime::Generator::Request& request,
+Sample generate_once(runtime::Generator& generator, const runtime::Request& request,
                      const runtime::GenerationConfig& config, runtime::Profile* profile) {
   if (profile != nullptr) profile->set_phase("prefill");
   const Clock::time_point start = Clock::now();
   Clock::time_point first = start, last = start;
   std::size_t steps = 0;
-  generator.generate(request, config, [&](std::int64_t) {
+  runtime::Callbacks callbacks;
+  callbacks.on_step = [&] {
     last = Clock::now();
     if (steps++ > 0) return;
     first = last;
     if (profile != nullptr) profile->set_phase("decode");
-  });
+  };
+  generator.generate(request, config, callbacks);
   Sample sample{{"prefill", milliseconds(first - start)}};
   if (steps > 1) sample["decode"] = milliseconds(last - first) / static_cast<double>(steps - 1);
   return sample;
@@ -138,7 +140,7 @@ std::vector<Workload> generation_workloads(const BenchOptions& options,
   config.decoder_start_token_id = 0;
   std::vector<Workload> workloads;
   for (const int length : options.prompt_lengths) {
-    runtime::Generator::Request request;
+    runtime::Request request;
     request.input_ids = random_tokens(static_cast<std::size_t>(length), tokens, options.seed);
     Workload workload;
     workload.name = fmt::format("prompt {}", length);

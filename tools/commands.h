@@ -83,10 +83,12 @@ struct GenerateOptions {
   std::string passes = "all";
   int threads = 0;
   bool json = false;
-  bool timing = false;  // report tokens per second after the results
-  int batch_size = 1;   // accepted; prompts are decoded one after the other, which gives the same results
-  int repeat = 1;       // generate from every prompt so often
-  std::string packed;   // folder of packed weights
+  bool timing = false;    // report tokens per second after the results
+  bool stream = false;    // print tokens as they come
+  int batch_size = 8;     // prompts decoded together
+  std::string assistant;  // a smaller model, for speculation
+  int repeat = 1;         // generate from every prompt so often
+  std::string packed;     // folder of packed weights
 };
 int generate(const GenerateOptions& options);
 

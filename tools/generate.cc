@@ -16,11 +16,12 @@ namespace weft::tools {
 namespace {
 
 using nlohmann::json;
+using runtime::Generation;
 using runtime::GenerationConfig;
-using Request = runtime::Generator::Request;
+using runtime::Request;
 
-// generation_config.json of the model's folder (config.json's token ids where it has none), then --config,
-// then single options.
+// generation_config.json of the model's folder (config.json's token ids and positions where it has none), then
+// --config, then single options.
 GenerationConfig read_config(const GenerateOptions& options, const std::filesystem::path& folder) {
   GenerationConfig config;
   if (std::filesystem::exists(folder / "config.json")) {
@@ -28,6 +29,8 @@ GenerationConfig read_config(const GenerateOptions& options, const std::filesyst
     for (const char* name : {"eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"}) {
       if (file.contains(name)) set_generation_option(config, name, file[name]);
     }
+    if (file.contains("max_position_embeddings") && file["max_position_embeddings"].is_number_integer())
+      config.max_position_embeddings = file["max_position_embeddings"].get<std::int64_t>();
   }
   if (std::filesystem::exists(folder / "generation_config.json"))
     read_generation_config(config, folder / "generation_config.json");
@@ -40,7 +43,26 @@ GenerationConfig read_config(const GenerateOptions& options, const std::filesyst
   return config;
 }
 
-// {"input_ids": [...]} or {"inputs": "features.npz"}, the file being beside the prompts.
+std::vector<std::int64_t> ids_of(const json& line, const char* name) {
+  const auto found = line.find(name);
+  return found == line.end() ? std::vector<std::int64_t>() : found->get<std::vector<std::int64_t>>();
+}
+
+// {"input_ids": [...]} or {"inputs": "features.npz"}, the file being beside the prompts; with "decoder_input_ids" and
+// "negative_prompt_ids" if wanted.
+Request parse_prompt(const json& line, const std::filesystem::path& folder) {
+  Request request;
+  if (line.is_object() && line.contains("inputs")) {
+    const std::filesystem::path features = line["inputs"].get<std::string>();
+    request.encoder_inputs = read_npz((features.is_absolute() ? features : folder / features).string());
+  } else {
+    request.input_ids = line.at("input_ids").get<std::vector<std::int64_t>>();
+  }
+  request.decoder_input_ids = ids_of(line, "decoder_input_ids");
+  request.negative_prompt_ids = ids_of(line, "negative_prompt_ids");
+  return request;
+}
+
 std::vector<Request> read_prompts(const std::string& path) {
   std::ifstream file(path);
   if (!file) fail(ErrorCode::kIo, "cannot open {}", path);
@@ -48,43 +70,81 @@ std::vector<Request> read_prompts(const std::string& path) {
   std::string line;
   for (int number = 1; std::getline(file, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const json value = json::parse(line, nullptr, false);
-    Request request;
-    if (value.is_object() && value.contains("input_ids") && value["input_ids"].is_array()) {
-      request.input_ids = value["input_ids"].get<std::vector<std::int64_t>>();
-    } else if (value.is_object() && value.contains("inputs") && value["inputs"].is_string()) {
-      const std::filesystem::path features = value["inputs"].get<std::string>();
-      const std::filesystem::path base = std::filesystem::path(path).parent_path();
-      request.encoder_inputs = read_npz((features.is_absolute() ? features : base / features).string());
-    } else {
+    try {
+      prompts.push_back(parse_prompt(json::parse(line), std::filesystem::path(path).parent_path()));
+    } catch (const json::exception&) {
       fail(ErrorCode::kInvalidArgument, "{}:{}: {{\"input_ids\": [...]}} or {{\"inputs\": \"FILE.npz\"}} wanted", path,
            number);
     }
-    prompts.push_back(std::move(request));
   }
   return prompts;
 }
 
+json scores_of(const runtime::Hypothesis& result) {
+  json scores = json::array(), log_probabilities = json::array(), alternatives = json::array();
+  for (const runtime::TokenScore& token : result.token_scores) {
+    scores.push_back(token.score);
+    log_probabilities.push_back(token.log_probability);
+    alternatives.push_back(token.alternatives);
+  }
+  return {{"scores", scores}, {"logprobs", log_probabilities}, {"top_logprobs", alternatives}};
+}
+
+json to_json(const Generation& generation, const GenerationConfig& config, const Tokenizer* tokenizer) {
+  json line = {{"sequences", json::array()}, {"scores", json::array()}, {"stopped", json::array()}};
+  for (const runtime::Hypothesis& result : generation.sequences) {
+    line["sequences"].push_back(result.tokens);
+    line["stopped"].push_back(to_string(result.stopped));
+    if (config.num_beams > 1) line["scores"].push_back(result.score);
+    if (!result.token_scores.empty()) line["tokens"].push_back(scores_of(result));
+    if (tokenizer != nullptr) line["texts"].push_back(tokenizer->decode(result.tokens));
+  }
+  return line;
+}
+
 void print_result(const GenerateOptions& options, const GenerationConfig& config, const Tokenizer* tokenizer,
-                  const std::vector<runtime::Hypothesis>& results) {
+                  const Generation& generation) {
   if (options.json) {
-    json line = {{"sequences", json::array()}, {"scores", json::array()}};
-    for (const runtime::Hypothesis& result : results) {
-      line["sequences"].push_back(result.tokens);
-      if (config.num_beams > 1) line["scores"].push_back(result.score);
-      if (tokenizer != nullptr) line["texts"].push_back(tokenizer->decode(result.tokens));
-    }
-    fmt::print("{}\n", line.dump());
+    fmt::print("{}\n", to_json(generation, config, tokenizer).dump());
     return;
   }
-  for (const runtime::Hypothesis& result : results) {
+  for (const runtime::Hypothesis& result : generation.sequences) {
     const std::string text =
         tokenizer != nullptr ? tokenizer->decode(result.tokens) : fmt::format("{}", fmt::join(result.tokens, " "));
-    if (config.num_beams > 1 && results.size() > 1)
+    if (config.num_beams > 1 && generation.sequences.size() > 1)
       fmt::print("{}\t{:.4f}\n", text, result.score);
     else
       fmt::print("{}\n", text);
   }
+}
+
+std::vector<Request> all_prompts(const GenerateOptions& options, const Tokenizer* tokenizer) {
+  std::vector<Request> prompts;
+  if (!options.ids_file.empty()) prompts = read_prompts(options.ids_file);
+  for (const std::string& text : options.texts) {
+    if (tokenizer == nullptr) fail(ErrorCode::kInvalidArgument, "--text needs a tokenizer.json beside the model");
+    prompts.push_back({tokenizer->encode(text)});
+  }
+  if (prompts.empty()) fail(ErrorCode::kInvalidArgument, "nothing to generate from: give --text or --ids-file");
+  return prompts;
+}
+
+// One line a token: number of the prompt, of its sequence, token, text.
+void print_token(const runtime::StreamedToken& token, const Tokenizer* tokenizer) {
+  fmt::print("{} {} {}{}\n", token.prompt, token.sequence, token.token,
+             tokenizer != nullptr ? " " + tokenizer->decode({token.token}) : "");
+  std::fflush(stdout);
+}
+
+std::size_t new_tokens(const std::vector<Generation>& generations, const std::vector<Request>& prompts,
+                       bool has_source) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < generations.size(); ++i) {
+    for (const auto& s : generations[i].sequences) {
+      count += s.tokens.size() - (has_source ? 1 : prompts[i].input_ids.size());
+    }
+  }
+  return count;
 }
 
 }  // namespace
@@ -93,33 +153,37 @@ int generate(const GenerateOptions& options) {
   const std::filesystem::path path(options.model);
   const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
   const GenerationConfig config = read_config(options, folder);
-  std::optional<Tokenizer> tokenizer;
-  if (std::filesystem::exists(folder / "tokenizer.json") && !options.texts.empty()) {
-    tokenizer = Tokenizer::load((folder / "tokenizer.json").string());
-  }
-  std::vector<Request> prompts;
-  if (!options.ids_file.empty()) prompts = read_prompts(options.ids_file);
-  for (const std::string& text : options.texts) {
-    if (!tokenizer) fail(ErrorCode::kInvalidArgument, "--text needs a tokenizer.json beside the model");
-    prompts.push_back({tokenizer->encode(text), {}, 0});
-  }
-  if (prompts.empty()) fail(ErrorCode::kInvalidArgument, "nothing to generate from: give --text or --ids-file");
-  for (const std::string& name : runtime::ignored_options(config)) {
-    fmt::print(stderr, "weft: warning: {} has no effect with these options\n", name);
-  }
+  std::optional<Tokenizer> read;
+  if (std::filesystem::exists(folder / "tokenizer.json") && (!options.texts.empty() || !config.stop_strings.empty()))
+    read = Tokenizer::load((folder / "tokenizer.json").string());
+  const Tokenizer* tokenizer = read ? &*read : nullptr;
+  const std::vector<Request> prompts = all_prompts(options, tokenizer);
   runtime::CompileOptions compile;
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
-  runtime::Generator generator(runtime::GenerationModel::load(path, compile),
-                               std::make_shared<runtime::ThreadPool>(options.threads));
+  const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile);
+  runtime::GenerationModel assistant;
+  if (!options.assistant.empty()) assistant = runtime::GenerationModel::load(options.assistant, compile);
+  runtime::Generator generator(model, std::make_shared<runtime::ThreadPool>(options.threads),
+                               options.assistant.empty() ? nullptr : &assistant);
+  runtime::Callbacks callbacks;
+  if (tokenizer != nullptr) {
+    callbacks.decode = [tokenizer](auto tokens) { return tokenizer->decode({tokens.begin(), tokens.end()}); };
+  }
+  if (options.stream) {
+    callbacks.on_token = [tokenizer](const runtime::StreamedToken& token) {
+      print_token(token, tokenizer);
+      return true;
+    };
+  }
   const auto start = std::chrono::steady_clock::now();
   std::size_t tokens = 0;
   for (int round = 0; round < options.repeat; ++round) {
-    for (std::size_t i = 0; i < prompts.size(); ++i) {
-      prompts[i].stream = static_cast<std::uint32_t>(i);
-      const auto results = generator.generate(prompts[i], config, [&](std::int64_t) { ++tokens; });
-      if (round == 0) print_result(options, config, tokenizer ? &*tokenizer : nullptr, results);
-    }
+    const auto results = generator.generate(prompts, config, callbacks, static_cast<std::size_t>(options.batch_size));
+    tokens += new_tokens(results, prompts, generator.has_source());
+    if (round > 0) continue;
+    for (const std::string& warning : results[0].warnings) fmt::print(stderr, "weft: warning: {}\n", warning);
+    for (const Generation& result : results) print_result(options, config, tokenizer, result);
   }
   if (options.timing) {
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;

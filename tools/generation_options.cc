@@ -74,6 +74,17 @@ constexpr Setter kSetters[] = {
     {"num_return_sequences", plain<&C::num_return_sequences>},
     {"length_penalty", plain<&C::length_penalty>},
     {"early_stopping", [](C& c, const json& v) { c.early_stopping = as_early_stopping(v); }},
+    {"num_beam_groups", plain<&C::num_beam_groups>},
+    {"diversity_penalty", plain<&C::diversity_penalty>},
+    {"stop_strings",
+     [](C& c, const json& v) {
+       c.stop_strings = v.is_string() ? std::vector{v.get<std::string>()} : v.get<std::vector<std::string>>();
+     }},
+    {"max_time", plain<&C::max_time>},
+    {"prompt_lookup_num_tokens", plain<&C::prompt_lookup_num_tokens>},
+    {"max_matching_ngram_size", plain<&C::max_matching_ngram_size>},
+    {"num_assistant_tokens", plain<&C::num_assistant_tokens>},
+    {"guidance_scale", plain<&C::guidance_scale>},
     {"sequence_bias", [](C& c, const json& v) { c.sequence_bias = as_biases(v); }},
     {"encoder_repetition_penalty", plain<&C::encoder_repetition_penalty>},
     {"repetition_penalty", plain<&C::repetition_penalty>},
@@ -94,16 +105,17 @@ constexpr Setter kSetters[] = {
     {"pad_token_id", plain<&C::pad_token_id>},
     {"bos_token_id", plain<&C::bos_token_id>},
     {"decoder_start_token_id", plain<&C::decoder_start_token_id>},
+    {"output_scores", plain<&C::output_scores>},
+    {"top_logprobs", plain<&C::top_logprobs>},
 };
 
 // Fields of generation_config.json that say where it came from, what else to return, or how to compute: none changes
 // the tokens.
 constexpr std::array kWithoutEffect = {
     "transformers_version", "_from_model_config", "use_cache", "cache_implementation", "cache_config",
-    "return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states",
-    "low_memory", "disable_compile", "compile_config", "is_assistant", "num_assistant_tokens",
-    "num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens",
-    "max_matching_ngram_size", "assistant_early_exit", "assistant_lookbehind", "target_lookbehind",
+    "return_dict_in_generate", "output_logits", "output_attentions", "output_hidden_states", "low_memory",
+    "disable_compile", "compile_config", "is_assistant", "num_assistant_tokens_schedule",
+    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "target_lookbehind",
     // of Whisper's own generate()
     "alignment_heads", "is_multilingual", "lang_to_id", "task_to_id", "max_initial_timestamp_index",
     "no_timestamps_token_id", "prev_sot_token_id", "return_timestamps", "language", "task"};
@@ -113,19 +125,10 @@ struct Unsupported {
   std::string_view name;
   const char* harmless;
 };
-constexpr Unsupported kUnsupported[] = {{"guidance_scale", "1.0"},
-                                        {"num_beam_groups", "1"},
-                                        {"diversity_penalty", "0.0"},
-                                        {"stop_strings", "null"},
-                                        {"max_time", "null"},
-                                        {"penalty_alpha", "0.0"},
-                                        {"constraints", "null"},
-                                        {"force_words_ids", "null"},
-                                        {"dola_layers", "null"},
-                                        {"token_healing", "false"},
-                                        {"watermarking_config", "null"},
-                                        {"top_h", "null"},
-                                        {"forced_decoder_ids", "null"}};
+constexpr Unsupported kUnsupported[] = {{"penalty_alpha", "0.0"},    {"constraints", "null"},
+                                        {"force_words_ids", "null"}, {"dola_layers", "null"},
+                                        {"token_healing", "false"},  {"watermarking_config", "null"},
+                                        {"top_h", "null"},           {"forced_decoder_ids", "null"}};
 
 }  // namespace
 

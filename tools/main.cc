@@ -134,6 +134,8 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_flag("--timing", options->timing, "report tokens per second at the end");
   command->add_option("--batch-size", options->batch_size, "prompts decoded together; results do not depend on it")
       ->check(CLI::PositiveNumber);
+  command->add_flag("--stream", options->stream, "print tokens as soon as they are certain");
+  command->add_option("--assistant", options->assistant, "a smaller model with the same tokens, for speculation");
   command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();

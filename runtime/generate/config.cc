@@ -22,7 +22,22 @@ void validate(const GenerationConfig& config) {
   require(config.encoder_repetition_penalty > 0, "encoder_repetition_penalty must be positive");
   require(config.encoder_no_repeat_ngram_size >= 0, "encoder_no_repeat_ngram_size must not be negative");
   require(!config.max_new_tokens || *config.max_new_tokens > 0, "max_new_tokens must be positive");
-  require(config.max_length > 0, "max_length must be positive");
+  require(!config.max_length || *config.max_length > 0, "max_length must be positive");
+  require(!config.max_time || *config.max_time >= 0, "max_time must not be negative");
+  require(!config.prompt_lookup_num_tokens || *config.prompt_lookup_num_tokens > 0,
+          "prompt_lookup_num_tokens must be positive");
+  require(config.max_matching_ngram_size > 0, "max_matching_ngram_size must be positive");
+  require(config.num_assistant_tokens > 0, "num_assistant_tokens must be positive");
+  require(config.top_logprobs >= 0, "top_logprobs must not be negative");
+  if (config.prompt_lookup_num_tokens) {
+    require(config.num_beams == 1, "prompt_lookup_num_tokens does not go with num_beams");
+    require(config.num_return_sequences == 1, "prompt_lookup_num_tokens does not go with num_return_sequences");
+  }
+  if (config.num_beam_groups == 1) return;
+  require(config.num_beam_groups > 0 && config.num_beams % config.num_beam_groups == 0,
+          "num_beams must be a multiple of num_beam_groups");
+  require(config.diversity_penalty > 0, "num_beam_groups needs a positive diversity_penalty");
+  require(!config.do_sample, "num_beam_groups does not go with do_sample");
   require(config.repetition_penalty > 0, "repetition_penalty must be positive");
   require(config.no_repeat_ngram_size >= 0, "no_repeat_ngram_size must not be negative");
 }
@@ -41,6 +56,14 @@ std::vector<std::string> ignored_options(const GenerationConfig& config) {
     note(config.typical_p != plain.typical_p, "typical_p");
     note(config.epsilon_cutoff != 0, "epsilon_cutoff");
     note(config.eta_cutoff != 0, "eta_cutoff");
+  }
+  if (config.num_beam_groups == 1) note(config.diversity_penalty != 0, "diversity_penalty");
+  if (config.max_new_tokens) note(config.max_length.has_value(), "max_length");
+  if (config.min_new_tokens) note(config.min_length != 0, "min_length");
+  if (config.eos_token_id.empty()) {
+    note(config.min_length != 0, "min_length");
+    note(config.min_new_tokens.has_value(), "min_new_tokens");
+    note(config.exponential_decay_length_penalty.has_value(), "exponential_decay_length_penalty");
   }
   if (config.num_beams == 1) {
     note(config.length_penalty != plain.length_penalty, "length_penalty");
@@ -67,6 +90,14 @@ const std::vector<std::string>& generation_option_names() {
                                                  "num_return_sequences",
                                                  "length_penalty",
                                                  "early_stopping",
+                                                 "num_beam_groups",
+                                                 "diversity_penalty",
+                                                 "stop_strings",
+                                                 "max_time",
+                                                 "prompt_lookup_num_tokens",
+                                                 "max_matching_ngram_size",
+                                                 "num_assistant_tokens",
+                                                 "guidance_scale",
                                                  "sequence_bias",
                                                  "encoder_repetition_penalty",
                                                  "repetition_penalty",
@@ -83,7 +114,9 @@ const std::vector<std::string>& generation_option_names() {
                                                  "eos_token_id",
                                                  "pad_token_id",
                                                  "bos_token_id",
-                                                 "decoder_start_token_id"};
+                                                 "decoder_start_token_id",
+                                                 "output_scores",
+                                                 "top_logprobs"};
   return names;
 }
 

@@ -1,6 +1,7 @@
 // One decoder file at work: tokens in, logits out, what is past kept.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,35 +12,55 @@
 
 namespace weft::runtime {
 
-// first, first + step, ... in every row: [rows, columns] of an integer type, f32 or bool.
-Tensor int_rows(std::int64_t rows, std::int64_t columns, std::int64_t first, std::int64_t step, DType dtype);
+// Caches by the names of the decoder's inputs.
+using Caches = std::map<std::string, Tensor>;
 
+// Rows may have padding on the left: tokens in front that attention does not see and positions do not count.
 class Decoder {
  public:
   Decoder(std::shared_ptr<const Model> model, std::shared_ptr<ThreadPool> pool);
 
   const Graph& graph() const { return session_.model().graph(); }
   void set_profile(Profile* profile) { session_.set_profile(profile); }
+  // Names of its caches; empty: a decoder that remembers nothing.
+  const std::vector<std::string>& caches() const { return caches_; }
 
-  // Nothing is past, for one row. fixed: inputs that stay the same at every step (of the encoder), for one row.
-  void start(TensorMap fixed);
-  // Takes over caches that another decoder made for one row.
-  void set_past(const std::string& name, const Tensor& value, bool grows);
+  // Nothing is past. fixed: inputs that stay the same at every step (of the encoder), for each row.
+  void start(TensorMap fixed, std::int64_t rows);
+  // Goes on from caches, each row with so much padding in front.
+  void start(TensorMap fixed, const Caches& past, std::vector<std::int64_t> padding);
   // Row r goes on from what row parents[r] was.
   void reorder(std::span<const std::int64_t> parents);
-  // tokens: i64[rows, S]. Returns logits [rows, S, V]; outputs of the run are kept.
+  // Forgets all but the first `length` tokens of every row, padding included.
+  void truncate(std::int64_t length);
+  // tokens: i64[rows, S]. Returns logits [rows, S, V], or [rows, 1, V] of a model that gives those of the last position
+  // only; outputs of the run are kept.
   Tensor run(const Tensor& tokens);
 
   // Of the last run; null if there is none of that name.
   const Tensor* output(std::string_view name) const;
+  // All caches as they are now.
+  Caches past() const;
+  std::int64_t rows() const { return rows_; }
+  std::int64_t length() const { return length_; }
 
  private:
+  bool is_state(std::string_view name) const;
+  void set_past(const std::string& name, const Tensor& value);
+  Tensor input(const Value& value, const Tensor& tokens) const;
+
   Session session_;
+  std::vector<std::string> caches_;
   TensorMap fixed_;
-  TensorMap pasts_;
+  std::vector<std::int64_t> fixed_rows_;  // which row at the start each row of fixed_ is
+  TensorMap pasts_;                       // caches that are no states of the session
   std::vector<Tensor> outputs_;
-  std::int64_t length_ = 0;
+  std::vector<std::int64_t> padding_;
+  std::int64_t length_ = 0;  // tokens past, padding included
   std::int64_t rows_ = 1;
 };
+
+// The rows `picked` of an axis.
+Tensor select_rows(const Tensor& x, std::size_t axis, std::span<const std::int64_t> picked);
 
 }  // namespace weft::runtime

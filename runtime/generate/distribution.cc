@@ -27,15 +27,25 @@ std::vector<double> softmax(std::span<const float> x) {
   return result;
 }
 
+namespace {
+
+// NaN counts as the largest, as in PyTorch.
+bool better(float a, float b) { return a > b || (std::isnan(a) && !std::isnan(b)); }
+
+}  // namespace
+
 std::vector<std::size_t> top(std::span<const float> scores, std::size_t k) {
-  std::vector<std::size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  k = std::min(k, order.size());
-  std::partial_sort(
-      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
-      [&](std::size_t a, std::size_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
-  order.resize(k);
-  return order;
+  k = std::min(k, scores.size());
+  std::vector<std::size_t> best;  // sorted
+  best.reserve(k + 1);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (best.size() == k && (k == 0 || !better(scores[i], scores[best.back()]))) continue;
+    const auto at = std::upper_bound(best.begin(), best.end(), i,
+                                     [&](std::size_t a, std::size_t b) { return better(scores[a], scores[b]); });
+    best.insert(at, i);
+    if (best.size() > k) best.pop_back();
+  }
+  return best;
 }
 
 std::array<std::uint32_t, 4> philox(std::uint64_t key, std::array<std::uint32_t, 4> c) {

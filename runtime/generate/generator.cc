@@ -1,159 +1,148 @@
 #include "runtime/generate/generator.h"
 
 #include <algorithm>
+#include <tuple>
 
-#include "runtime/generate/decoder.h"
+#include "runtime/generate/decode_loop.h"
+#include "runtime/generate/language_model.h"
 
 namespace weft::runtime {
-namespace {
-
-// The scores of the last position, one row per beam: a prompt is run once, whatever the beams.
-std::vector<float> last_scores(const Tensor& logits, std::int64_t rows) {
-  if (logits.dtype() != DType::kF32 || logits.rank() != 3 || logits.extent(1) == 0) {
-    fail(ErrorCode::kUnsupported, "logits of {}{}", to_string(logits.dtype()), to_string(logits.shape()));
-  }
-  const auto steps = static_cast<std::size_t>(logits.extent(1));
-  const auto vocabulary = static_cast<std::size_t>(logits.extent(2));
-  const auto data = logits.data<float>();
-  std::vector<float> scores(static_cast<std::size_t>(rows) * vocabulary);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const auto from = static_cast<std::size_t>(std::min(r, logits.extent(0) - 1));
-    const auto row = data.subspan((from * steps + steps - 1) * vocabulary, vocabulary);
-    std::copy(row.begin(), row.end(),
-              scores.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * vocabulary));
-  }
-  return scores;
-}
-
-Tensor as_rows(std::span<const std::int64_t> tokens) {
-  return Tensor::of<std::int64_t>({1, static_cast<std::int64_t>(tokens.size())}, tokens);
-}
-
-}  // namespace
 
 struct Generator::Impl {
-  using Request = Generator::Request;
+  Impl(const GenerationModel& model_files, const std::shared_ptr<ThreadPool>& threads)
+      : files(model_files), pool(threads), model(model_files, threads) {}
+
+  GenerationModel files;
   std::shared_ptr<ThreadPool> pool;
-  std::unique_ptr<Session> encoder;
-  std::unique_ptr<Decoder> first, next;
+  LanguageModel model;
+  std::unique_ptr<LanguageModel> assistant;
+  std::unique_ptr<LanguageModel> unconditional;  // made when guidance_scale asks for it
 
-  // What the encoder makes of the input, as inputs of the decoders.
-  TensorMap encode(const Request& request) {
-    TensorMap inputs = request.encoder_inputs;
-    const Graph& graph = encoder->model().graph();
-    if (!request.input_ids.empty()) inputs["input_ids"] = as_rows(request.input_ids);
-    Tensor mask;
-    if (const auto given = inputs.find("attention_mask"); given != inputs.end()) {
-      mask = given->second;
-    } else if (!request.input_ids.empty()) {
-      mask = int_rows(1, static_cast<std::int64_t>(request.input_ids.size()), 1, 0, DType::kI64);
-      if (find_input(graph, "attention_mask") != nullptr) inputs["attention_mask"] = mask;
+  Source source_of(const Request& request, const GenerationConfig& config) const {
+    if (request.input_ids.empty() && request.encoder_inputs.empty()) {
+      fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
     }
-    TensorMap fixed;
-    const Tensor states = encoder->run(inputs)[0];
-    if (mask.rank() != 2) mask = int_rows(1, states.extent(1), 1, 0, DType::kI64);
-    fixed["encoder_hidden_states"] = states;
-    fixed["encoder_attention_mask"] = mask;
-    return fixed;
+    if (!model.has_source()) {
+      if (!request.encoder_inputs.empty()) fail(ErrorCode::kInvalidArgument, "the model has no encoder for features");
+      if (!request.decoder_input_ids.empty()) {
+        fail(ErrorCode::kInvalidArgument, "decoder_input_ids are for encoder-decoder models: put them into the prompt");
+      }
+      return {request.input_ids, {}, {}};
+    }
+    const auto start = config.decoder_start_token_id ? config.decoder_start_token_id : config.bos_token_id;
+    if (!start) fail(ErrorCode::kInvalidArgument, "an encoder-decoder model needs decoder_start_token_id");
+    Source source{request.decoder_input_ids, request.input_ids, request.encoder_inputs};
+    if (source.prompt.empty() || source.prompt[0] != *start) source.prompt.insert(source.prompt.begin(), *start);
+    return source;
   }
 
-  Tensor prefill(std::span<const std::int64_t> prompt, TensorMap fixed) {
-    if (!first) {
-      next->start(std::move(fixed));
-      return next->run(as_rows(prompt));
+  Decoding decoding_of(std::size_t number, const Request& request, const GenerationConfig& config,
+                       const Callbacks& callbacks) const {
+    Decoding result;
+    result.number = number;
+    result.source = source_of(request, config);
+    result.unconditional.prompt = request.negative_prompt_ids;
+    if (result.unconditional.prompt.empty()) result.unconditional.prompt = {result.source.prompt.back()};
+    result.search = make_search(
+        config, {result.source.prompt, request.input_ids, static_cast<std::uint32_t>(number), number}, callbacks);
+    if (result.search->done()) {
+      fail(ErrorCode::kInvalidArgument, "the prompt has {} tokens, max_length allows {}", result.source.prompt.size(),
+           max_sequence_length(config, std::ssize(result.source.prompt)));
     }
-    first->start(fixed);
-    Tensor logits = first->run(as_rows(prompt));
-    if (next) {
-      next->start(std::move(fixed));
-      hand_over();
-    }
-    return logits;
+    return result;
   }
 
-  // Caches of the first decoder become the past of the second.
-  void hand_over() {
-    const auto give = [&](const std::string& name) {
-      const Tensor* present = first->output(present_name(name));
-      if (present != nullptr) next->set_past(name, *present, !is_cross(name));
-    };
-    for (const State& state : next->graph().states()) give(state.name);
-    for (const ValueId id : next->graph().inputs()) {
-      const std::string name = next->graph().value(id).name;
-      if (is_past(name)) give(name);
+  bool together(const Decoding& a, const Decoding& b, bool guided) {
+    if (!model.together(a.source, b.source)) return false;
+    return !guided || unconditional->together(a.unconditional, b.unconditional);
+  }
+
+  void speculate(Decoding& decoding, const GenerationConfig& config, const LoopContext& context) {
+    const auto stream = static_cast<std::uint32_t>(decoding.number);
+    const std::unique_ptr<Drafter> drafter = config.prompt_lookup_num_tokens
+                                                 ? make_prompt_lookup(config, std::ssize(decoding.source.prompt))
+                                                 : make_assistant(config, *assistant, decoding.source, stream);
+    decode_speculatively(model, decoding, *drafter, context);
+  }
+
+  bool prepare(const GenerationConfig& config, std::vector<std::string>& warnings) {
+    validate(config);
+    for (const std::string& name : ignored_options(config)) {
+      warnings.push_back(name + " has no effect with these options");
     }
+    const bool guided = config.guidance_scale && *config.guidance_scale != 1;
+    if (!guided) return false;
+    if (model.has_source()) {
+      fail(ErrorCode::kUnsupported, "guidance_scale with an encoder-decoder model");
+    }
+    if (!unconditional) unconditional = std::make_unique<LanguageModel>(files, pool);
+    return true;
   }
 };
 
-Generator::Generator(GenerationModel model, std::shared_ptr<ThreadPool> pool) : impl_(std::make_unique<Impl>()) {
-  impl_->pool = pool ? std::move(pool) : std::make_shared<ThreadPool>();
-  if (model.encoder) impl_->encoder = std::make_unique<Session>(model.encoder, impl_->pool);
-  if (model.decoder) impl_->first = std::make_unique<Decoder>(model.decoder, impl_->pool);
-  if (model.decoder_with_past) impl_->next = std::make_unique<Decoder>(model.decoder_with_past, impl_->pool);
+Generator::Generator(const GenerationModel& model, std::shared_ptr<ThreadPool> pool, const GenerationModel* assistant) {
+  if (!pool) pool = std::make_shared<ThreadPool>();
+  impl_ = std::make_unique<Impl>(model, pool);
+  if (assistant != nullptr) impl_->assistant = std::make_unique<LanguageModel>(*assistant, pool);
 }
 
 void Generator::set_profile(Profile* profile) {
-  if (impl_->encoder) impl_->encoder->set_profile(profile);
-  if (impl_->first) impl_->first->set_profile(profile);
-  if (impl_->next) impl_->next->set_profile(profile);
+  impl_->model.set_profile(profile);
+  if (impl_->assistant) impl_->assistant->set_profile(profile);
 }
 
 Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
+Generator& Generator::operator=(Generator&&) noexcept = default;
 
-std::vector<Hypothesis> Generator::generate(const Request& request, const GenerationConfig& config,
-                                            const OnToken& on_token) {
-  validate(config);
-  if (request.input_ids.empty() && request.encoder_inputs.empty()) {
-    fail(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+bool Generator::has_source() const { return impl_->model.has_source(); }
+
+std::vector<Generation> Generator::generate(std::span<const Request> requests, const GenerationConfig& config,
+                                            const Callbacks& callbacks, std::size_t batch_size) {
+  std::vector<std::string> warnings;
+  const bool guided = impl_->prepare(config, warnings);
+  const bool one_row = config.num_beams == 1 && config.num_return_sequences == 1 && !guided;
+  const bool speculative = config.prompt_lookup_num_tokens || impl_->assistant;
+  if (speculative && !one_row) {
+    fail(ErrorCode::kInvalidArgument,
+         "speculation goes with greedy search and sampling of one sequence, without guidance_scale");
   }
-  if (!impl_->encoder && !request.encoder_inputs.empty()) {
-    fail(ErrorCode::kInvalidArgument, "the model has no encoder that takes features");
+  std::vector<Decoding> decodings;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    decodings.push_back(impl_->decoding_of(i, requests[i], config, callbacks));
   }
-  std::vector<std::int64_t> prompt = request.input_ids;
-  TensorMap fixed;
-  if (impl_->encoder) {
-    const auto start = config.decoder_start_token_id ? config.decoder_start_token_id : config.bos_token_id;
-    if (!start) fail(ErrorCode::kInvalidArgument, "an encoder-decoder model needs decoder_start_token_id");
-    fixed = impl_->encode(request);
-    prompt = {*start};
-  }
-  const std::unique_ptr<Search> search = make_search(config, {prompt, request.input_ids, request.stream});
-  if (search->done()) {
-    fail(ErrorCode::kInvalidArgument, "the prompt has {} tokens, max_length allows {}", prompt.size(),
-         config.max_length);
-  }
-  Tensor logits = impl_->prefill(prompt, std::move(fixed));
-  std::vector<std::vector<std::int64_t>> rows(static_cast<std::size_t>(search->rows()), prompt);
-  Decoder& decoder = impl_->next ? *impl_->next : *impl_->first;
-  for (;;) {
-    std::vector<float> scores = last_scores(logits, search->rows());
-    const std::vector<Pick> picks = search->step(scores, logits.extent(2));
-    if (on_token && !picks.empty()) on_token(picks[0].token);
-    if (search->done()) return search->results();
-    std::vector<std::int64_t> parents, tokens;
-    std::vector<std::vector<std::int64_t>> continued;
-    for (const Pick& pick : picks) {
-      parents.push_back(logits.extent(0) == 1 ? 0 : pick.parent);
-      tokens.push_back(pick.token);
-      continued.push_back(rows[static_cast<std::size_t>(pick.parent)]);
-      continued.back().push_back(pick.token);
+  // Similar lengths together: less padding, fewer runs to prefill.
+  std::sort(decodings.begin(), decodings.end(), [](const Decoding& a, const Decoding& b) {
+    const auto key = [](const Decoding& d) {
+      return std::tuple(d.source.encoder_tokens.size(), d.source.prompt.size(), d.number);
+    };
+    return key(a) < key(b);
+  });
+  for (std::size_t first = 0; first < decodings.size();) {
+    std::size_t last = first + 1;
+    while (last < decodings.size() && last - first < batch_size && !speculative &&
+           impl_->together(decodings[first], decodings[last], guided)) {
+      ++last;
     }
-    rows = std::move(continued);
-    const auto count = static_cast<std::int64_t>(picks.size());
-    if (impl_->next) {
-      decoder.reorder(parents);
-      logits = decoder.run(Tensor::of<std::int64_t>({count, 1}, tokens));
-    } else {  // no cache: the whole sequence again
-      TensorMap again;
-      if (impl_->encoder) again = impl_->encode(request);
-      decoder.start(std::move(again));
-      decoder.reorder(std::vector<std::int64_t>(picks.size(), 0));
-      std::vector<std::int64_t> flat;
-      for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
-      logits = decoder.run(Tensor::of<std::int64_t>({count, static_cast<std::int64_t>(rows[0].size())}, flat));
+    LoopContext context{callbacks};
+    if (config.max_time) {
+      context.deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                                                std::chrono::duration<double>(*config.max_time));
     }
+    const auto batch = std::span(decodings).subspan(first, last - first);
+    if (speculative)
+      impl_->speculate(batch[0], config, context);
+    else
+      decode_batch(impl_->model, guided ? impl_->unconditional.get() : nullptr, batch, context);
+    first = last;
   }
+  std::vector<Generation> results(requests.size());
+  for (const Decoding& decoding : decodings) results[decoding.number] = {decoding.search->results(), warnings};
+  return results;
+}
+
+Generation Generator::generate(const Request& request, const GenerationConfig& config, const Callbacks& callbacks) {
+  return std::move(generate({&request, 1}, config, callbacks, 1)[0]);
 }
 
 }  // namespace weft::runtime

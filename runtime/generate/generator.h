@@ -1,12 +1,13 @@
 // Generating tokens with an exported decoder, or encoder and decoder.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/bind_inputs.h"
+#include "runtime/generate/callbacks.h"
 #include "runtime/generate/config.h"
 #include "runtime/generate/model_folder.h"
 #include "runtime/generate/search.h"
@@ -16,29 +17,39 @@ namespace weft::runtime {
 
 class Profile;  // runtime/profile.h
 
-// One request at a time; not thread-safe.
+struct Request {
+  std::vector<std::int64_t> input_ids;                 // the prompt, or the encoder's input
+  TensorMap encoder_inputs = {};                       // what else the encoder takes (features), for one row
+  std::vector<std::int64_t> decoder_input_ids = {};    // what an encoder-decoder model's output must begin with
+  std::vector<std::int64_t> negative_prompt_ids = {};  // for guidance_scale; empty: the prompt's last token
+};
+
+struct Generation {
+  std::vector<Hypothesis> sequences;  // num_return_sequences, best first; they begin with the prompt or decoder start
+  std::vector<std::string> warnings;  // options that had no effect, and why
+};
+
+// One call at a time; not thread-safe. Generators share a GenerationModel.
 class Generator {
  public:
-  // Called after each step with the newest token of the best row so far.
-  using OnToken = std::function<void(std::int64_t token)>;
-
-  explicit Generator(GenerationModel model, std::shared_ptr<ThreadPool> pool = nullptr);
+  // assistant: a smaller model with the same tokens, for speculation. pool: null for one of its own.
+  explicit Generator(const GenerationModel& model, std::shared_ptr<ThreadPool> pool = nullptr,
+                     const GenerationModel* assistant = nullptr);
   ~Generator();
   Generator(Generator&&) noexcept;
+  Generator& operator=(Generator&&) noexcept;
 
-  // Records the runs of encoder and decoders, see Session::set_profile().
+  // Records the runs of encoders and decoders, see Session::set_profile().
   void set_profile(Profile* profile);
+  // Is there a source beside the prompt: an encoder-decoder model?
+  bool has_source() const;
 
-  struct Request {
-    std::vector<std::int64_t> input_ids;  // the prompt, or the encoder's input
-    TensorMap encoder_inputs;             // what else the encoder takes (features instead of input_ids), for one row
-    std::uint32_t stream = 0;             // of random numbers: the prompt's number
-  };
-
-  // Sequences start with the prompt, or with decoder_start_token_id. Error kInvalidArgument for an empty prompt or
-  // impossible options.
-  std::vector<Hypothesis> generate(const Request& request, const GenerationConfig& config,
-                                   const OnToken& on_token = {});
+  // Up to batch_size requests are decoded together; each has the result it has alone. Random numbers depend on the
+  // request's number. Speculation decodes one by one. Error kInvalidArgument for an empty prompt or impossible options,
+  // kUnsupported for what the model cannot do.
+  std::vector<Generation> generate(std::span<const Request> requests, const GenerationConfig& config,
+                                   const Callbacks& callbacks = {}, std::size_t batch_size = 8);
+  Generation generate(const Request& request, const GenerationConfig& config, const Callbacks& callbacks = {});
 
  private:
   struct Impl;

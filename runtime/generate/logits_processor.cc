@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "graph/error.h"
@@ -116,7 +117,7 @@ class LengthDecay final : public LogitsProcessor {
     for (const std::int64_t token : eos_) {
       if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) continue;
       float& score = scores[static_cast<std::size_t>(token)];
-      score += std::abs(score) * static_cast<float>(growth);
+      if (std::isfinite(score)) score += std::abs(score) * static_cast<float>(growth);
     }
   }
 
@@ -162,6 +163,45 @@ class NoBadWords final : public LogitsProcessor {
 
  private:
   std::vector<std::vector<std::int64_t>> words_;
+};
+
+// Tokens that other groups of beams chose cost something.
+class Diversity final : public LogitsProcessor {
+ public:
+  Diversity(double penalty, const std::vector<std::int64_t>& chosen) : penalty_(penalty), chosen_(chosen) {}
+  void process(Tokens, std::span<float> scores) const override {
+    std::map<std::int64_t, int> counts;
+    for (const std::int64_t token : chosen_) ++counts[token];
+    for (const auto& [token, count] : counts) {
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) continue;
+      scores[static_cast<std::size_t>(token)] -= static_cast<float>(penalty_ * count);
+    }
+  }
+
+ private:
+  double penalty_;
+  const std::vector<std::int64_t>& chosen_;
+};
+
+// Only what a callback allows.
+class AllowedTokens final : public LogitsProcessor {
+ public:
+  explicit AllowedTokens(std::function<std::vector<std::int64_t>(Tokens)> allowed) : allowed_(std::move(allowed)) {}
+  void process(Tokens tokens, std::span<float> scores) const override {
+    const std::vector<std::int64_t> allowed = allowed_(tokens);
+    if (allowed.empty()) fail(ErrorCode::kInvalidArgument, "no token is allowed after {} tokens", tokens.size());
+    std::vector<float> kept(scores.size(), kNever);
+    for (const std::int64_t token : allowed) {
+      if (token < 0 || token >= static_cast<std::int64_t>(scores.size())) {
+        fail(ErrorCode::kInvalidArgument, "allowed tokens: the model has no token {}", token);
+      }
+      kept[static_cast<std::size_t>(token)] = scores[static_cast<std::size_t>(token)];
+    }
+    std::copy(kept.begin(), kept.end(), scores.begin());
+  }
+
+ private:
+  std::function<std::vector<std::int64_t>(Tokens)> allowed_;
 };
 
 // These tokens not before the sequence has this length.
@@ -215,10 +255,11 @@ class SuppressTokens final : public LogitsProcessor {
 
 }  // namespace
 
-LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
-                                        std::int64_t max_length, Tokens encoder_tokens) {
+LogitsProcessors make_logits_processors(const GenerationConfig& config, const ProcessorContext& context) {
+  const auto& [prompt_length, max_length, encoder_tokens, allowed_tokens, chosen] = context;
   LogitsProcessors list;
   if (!config.sequence_bias.empty()) list.push_back(std::make_unique<SequenceBias>(config.sequence_bias));
+  if (chosen != nullptr) list.push_back(std::make_unique<Diversity>(config.diversity_penalty, *chosen));
   if (config.encoder_repetition_penalty != 1.0 && !encoder_tokens.empty()) {
     list.push_back(std::make_unique<EncoderRepetitionPenalty>(config.encoder_repetition_penalty, encoder_tokens));
   }
@@ -246,6 +287,7 @@ LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int
   if (config.min_new_tokens.value_or(0) > 0 && !config.eos_token_id.empty()) {
     list.push_back(std::make_unique<MinLength>(prompt_length + *config.min_new_tokens, config.eos_token_id));
   }
+  if (allowed_tokens) list.push_back(std::make_unique<AllowedTokens>(allowed_tokens));
   if (config.forced_bos_token_id) {
     list.push_back(std::make_unique<ForcedTokens>(1, std::vector<std::int64_t>{*config.forced_bos_token_id}));
   }

@@ -1,6 +1,7 @@
 // Changing the scores of the next token, in Hugging Face's order and with its rules.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -20,10 +21,18 @@ class LogitsProcessor {
 };
 using LogitsProcessors = std::vector<std::unique_ptr<LogitsProcessor>>;
 
-// What config asks for, those of sampling included. prompt_length: tokens given (1 for encoder-decoder models);
-// max_length: tokens at the end at most; encoder_tokens: what encoder_* options look at.
-LogitsProcessors make_logits_processors(const GenerationConfig& config, std::int64_t prompt_length,
-                                        std::int64_t max_length, std::span<const std::int64_t> encoder_tokens = {});
+// What processors know beside the configuration.
+struct ProcessorContext {
+  std::int64_t prompt_length = 0;                // tokens given (1 for encoder-decoder models)
+  std::int64_t max_length = 0;                   // tokens at the end at most
+  std::span<const std::int64_t> encoder_tokens;  // what encoder_* options look at
+  // Tokens that may follow; empty: all.
+  std::function<std::vector<std::int64_t>(std::span<const std::int64_t> tokens)> allowed_tokens;
+  const std::vector<std::int64_t>* chosen = nullptr;  // what earlier groups of beams chose in this step
+};
+
+// What config asks for, those of sampling included.
+LogitsProcessors make_logits_processors(const GenerationConfig& config, const ProcessorContext& context);
 
 // Those that only sampling uses: temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff.
 void add_logits_warpers(const GenerationConfig& config, LogitsProcessors& list);

@@ -35,6 +35,13 @@ bool is_past(std::string_view name);
 // A cache of the encoder's keys or values, which does not grow.
 bool is_cross(std::string_view name);
 
+// Which axes of a cache are the batch's and time's: of the extents that are not constants the first and the last.
+struct CacheAxes {
+  std::size_t batch = 0;
+  std::size_t time = 2;
+};
+CacheAxes cache_axes(const Value& cache);
+
 std::optional<std::size_t> output_index(const Graph& graph, std::string_view name);
 const Value* find_input(const Graph& graph, std::string_view name);
 

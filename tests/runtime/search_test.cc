@@ -6,6 +6,7 @@
 
 #include "graph/error.h"
 #include "runtime/generate/distribution.h"
+#include "runtime/generate/logits_processor.h"
 
 namespace weft::runtime {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 using Table = std::vector<std::vector<float>>;
 
 std::vector<Hypothesis> search(const Table& table, const GenerationConfig& config, std::vector<std::int64_t> prompt) {
-  const auto strategy = make_search(config, {prompt, {}, 0});
+  const auto strategy = make_search(config, {prompt, {}, 0, 0});
   std::vector<std::vector<std::int64_t>> rows(static_cast<std::size_t>(strategy->rows()), prompt);
   while (!strategy->done()) {
     std::vector<float> logits;
@@ -23,7 +24,7 @@ std::vector<Hypothesis> search(const Table& table, const GenerationConfig& confi
       logits.insert(logits.end(), next.begin(), next.end());
     }
     std::vector<std::vector<std::int64_t>> continued;
-    for (const Pick& pick : strategy->step(logits, static_cast<std::int64_t>(table.size()))) {
+    for (const Pick& pick : strategy->step({logits, static_cast<std::int64_t>(table.size()), {}, false})) {
       continued.push_back(rows[static_cast<std::size_t>(pick.parent)]);
       continued.back().push_back(pick.token);
     }
@@ -120,7 +121,7 @@ TEST(LogitsWarpers, KeepWhatTransformersKeeps) {
     config.top_k = 0;
     cases[i].set(config);
     std::vector<float> result = scores;
-    process(make_logits_processors(config, 1, 20), std::vector<std::int64_t>{0}, result);
+    process(make_logits_processors(config, {1, 20, {}, {}, nullptr}), std::vector<std::int64_t>{0}, result);
     std::vector<std::size_t> kept;
     for (std::size_t k = 0; k < result.size(); ++k) {
       if (!std::isinf(result[k])) kept.push_back(k);
@@ -150,10 +151,10 @@ TEST(Sampling, FollowsTheDistributionAndItsSeed) {
   config.seed = 7;
   const std::vector<std::int64_t> prompt = {1};
   const auto tokens = [&](std::uint32_t stream) {
-    const auto search = make_search(config, {prompt, {}, stream});
+    const auto search = make_search(config, {prompt, {}, stream, 0});
     std::vector<float> rows;
     for (int i = 0; i < kDraws; ++i) rows.insert(rows.end(), logits.begin(), logits.end());
-    search->step(rows, static_cast<std::int64_t>(logits.size()));
+    search->step({rows, static_cast<std::int64_t>(logits.size()), {}, false});
     EXPECT_TRUE(search->done());
     std::vector<std::int64_t> drawn;
     for (const Hypothesis& hypothesis : search->results()) drawn.push_back(hypothesis.tokens.back());
