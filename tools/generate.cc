@@ -168,7 +168,7 @@ int generate(const GenerateOptions& options) {
                                options.assistant.empty() ? nullptr : &assistant);
   runtime::Callbacks callbacks;
   if (tokenizer != nullptr) {
-    callbacks.decode = [tokenizer](auto tokens) { return tokenizer->decode({tokens.begin(), tokens.end()}); };
+    callbacks.decode = [tokenizer](auto tokens) { return tokenizer->decode({tokens.begin(), tokens.end()}, false); };
   }
   if (options.stream) {
     callbacks.on_token = [tokenizer](const runtime::StreamedToken& token) {

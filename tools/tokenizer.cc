@@ -114,11 +114,11 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
+std::string Tokenizer::decode(const std::vector<std::int64_t>& ids, bool skip_special_tokens) const {
   std::string text;
   for (const std::int64_t id : ids) {
     const auto piece = pieces_.find(id);
-    if (piece != pieces_.end() && !special_.contains(id)) text += piece->second;
+    if (piece != pieces_.end() && !(skip_special_tokens && special_.contains(id))) text += piece->second;
   }
   return text;
 }

@@ -17,8 +17,7 @@ class Tokenizer {
   static Tokenizer load(const std::string& path);
 
   std::vector<std::int64_t> encode(std::string_view text) const;
-  // Special tokens are left out.
-  std::string decode(const std::vector<std::int64_t>& ids) const;
+  std::string decode(const std::vector<std::int64_t>& ids, bool skip_special_tokens = true) const;
 
  private:
   bool lowercase_ = false;

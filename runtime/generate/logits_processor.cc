@@ -281,11 +281,10 @@ LogitsProcessors make_logits_processors(const GenerationConfig& config, const Pr
     });
     list.push_back(std::make_unique<NoBadWords>(std::move(words)));
   }
-  if (config.min_length > 0 && !config.eos_token_id.empty()) {
-    list.push_back(std::make_unique<MinLength>(config.min_length, config.eos_token_id));
-  }
-  if (config.min_new_tokens.value_or(0) > 0 && !config.eos_token_id.empty()) {
-    list.push_back(std::make_unique<MinLength>(prompt_length + *config.min_new_tokens, config.eos_token_id));
+  const std::int64_t shortest =
+      config.min_new_tokens ? prompt_length + *config.min_new_tokens : config.min_length;  // the former wins
+  if (shortest > 0 && !config.eos_token_id.empty()) {
+    list.push_back(std::make_unique<MinLength>(shortest, config.eos_token_id));
   }
   if (allowed_tokens) list.push_back(std::make_unique<AllowedTokens>(allowed_tokens));
   if (config.forced_bos_token_id) {

@@ -179,6 +179,8 @@ def truth(model, tokenizer, prompt, stream, options, encoder_decoder):
     if watch.close:
         return "close"
     scores = result.sequences_scores.tolist() if options.get("num_beams", 1) > 1 else []
+    if any(bool(torch.isnan(step).any()) for step in result.scores):  # an end token decayed and forbidden at once
+        return "refused: NaN"
     steps = model.compute_transition_scores(result.sequences, result.scores, getattr(result, "beam_indices", None))
     return {"sequences": result.sequences.tolist(), "scores": scores, "steps": steps.tolist(), "start": start}
 

@@ -48,7 +48,7 @@ class Transformer(transformers.PreTrainedModel, transformers.GenerationMixin):
     def decode(self, input_ids, memory, attention_mask):
         length = input_ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool).triu(1)
-        return self.head(self.body.decoder(self.embed(input_ids), memory, tgt_mask=causal, memory_key_padding_mask=attention_mask == 0))
+        return self.head(self.body.decoder(self.embed(input_ids), memory, tgt_mask=causal, tgt_is_causal=True, memory_key_padding_mask=attention_mask == 0))
 
     def get_encoder(self, *unused):
         outer = self
@@ -150,6 +150,36 @@ class PlainDecoder(nn.Module):
         return self.model.decode(input_ids, encoder_hidden_states, encoder_attention_mask)
 
 
+def export_twins(model, folder, layers, exports, save):
+    """Encoder, decoder of a prompt, decoder with past."""
+    ids, mask = exports.ids, exports.padded_mask
+    text, encoded, past = {0: "batch", 1: "sequence"}, {0: "batch", 1: "encoder_sequence"}, {0: "batch", 2: "past"}
+    names = lambda prefix, kind: [f"{prefix}.{i}{kind}.{k}" for i in range(layers) for k in ("key", "value")]
+    own, cross = names("past_key_values", ".decoder"), names("past_key_values", ".encoder")
+    new_own, new_cross = names("present", ".decoder"), names("present", ".encoder")
+    save(Encoder(model).eval(), (ids(2, 5), mask(2, 5)), ["input_ids", "attention_mask"], ["last_hidden_state"],
+         {"input_ids": text, "attention_mask": text}, folder / "encoder_model.onnx")
+    save(exports.T5Decoder(model).eval(), (ids(2, 4), mask(2, 5), torch.randn(2, 5, WIDTH)),
+         ["input_ids", "encoder_attention_mask", "encoder_hidden_states"], ["logits", *new_own, *new_cross],
+         {"input_ids": text, "encoder_attention_mask": encoded, "encoder_hidden_states": encoded}, folder / "decoder_model.onnx")
+    caches = lambda n: [torch.randn(2, HEADS, n, SIZE) for _ in range(2 * layers)]
+    save(exports.T5DecoderWithPast(model).eval(), (ids(2, 1), mask(2, 5), *caches(3), *caches(5)),
+         ["input_ids", "encoder_attention_mask", *own, *cross], ["logits", *new_own],
+         {"input_ids": text, "encoder_attention_mask": encoded, **{p: past for p in own}, **{p: {0: "batch", 2: "encoder_sequence"} for p in cross}},
+         folder / "decoder_with_past_model.onnx")
+
+
+def export_plain(model, folder, exports):
+    """Encoder and a decoder without caches. torch.export, as the older exporter writes the traced length into nn.MultiheadAttention."""
+    text, encoded = {0: "batch", 1: "sequence"}, {0: "batch", 1: "encoder_sequence"}
+    exports.export(Encoder(model).eval(), (exports.ids(2, 5), exports.padded_mask(2, 5)), ["input_ids", "attention_mask"], ["last_hidden_state"],
+                   {"input_ids": text, "attention_mask": text}, "dynamo", 18, str(folder / "encoder_model.onnx"))
+    exports.export(PlainDecoder(model).eval(), (exports.ids(2, 4), exports.padded_mask(2, 5), torch.randn(2, 5, WIDTH)),
+                   ["input_ids", "encoder_attention_mask", "encoder_hidden_states"], ["logits"],
+                   {"input_ids": text, "encoder_attention_mask": encoded, "encoder_hidden_states": encoded}, "dynamo", 18,
+                   str(folder / "decoder_model.onnx"))
+
+
 def export(name, folder):
     sys.path.insert(0, str(HERE.parent / "exports"))
     import make_exports as exports
@@ -161,15 +191,14 @@ def export(name, folder):
     family = name.removesuffix("-small")
     model = load(family, layers=layers)
     torch.save(model.state_dict(), folder / "weights.pt")
-    text, encoded = {0: "batch", 1: "sequence"}, {0: "batch", 1: "encoder_sequence"}
-    past = {0: "batch", 2: "past"}
-    names = lambda prefix, kind: [f"{prefix}.{i}{kind}.{k}" for i in range(layers) for k in ("key", "value")]
-    ids, mask = exports.ids, exports.padded_mask
+    text, past = {0: "batch", 1: "sequence"}, {0: "batch", 2: "past"}
+    names = lambda prefix: [f"{prefix}.{i}.{k}" for i in range(layers) for k in ("key", "value")]
+    ids = exports.ids
     with torch.no_grad():
         if family in DECODER_ONLY:
             heads, positions = (HEADS if family == "gpt2" else KEY_HEADS), family == "llama"
             caches = [torch.randn(2, heads, 3, SIZE) for _ in range(2 * layers)]
-            pasts, presents = names("past_key_values", ""), names("present", "")
+            pasts, presents = names("past_key_values"), names("present")
             axes = {"input_ids": text, "position_ids": text, "attention_mask": {0: "batch", 1: "past + sequence"}, **{p: past for p in pasts}}
             place = [torch.tensor([[3, 4, 5, 6, 7]] * 2)] if positions else []
             full = torch.ones(2, 8, dtype=torch.long)
@@ -178,21 +207,10 @@ def export(name, folder):
                                ["input_ids", "attention_mask", *(["position_ids"] if positions else []), *pasts], ["logits", *presents], axes,
                                folder / "model.onnx")
         else:
-            make_generate.save(Encoder(model).eval(), (ids(2, 5), mask(2, 5)), ["input_ids", "attention_mask"], ["last_hidden_state"],
-                               {"input_ids": text, "attention_mask": text}, folder / "encoder_model.onnx")
-            plain = family == "transformer"
-            own, cross = names("past_key_values", ".decoder"), names("past_key_values", ".encoder")
-            new_own, new_cross = names("present", ".decoder"), names("present", ".encoder")
-            decoder = PlainDecoder(model) if plain else exports.T5Decoder(model)
-            make_generate.save(decoder.eval(), (ids(2, 4), mask(2, 5), torch.randn(2, 5, WIDTH)),
-                               ["input_ids", "encoder_attention_mask", "encoder_hidden_states"], ["logits", *([] if plain else new_own + new_cross)],
-                               {"input_ids": text, "encoder_attention_mask": encoded, "encoder_hidden_states": encoded}, folder / "decoder_model.onnx")
-            if not plain:
-                caches = lambda n: [torch.randn(2, HEADS, n, SIZE) for _ in range(2 * layers)]
-                make_generate.save(exports.T5DecoderWithPast(model).eval(), (ids(2, 1), mask(2, 5), *caches(3), *caches(5)),
-                                   ["input_ids", "encoder_attention_mask", *own, *cross], ["logits", *new_own],
-                                   {"input_ids": text, "encoder_attention_mask": encoded, **{p: past for p in own},
-                                    **{p: {0: "batch", 2: "encoder_sequence"} for p in cross}}, folder / "decoder_with_past_model.onnx")
+            if family == "transformer":
+                export_plain(model, folder, exports)
+            else:
+                export_twins(model, folder, layers, exports, make_generate.save)
     settings = {"is_encoder_decoder": family in ENCODER_DECODER, **SPECIAL}
     if family in ENCODER_DECODER:
         settings["decoder_start_token_id"] = model.config.decoder_start_token_id
