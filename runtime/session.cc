@@ -150,7 +150,7 @@ void Session::reorder_states(std::span<const std::int64_t> parents) {
 }
 
 void Session::truncate_state(std::string_view name, std::int64_t length) {
-  impl_->caches[state_index(impl_->graph(), name)].truncate(length);
+  impl_->workspace.caches[state_index(impl_->graph(), name)].truncate(length);
 }
 
 void Session::set_state(std::string_view name, const Tensor& value) {

@@ -13,9 +13,7 @@ import collections
 import json
 import pathlib
 import random
-import subprocess
 import sys
-import tempfile
 import warnings
 
 import numpy as np
@@ -23,10 +21,11 @@ import torch
 import transformers
 
 import parity_models as models
+from parity_compare import ask, equal
 
 warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
-TIE, TOLERANCE = 1e-4, 1e-4
+TIE = 1e-4
 STRATEGIES = ["greedy", "beam", "sample", "beam-sample", "prompt-lookup", "lookup-sample", "assistant", "group-beam"]
 
 
@@ -185,40 +184,9 @@ def truth(model, tokenizer, prompt, stream, options, encoder_decoder):
     return {"sequences": result.sequences.tolist(), "scores": scores, "steps": steps.tolist(), "start": start}
 
 
-def equal(actual, expected, options):
-    """Sequences but for padding; scores of sequences and of tokens."""
-    ends = options.get("eos_token_id", [2])
-    fills = {0, ends[0]}
-    if len(actual["sequences"]) != len(expected["sequences"]) or len(actual["scores"]) != len(expected["scores"]):
-        return False
-    near = lambda x, y: x == y or (x is not None and y is not None and abs(x - y) <= TOLERANCE * max(1, abs(y)))
-    for i, (ours, theirs) in enumerate(zip(actual["sequences"], expected["sequences"])):
-        if ours != theirs[:len(ours)] or not set(theirs[len(ours):]) <= fills:
-            return False
-        if options.get("num_beam_groups", 1) > 1:
-            continue  # the end token is written later there, without a score
-        steps = expected["steps"][i][:len(ours) - expected["start"]]
-        given = [-float("inf") if x is None else x for x in actual["tokens"][i]["scores"]]
-        if len(steps) != len(given) or not all(near(x, y) for x, y in zip(given, steps)):
-            return False
-    return all(near(x, y) for x, y in zip(actual["scores"], expected["scores"]))
-
-
-def ask(weft, folder, options, prompts, batch, extra=()):
-    with tempfile.TemporaryDirectory() as scratch:
-        lines, config = pathlib.Path(scratch) / "prompts.jsonl", pathlib.Path(scratch) / "config.json"
-        lines.write_text("".join(json.dumps({"input_ids": prompt}) + "\n" for prompt in prompts))
-        config.write_text(json.dumps({**options, "output_scores": True}))
-        run = subprocess.run([weft, "generate", folder, "--ids-file", lines, "--config", config, "--json", "--threads", "1",
-                              "--batch-size", str(batch), *extra], capture_output=True, text=True)
-    if run.returncode:
-        return run.stderr.strip()
-    return [json.loads(line) for line in run.stdout.splitlines()]
-
-
 def compare(arguments, name, strategy, number, counts, record):
     rng = random.Random(f"{arguments.seed} {name} {strategy} {number}")
-    encoder_decoder = name in models.ENCODER_DECODER
+    encoder_decoder = name.removesuffix("-small") in models.ENCODER_DECODER
     prompts = [[rng.randrange(3, models.VOCABULARY) for _ in range(rng.choice([1, 2, 3, 5, 8, 12]))] for _ in range(3)]
     if "lookup" in strategy:
         prompts = [prompt * 3 for prompt in prompts]
@@ -240,7 +208,7 @@ def compare(arguments, name, strategy, number, counts, record):
     if "lookup" in strategy:
         asked["prompt_lookup_num_tokens"] = rng.randint(1, 5)
     if strategy == "assistant":
-        extra = ["--assistant", str(arguments.work / f"{name}-small")]
+        extra = ["--assistant", str(arguments.work / f"{name.removesuffix('-small')}-small")]
         asked["num_assistant_tokens"] = rng.randint(1, 5)
     actual = ask(arguments.weft, folder, asked, prompts, rng.choice([1, 2, 3]), extra)
     if isinstance(actual, str):
@@ -278,7 +246,7 @@ def main():
     old = int(transformers.__version__.split(".")[0]) < 5
     names = arguments.models.split(",")
     strategies = [s for s in arguments.strategies.split(",") if (s == "group-beam") == old]
-    for name in names + [f"{n}-small" for n in names]:
+    for name in names + [f"{n.removesuffix('-small')}-small" for n in names]:
         if not (arguments.work / name / "config.json").exists():
             models.export(name, arguments.work / name)
     arguments.loaded = {name: models.load(name, arguments.work / name) for name in names}

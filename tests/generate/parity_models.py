@@ -32,7 +32,7 @@ class Transformer(transformers.PreTrainedModel, transformers.GenerationMixin):
         super().__init__(config)
         self.embedding = nn.Embedding(VOCABULARY, WIDTH)
         self.positions = nn.Embedding(128, WIDTH)
-        self.body = nn.Transformer(WIDTH, HEADS, LAYERS, LAYERS, 64, batch_first=True, dropout=0.0)
+        self.body = nn.Transformer(WIDTH, HEADS, config.layers, config.layers, 64, batch_first=True, dropout=0.0)
         self.head = nn.Linear(WIDTH, VOCABULARY)
         self.post_init()
 
@@ -85,7 +85,7 @@ def build(name, layers=LAYERS):
         return transformers.BartForConditionalGeneration(transformers.BartConfig(
             d_model=WIDTH, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=HEADS, decoder_attention_heads=HEADS,
             encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=128, decoder_start_token_id=1, forced_eos_token_id=None, **common))
-    config = TransformerConfig(is_encoder_decoder=True, decoder_start_token_id=1, **common)
+    config = TransformerConfig(is_encoder_decoder=True, decoder_start_token_id=1, layers=layers, **common)
     return Transformer(config)
 
 
@@ -103,8 +103,10 @@ def spread(model, scale, seed):
 SCALES = {"gpt2": 0.35, "llama": 0.3, "mistral": 0.3, "t5": 0.4, "bart": 0.35, "transformer": 0.35}
 
 
-def load(name, folder=None, layers=LAYERS):
-    """The model with the weights in folder/weights.pt, or fresh ones."""
+def load(name, folder=None):
+    """The model with the weights in folder/weights.pt, or fresh ones. A name that ends in -small: of one layer."""
+    layers = 1 if name.endswith("-small") else LAYERS
+    name = name.removesuffix("-small")
     model = build(name, layers)
     if folder is not None:
         model.load_state_dict(torch.load(folder / "weights.pt"), strict=False)
@@ -178,6 +180,12 @@ def export_plain(model, folder, exports):
                    ["input_ids", "encoder_attention_mask", "encoder_hidden_states"], ["logits"],
                    {"input_ids": text, "encoder_attention_mask": encoded, "encoder_hidden_states": encoded}, "dynamo", 18,
                    str(folder / "decoder_model.onnx"))
+    import onnx
+
+    for path in folder.glob("*.onnx"):
+        model = onnx.load(path)
+        exports.strip(model, keep_metadata=False)
+        onnx.save(model, path)
 
 
 def export(name, folder):
@@ -189,7 +197,7 @@ def export(name, folder):
     folder.mkdir(parents=True, exist_ok=True)
     layers = exports.LAYERS = 1 if name.endswith("-small") else LAYERS
     family = name.removesuffix("-small")
-    model = load(family, layers=layers)
+    model = load(name)
     torch.save(model.state_dict(), folder / "weights.pt")
     text, past = {0: "batch", 1: "sequence"}, {0: "batch", 2: "past"}
     names = lambda prefix: [f"{prefix}.{i}.{k}" for i in range(layers) for k in ("key", "value")]
