@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "ops/cast.h"
+#include "passes/pipeline.h"
 
 namespace weft::runtime {
 namespace {
@@ -263,21 +264,29 @@ Logits LanguageModel::recompute() {
   return result;
 }
 
+// In runs short enough that the model gives the logits of all positions.
 Logits LanguageModel::extend(std::span<const std::int64_t> tokens) {
-  Tensor logits;
-  if (next_) {
-    logits = next_->run(Tensor::of<std::int64_t>({1, std::ssize(tokens)}, tokens));
-  } else {
-    sequences_[0].insert(sequences_[0].end(), tokens.begin(), tokens.end());
-    first_->start(fixed_, 1);
-    logits = first_->run(as_rows({&sequences_[0]}));
+  Logits result;
+  while (!tokens.empty()) {
+    const std::size_t count = next_ ? std::min(tokens.size(), static_cast<std::size_t>(kAllPositions)) : 1;
+    const auto some = tokens.first(count);
+    Tensor logits;
+    if (next_) {
+      logits = next_->run(Tensor::of<std::int64_t>({1, std::ssize(some)}, some));
+    } else {
+      sequences_[0].push_back(some[0]);
+      first_->start(fixed_, 1);
+      logits = first_->run(as_rows({&sequences_[0]}));
+    }
+    if (logits.extent(1) < std::ssize(some)) {
+      fail(ErrorCode::kUnsupported, "speculation needs logits of all positions, the model gives those of the last one");
+    }
+    result.rows += std::ssize(some);
+    result.vocabulary = logits.extent(2);
+    const auto data = logits.data<float>().last(static_cast<std::size_t>(std::ssize(some) * result.vocabulary));
+    result.values.insert(result.values.end(), data.begin(), data.end());
+    tokens = tokens.subspan(count);
   }
-  if (logits.extent(1) < std::ssize(tokens)) {
-    fail(ErrorCode::kUnsupported, "speculation needs logits of all positions, the model gives those of the last one");
-  }
-  Logits result{std::ssize(tokens), logits.extent(2), {}};
-  const auto data = logits.data<float>().last(static_cast<std::size_t>(result.rows * result.vocabulary));
-  result.values.assign(data.begin(), data.end());
   return result;
 }
 
