@@ -64,8 +64,6 @@ class GroupBeamSearch final : public SearchBase {
   void cancel() override { finish(StopReason::kCancelled); }
 
  private:
-  std::int64_t length() const { return static_cast<std::int64_t>(groups_[0].running[0].tokens.size()); }
-
   std::int64_t padding() const {
     return config_.pad_token_id ? *config_.pad_token_id : config_.eos_token_id.empty() ? 0 : config_.eos_token_id[0];
   }
@@ -139,7 +137,7 @@ class GroupBeamSearch final : public SearchBase {
     if (group.finished.size() < size_) return false;
     if (config_.early_stopping == EarlyStopping::kTrue) return true;
     const bool optimistic = config_.early_stopping == EarlyStopping::kNever && config_.length_penalty > 0;
-    const std::int64_t generated = (optimistic ? max_length_ : length() + 1) - prompt_length_;
+    const std::int64_t generated = (optimistic ? max_length_ : length_of(group.running[0]) + 1) - prompt_length_;
     return group.worst >= penalized(static_cast<double>(best), generated);
   }
 

@@ -149,7 +149,11 @@ def draw(rng, strategy, encoder_decoder, prompts):
     if strategy == "group-beam":
         options["num_beams"] = pick(4, 6)
         options |= {"num_beam_groups": pick(2, options["num_beams"]) if options["num_beams"] == 4 else pick(2, 3), "diversity_penalty": pick(0.5, 2.0)}
-        del space["stop_strings"]  # transformers adds an end token to what they stopped
+        # transformers 4.56 adds an end token to what stop_strings stopped, penalizes the source for the first beam of a group only, and takes
+        # a max_length of 20 for none.
+        del space["stop_strings"], space["encoder_repetition_penalty"]
+        if options.get("max_length") == 20:
+            options["max_length"] = 21
     for name, value in space.items():
         if rng.random() < 0.16:
             options[name] = value()
@@ -180,6 +184,8 @@ def truth(model, tokenizer, prompt, stream, options, encoder_decoder):
     scores = result.sequences_scores.tolist() if options.get("num_beams", 1) > 1 else []
     if any(bool(torch.isnan(step).any()) for step in result.scores):  # an end token decayed and forbidden at once
         return "refused: NaN"
+    if options.get("num_beam_groups", 1) > 1:  # the end token that is written at the end has none
+        return {"sequences": result.sequences.tolist(), "scores": scores, "steps": [], "start": start}
     steps = model.compute_transition_scores(result.sequences, result.scores, getattr(result, "beam_indices", None))
     return {"sequences": result.sequences.tolist(), "scores": scores, "steps": steps.tolist(), "start": start}
 
