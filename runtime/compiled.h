@@ -6,6 +6,7 @@
 
 #include "runtime/kernels/kernel.h"
 #include "runtime/model.h"
+#include "runtime/packed_file.h"
 
 namespace weft::runtime {
 
@@ -34,6 +35,7 @@ struct Model::Impl {
   std::vector<ValueId> values;                    // by slot
   std::vector<Slot> inputs, outputs;              // of the graph
   std::vector<Slot> state_currents, state_nexts;  // of its states
+  PackedKey identity;                             // of models with states: its graph, a sample of its constants, weft
   std::size_t max_memory = 0;                     // as asked for
   std::size_t weight_bytes = 0;                   // of all constants, before packing
 

@@ -3,6 +3,7 @@
 #include <list>
 
 #include "runtime/bind_inputs.h"
+#include "runtime/cache_file.h"
 #include "runtime/cache_options.h"
 #include "runtime/executor.h"
 #include "runtime/profile.h"
@@ -159,6 +160,34 @@ void Session::set_state(std::string_view name, const Tensor& value) {
 
 Tensor Session::state(std::string_view name) const {
   return impl_->workspace.caches[state_index(impl_->graph(), name)].to_tensor();
+}
+
+Session Session::fork(std::shared_ptr<ThreadPool> pool) const {
+  const Workspace& workspace = impl_->workspace;
+  Session other(workspace.model, pool ? std::move(pool) : workspace.pool);
+  other.impl_->workspace.caches = workspace.caches;
+  return other;
+}
+
+void Session::save_states(const std::filesystem::path& path) const {
+  write_caches(path, impl_->workspace.model->impl().identity, impl_->graph().states(), impl_->workspace.caches);
+}
+
+void Session::load_states(const std::filesystem::path& path) {
+  std::vector<CacheState>& caches = impl_->workspace.caches;
+  caches = read_caches(path, impl_->workspace.model->impl().identity, impl_->graph().states(), caches);
+}
+
+CacheUsage Session::cache_usage() const {
+  CacheUsage sum;
+  for (const CacheState& cache : impl_->workspace.caches) {
+    const CacheUsage usage = cache.usage();
+    sum.bytes_appended += usage.bytes_appended;
+    sum.bytes_copied += usage.bytes_copied;
+    sum.bytes += usage.bytes;
+    sum.peak_bytes += usage.peak_bytes;
+  }
+  return sum;
 }
 
 }  // namespace weft::runtime

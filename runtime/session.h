@@ -1,12 +1,14 @@
 // One request: buffers, kernels bound to shapes, and cache states.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "runtime/cache.h"
 #include "runtime/model.h"
 #include "runtime/thread_pool.h"
 
@@ -50,6 +52,16 @@ class Session {
   // Sets a state to a tensor [B, H, P, D] (caches that another model computed: cross-attention).
   void set_state(std::string_view name, const Tensor& value);
   Tensor state(std::string_view name) const;
+  // Another session with these states, shared until one of the two writes: a prompt run once serves many. pool: for
+  // sessions that run at the same time; null: this one's.
+  Session fork(std::shared_ptr<ThreadPool> pool = nullptr) const;
+  // Keeps all states in a file, and takes them from there in another process: with the same model, compiled alike, by
+  // the same version of weft; anything else, and a damaged file, is Error kInvalidArgument and leaves the states as
+  // they were. Error kIo. What rows share is stored once.
+  void save_states(const std::filesystem::path& path) const;
+  void load_states(const std::filesystem::path& path);
+  // Of all states, and of forks: what they take, and what was written and copied so far.
+  CacheUsage cache_usage() const;
 
  private:
   std::vector<Tensor> run_matched(const std::vector<Tensor>& inputs);

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "graph/text.h"
 #include "runtime/kernels/gemm.h"
 #include "runtime/mapped_pages.h"
 #include "runtime/packed_file.h"
@@ -126,6 +127,17 @@ class Weights {
 };
 
 }  // namespace
+
+PackedKey identity_of(const Graph& graph) {
+  PackedKey key;
+  key.add(std::string_view(WEFT_VERSION));
+  key.add(print(graph, {.elide_above = 64, .origins = false}));
+  for (const ValueId id : graph.values()) {
+    const Value& value = graph.value(id);
+    if (value.kind == ValueKind::kConstant && !is_object(value.tensor->dtype())) add_sample(key, *value.tensor);
+  }
+  return key;
+}
 
 void align_constants(Graph& graph) {
   for (const ValueId id : graph.values()) {

@@ -11,6 +11,9 @@ namespace weft::runtime {
 // read where they are.
 void align_constants(Graph& graph);
 
+// Of a graph whose constants have not been packed yet: its nodes and a sample of its constants, and weft's version.
+PackedKey identity_of(const Graph& graph);
+
 // After kernels are chosen: packs weights, largest first and on all processors, and gives back the originals (their
 // memory, or the pages of the mapped file) as it goes. packed_folder: where packed weights are looked for before and
 // kept after that; empty: nowhere.
