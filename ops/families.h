@@ -29,6 +29,7 @@ std::span<const OpDef> control_ops();
 std::span<const OpDef> scan_ops();
 std::span<const OpDef> sequence_ops();
 std::span<const OpDef> quantize_ops();
+std::span<const OpDef> packed_weights_ops();
 std::span<const OpDef> resize_ops();
 std::span<const OpDef> rearrange_ops();
 std::span<const OpDef> signal_ops();

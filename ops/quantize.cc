@@ -6,6 +6,7 @@
 #include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
+#include "ops/window.h"
 
 namespace weft {
 namespace {
@@ -227,11 +228,18 @@ void decompose_conv_integer(Expansion& e) {
 template <std::size_t kWeight>
 void infer_convolution(InferContext& context, DType dtype) {
   context.set_dtype(0, dtype);
-  Shape result(context.shape(0).size());
-  if (result.size() < 3) fail(ErrorCode::kInvalidModel, "a convolution of rank {}", result.size());
-  for (Dim& dim : result) dim = context.unknown_dim();
-  result[0] = context.shape(0)[0];
-  result[1] = context.shape(kWeight)[0];
+  const Shape& x = context.shape(0);
+  const Shape& w = context.shape(kWeight);
+  if (x.size() < 3 || w.size() != x.size()) {
+    fail(ErrorCode::kInvalidModel, "a convolution of {} by {}", to_string(x), to_string(w));
+  }
+  std::vector<std::int64_t> kernel;
+  for (std::size_t i = 2; i < w.size(); ++i) {
+    if (!w[i].is_constant()) return;
+    kernel.push_back(w[i].value());
+  }
+  Shape result = {x[0], w[0]};
+  for (Dim& dim : infer_window(context, Shape(x.begin() + 2, x.end()), kernel, false)) result.push_back(std::move(dim));
   context.set_shape(0, std::move(result));
 }
 

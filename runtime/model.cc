@@ -65,7 +65,7 @@ bool widen_node(Graph& graph, NodeId id, std::map<ValueId, ValueId>& wide_consta
 }
 
 // Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first, nodes of halves
-// without a kernel by the same in f32.
+// without a kernel, or with a slow one, by the same in f32.
 void choose_kernels(Model::Impl& impl, std::unique_ptr<Kernel> (*make)(const Graph&, const Node&)) {
   Graph& graph = impl.graph;
   std::map<NodeId, std::unique_ptr<Kernel>> kernels;
@@ -76,7 +76,9 @@ void choose_kernels(Model::Impl& impl, std::unique_ptr<Kernel> (*make)(const Gra
       if (kernels.contains(id)) continue;
       if (appends_to_state(graph, graph.node(id)) || is_view(graph.node(id))) continue;
       std::unique_ptr<Kernel> kernel = make(graph, graph.node(id));
-      if (!kernel && graph.node(id).op != "CacheAppend" && widen_node(graph, id, wide_constants)) {
+      const bool wider =
+          !kernel || (make == make_fast_kernel && kernel->is_reference() && has_kernel_in_f32(graph, graph.node(id)));
+      if (wider && graph.node(id).op != "CacheAppend" && widen_node(graph, id, wide_constants)) {
         kernel = make(graph, graph.node(id));
         changed = true;
       }

@@ -74,12 +74,12 @@ class Weights {
       if (!input.valid()) continue;
       Value& value = graph.value(input);
       if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input) ||
-          value.tensor->dtype() != DType::kF32)
+          is_object(value.tensor->dtype()))
         continue;
       pages_.release(value.tensor->bytes());
       // An empty mapping of the same type: nobody reads its bytes.
-      value.tensor =
-          Tensor::share(DType::kF32, value.tensor->shape(), std::make_shared<std::byte>(), value.tensor->byte_size());
+      value.tensor = Tensor::share(value.tensor->dtype(), value.tensor->shape(), std::make_shared<std::byte>(),
+                                   value.tensor->byte_size());
     }
   }
 

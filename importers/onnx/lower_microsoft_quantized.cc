@@ -1,4 +1,4 @@
-// Quantized products and tables of com.microsoft. Constant weights are dequantized when constants are folded.
+// Quantized products and tables of com.microsoft.
 #include "importers/onnx/lower_microsoft.h"
 #include "ops/shape_util.h"
 
@@ -22,56 +22,12 @@ namespace {
 
 using Values = std::vector<ValueId>;
 
-void expect_elements(Builder& b, Expr x, std::int64_t wanted, std::string_view what) {
-  const Dim count = element_count(b.shape(x));
-  if (count.is_constant() && count.value() != wanted) {
-    fail(ErrorCode::kInvalidModel, "MatMulNBits: {} elements of {} instead of {}", count.value(), what, wanted);
-  }
-}
-
-// Y = A W' + bias, W[n, k] = (q[n, k] - zero_point) * scale, one of each for a block of k.
 Values matmul_nbits(Lowering& l) {
-  Builder& b = l.builder();
-  const std::int64_t k = l.integer("K", 0), n = l.integer("N", 0), bits = l.integer("bits", 4);
-  const std::int64_t block = l.integer("block_size", 0);
   l.ignore("accuracy_level");
   if (l.integer("weight_prepacked", 0) != 0) fail(ErrorCode::kUnsupported, "MatMulNBits with prepacked weights");
-  constexpr std::int64_t kLargest = std::int64_t{1} << 31;
-  if (bits != 2 && bits != 4 && bits != 8) fail(ErrorCode::kUnsupported, "MatMulNBits of {} bits", bits);
-  if (k <= 0 || n <= 0 || k > kLargest || n > kLargest || block < 16 || (block & (block - 1)) != 0) {
-    fail(ErrorCode::kInvalidModel, "MatMulNBits with K = {}, N = {}, block_size = {}", k, n, block);
-  }
-  const std::int64_t blocks = (k + block - 1) / block;
-  const Expr a = l.input(0), packed = l.input(1);
-  expect_elements(b, packed, n * blocks * (block * bits / 8), "B");
-  expect_elements(b, l.input(2), n * blocks, "scales");
-  const DType dtype = b.dtype(a);
-  Expr q = unpack_bits(b, b.reshape(packed, {n, blocks, block * bits / 8}), bits);  // [N, blocks, block]
-  Expr scale = b.cast(b.reshape(l.input(2), {n, blocks}), DType::kF32);
-  Expr zero = b.scalar(DType::kF32, static_cast<double>(1 << (bits - 1)));
-  if (l.has(3) && b.dtype(l.input(3)) == DType::kU8) {
-    const std::int64_t row = (blocks * bits + 7) / 8;
-    expect_elements(b, l.input(3), n * row, "zero_points");
-    zero = b.cast(b.slice(unpack_bits(b, b.reshape(l.input(3), {n, row}), bits), 1, 0, blocks), DType::kF32);
-  } else if (l.has(3)) {
-    expect_elements(b, l.input(3), n * blocks, "zero_points");
-    zero = b.cast(b.reshape(l.input(3), {n, blocks}), DType::kF32);
-  }
-  Expr weight;
-  if (l.has(4)) {  // g_idx: the block of each k
-    const auto of_group = [&](Expr x) {
-      return b.rank(x) == 0 ? x : b.make("Gather", {x.id(), l.input(4).id()}, {{"axis", std::int64_t{1}}});
-    };
-    const Expr flat = b.slice(b.reshape(q, {n, blocks * block}), 1, 0, k);
-    weight = (b.cast(flat, DType::kF32) - of_group(zero)) * of_group(scale);
-  } else {
-    const auto per_block = [&](Expr x) { return b.rank(x) == 0 ? x : b.unsqueeze(x, {2}); };
-    weight = (b.cast(q, DType::kF32) - per_block(zero)) * per_block(scale);
-    weight = b.slice(b.reshape(weight, {n, blocks * block}), 1, 0, k);
-  }
-  Expr y = b.matmul(a, b.cast(b.transpose(weight, {1, 0}), dtype));
-  if (l.has(5)) y = y + l.input(5);
-  return {y.id()};
+  Attributes attributes = {{"bits", l.integer("bits", 4)}};
+  for (const std::string_view name : {"K", "N", "block_size"}) attributes[std::string(name)] = l.integer(name, 0);
+  return {l.builder().make("MatMulNBits", l.inputs(), std::move(attributes)).id()};
 }
 
 // Rows of a quantized table, dequantized after they are gathered.

@@ -78,15 +78,25 @@ std::unique_ptr<Kernel> make_softmax_kernel(const Graph& graph, const Node& node
 std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_pooling_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_recurrent_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_quantize_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_integer_matmul_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_integer_convolution_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_packed_weights_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_cast_kernel(const Graph& graph, const Node& node);
 // Any operator with a reference kernel.
 std::unique_ptr<Kernel> make_reference_kernel(const Graph& graph, const Node& node);
 
-// The first of the above that takes the node; null when only its decomposition remains.
+// The first of those made for the operator and its types that takes the node, or null.
+std::unique_ptr<Kernel> make_specific_kernel(const Graph& graph, const Node& node);
+// The same, else the reference; null when only its decomposition remains.
 std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node);
+
+// Does a node that reads f16 or bf16 have one of the former once these are f32?
+bool has_kernel_in_f32(const Graph& graph, const Node& node);
 
 // --- Helpers of kernel files -----------------------------------------------------------------------
 

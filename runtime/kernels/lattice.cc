@@ -3,6 +3,22 @@
 #include <algorithm>
 
 namespace weft::runtime {
+namespace {
+
+using tile::copy_rows;
+
+void copy_rows(const std::uint8_t* x, std::size_t x_stride, std::size_t step, std::uint8_t* y, std::size_t y_stride,
+               std::size_t rows, std::size_t count) {
+  for (std::size_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
+    if (step == 1) {
+      std::copy_n(x, count, y);
+    } else {
+      for (std::size_t i = 0; i < count; ++i) y[i] = x[i * step];
+    }
+  }
+}
+
+}  // namespace
 
 std::size_t Lattice::Axis::phase_of(std::int64_t offset) const {
   const auto found = std::find(phases.begin(), phases.end(), offset % stride);
@@ -76,7 +92,6 @@ Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std:
 struct Lattice::Layer {
   std::vector<std::int64_t> phases;  // one an axis
   std::vector<std::size_t> pitches;  // of the input
-  float fill;
 };
 
 std::vector<tile::Run> Lattice::runs(std::size_t first, std::size_t count) const {
@@ -91,10 +106,11 @@ std::vector<tile::Run> Lattice::runs(std::size_t first, std::size_t count) const
   return result;
 }
 
-void Lattice::lay_out(const float* channel, float fill, float* plane) const {
+template <class T>
+void Lattice::lay_out(const T* channel, T fill, T* plane) const {
   std::size_t combinations = 1;
   for (const Axis& axis : axes_) combinations *= axis.phases.size();
-  Layer layer{std::vector<std::int64_t>(axes_.size()), std::vector<std::size_t>(axes_.size(), 1), fill};
+  Layer layer{std::vector<std::int64_t>(axes_.size()), std::vector<std::size_t>(axes_.size(), 1)};
   for (std::size_t i = axes_.size() - 1; i > 0; --i) {
     layer.pitches[i - 1] = layer.pitches[i] * static_cast<std::size_t>(axes_[i].input);
   }
@@ -103,32 +119,34 @@ void Lattice::lay_out(const float* channel, float fill, float* plane) const {
     for (std::size_t i = axes_.size(); i-- > 0; rest /= axes_[i].phases.size()) {
       layer.phases[i] = axes_[i].phases[rest % axes_[i].phases.size()];
     }
-    lay_out_axis(layer, 0, channel, plane + c * (plane_size_ / combinations));
+    lay_out_axis(layer, fill, 0, channel, plane + c * (plane_size_ / combinations));
   }
 }
 
-void Lattice::lay_out_axis(const Layer& layer, std::size_t i, const float* from, float* to) const {
+template <class T>
+void Lattice::lay_out_axis(const Layer& layer, T fill, std::size_t i, const T* from, T* to) const {
   const Axis& axis = axes_[i];
   const std::int64_t shift = layer.phases[i] - axis.pad;
   const auto [begin, end] = axis.inside(layer.phases[i]);
   const auto pitch = static_cast<std::int64_t>(axis.pitch);
-  std::fill(to, to + begin * pitch, layer.fill);
-  std::fill(to + end * pitch, to + axis.extent * pitch, layer.fill);
+  std::fill(to, to + begin * pitch, fill);
+  std::fill(to + end * pitch, to + axis.extent * pitch, fill);
   const auto rows = static_cast<std::size_t>(end - begin);
-  const float* first = from + (begin * axis.stride + shift) * static_cast<std::int64_t>(layer.pitches[i]);
+  const T* first = from + (begin * axis.stride + shift) * static_cast<std::int64_t>(layer.pitches[i]);
   const std::size_t step = static_cast<std::size_t>(axis.stride) * layer.pitches[i];
   to += begin * pitch;
   if (i + 1 == axes_.size()) {
-    tile::copy_rows(first, 0, step, to, 0, 1, rows);
+    copy_rows(first, 0, step, to, 0, 1, rows);
   } else if (i + 2 == axes_.size()) {
-    lay_out_rows(layer, first, step, to, rows);
+    lay_out_rows(layer, fill, first, step, to, rows);
   } else {
-    for (std::size_t q = 0; q < rows; ++q) lay_out_axis(layer, i + 1, first + q * step, to + q * axis.pitch);
+    for (std::size_t q = 0; q < rows; ++q) lay_out_axis(layer, fill, i + 1, first + q * step, to + q * axis.pitch);
   }
 }
 
 // Rows of the last axis.
-void Lattice::lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to,
+template <class T>
+void Lattice::lay_out_rows(const Layer& layer, T fill, const T* from, std::size_t from_stride, T* to,
                            std::size_t rows) const {
   const Axis& axis = axes_.back();
   const auto [begin, end] = axis.inside(layer.phases.back());
@@ -136,12 +154,15 @@ void Lattice::lay_out_rows(const Layer& layer, const float* from, std::size_t fr
   const auto extent = static_cast<std::size_t>(axis.extent);
   if (end - begin < axis.extent) {
     for (std::size_t r = 0; r < rows; ++r) {
-      std::fill(to + r * extent, to + r * extent + begin, layer.fill);
-      std::fill(to + r * extent + end, to + (r + 1) * extent, layer.fill);
+      std::fill(to + r * extent, to + r * extent + begin, fill);
+      std::fill(to + r * extent + end, to + (r + 1) * extent, fill);
     }
   }
-  tile::copy_rows(from + first, from_stride, static_cast<std::size_t>(axis.stride), to + begin, extent, rows,
-                  static_cast<std::size_t>(end - begin));
+  copy_rows(from + first, from_stride, static_cast<std::size_t>(axis.stride), to + begin, extent, rows,
+            static_cast<std::size_t>(end - begin));
 }
+
+template void Lattice::lay_out(const float*, float, float*) const;
+template void Lattice::lay_out(const std::uint8_t*, std::uint8_t, std::uint8_t*) const;
 
 }  // namespace weft::runtime

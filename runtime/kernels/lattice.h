@@ -27,8 +27,9 @@ class Lattice {
   bool is_plain() const { return plain_; }                   // the channel as it is serves as its plane
   bool is_dense() const { return row_starts_.size() == 1; }  // every point of the grid is an output, in order
 
-  // plane[plane_size()] of a channel; `fill` outside of the input.
-  void lay_out(const float* channel, float fill, float* plane) const;
+  // plane[plane_size()] of a channel; `fill` outside of the input. T: float or std::uint8_t.
+  template <class T>
+  void lay_out(const T* channel, T fill, T* plane) const;
 
   // Where the outputs among grid points [first, first + count) are (from `first`) and belong.
   std::vector<tile::Run> runs(std::size_t first, std::size_t count) const;
@@ -44,8 +45,10 @@ class Lattice {
     std::pair<std::int64_t, std::int64_t> inside(std::int64_t phase) const;  // its points [begin, end) on the input
   };
   struct Layer;  // what laying out one combination of phases goes by
-  void lay_out_axis(const Layer& layer, std::size_t axis, const float* from, float* to) const;
-  void lay_out_rows(const Layer& layer, const float* from, std::size_t from_stride, float* to, std::size_t rows) const;
+  template <class T>
+  void lay_out_axis(const Layer& layer, T fill, std::size_t axis, const T* from, T* to) const;
+  template <class T>
+  void lay_out_rows(const Layer& layer, T fill, const T* from, std::size_t from_stride, T* to, std::size_t rows) const;
 
   std::vector<Axis> axes_;
   std::vector<std::ptrdiff_t> taps_;

@@ -63,16 +63,26 @@ std::unique_ptr<Kernel> make_reference_kernel(const Graph&, const Node& node) {
   return std::make_unique<ReferenceKernel>();
 }
 
-std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node) {
+std::unique_ptr<Kernel> make_specific_kernel(const Graph& graph, const Node& node) {
   using Maker = std::unique_ptr<Kernel> (*)(const Graph&, const Node&);
   constexpr Maker kMakers[] = {
-      make_linear_kernel,      make_matmul_kernel,  make_attention_kernel,   make_normalization_kernel,
-      make_activation_kernel,  make_rotary_kernel,  make_elementwise_kernel, make_softmax_kernel,
-      make_convolution_kernel, make_pooling_kernel, make_recurrent_kernel,
+      make_linear_kernel,         make_matmul_kernel,
+      make_attention_kernel,      make_normalization_kernel,
+      make_activation_kernel,     make_rotary_kernel,
+      make_elementwise_kernel,    make_softmax_kernel,
+      make_convolution_kernel,    make_pooling_kernel,
+      make_recurrent_kernel,      make_quantize_kernel,
+      make_integer_matmul_kernel, make_integer_convolution_kernel,
+      make_packed_weights_kernel, make_cast_kernel,
   };
   for (const Maker make : kMakers) {
     if (std::unique_ptr<Kernel> kernel = make(graph, node)) return kernel;
   }
+  return nullptr;
+}
+
+std::unique_ptr<Kernel> make_fast_kernel(const Graph& graph, const Node& node) {
+  if (std::unique_ptr<Kernel> kernel = make_specific_kernel(graph, node)) return kernel;
   return make_reference_kernel(graph, node);
 }
 

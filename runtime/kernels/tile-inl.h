@@ -173,6 +173,130 @@ void PackRows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size
   }
 }
 
+void PackByteRows(const std::uint8_t* x, std::span<const std::ptrdiff_t> offsets, std::uint8_t flip,
+                  std::size_t columns, std::int8_t* panels, std::size_t stride, std::int32_t* sums) {
+  const I d;
+  const hn::Repartition<std::uint8_t, I> du;
+  const hn::Repartition<std::int8_t, I> ds;
+  const hn::Rebind<std::uint8_t, I> bytes;  // one for each column of a vector
+  const hn::RebindToUnsigned<I> du32;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t depth = offsets.size();
+  for (std::size_t n = 0; n < columns; n += lanes) {
+    const std::size_t count = std::min(lanes, columns - n);
+    VI total = hn::Zero(d);
+    std::int8_t* to = panels + n / (2 * lanes) * stride + n % (2 * lanes) * 4;
+    for (std::size_t k = 0; k < depth; k += 4, to += 8 * lanes) {
+      auto quad = hn::Zero(du32);
+      for (std::size_t j = std::min<std::size_t>(4, depth - k); j-- > 0;) {
+        const std::uint8_t* from = x + offsets[k + j] + n;
+        std::uint8_t part[kMostColumns / 2] = {};
+        if (count < lanes) {
+          std::copy(from, from + count, part);
+          from = part;
+        }
+        const auto row = hn::Xor(hn::LoadU(bytes, from), hn::Set(bytes, flip));
+        quad = hn::Or(quad, hn::ShiftLeftSame(hn::PromoteTo(du32, row), static_cast<int>(8 * j)));
+      }
+      const auto packed = hn::BitCast(ds, quad);
+      hn::StoreU(packed, ds, to);
+      total = hn::SumOfMulQuadAccumulate(d, hn::Set(du, std::uint8_t{1}), packed, total);
+    }
+    StoreSome(total, d, sums + n, count);
+  }
+}
+
+void SubtractProducts(std::int32_t a, const std::int32_t* x, std::int32_t b, const std::int32_t* z, std::int32_t* y,
+                      std::size_t count) {
+  const I d;
+  const VI va = hn::Set(d, a), vb = hn::Set(d, b);
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t i = 0; i < count; i += lanes) {
+    const std::size_t left = count - i;
+    const VI products = hn::Add(hn::Mul(va, LoadSome(d, x + i, left)), hn::Mul(vb, LoadSome(d, z + i, left)));
+    StoreSome(hn::Sub(LoadSome(d, y + i, left), products), d, y + i, left);
+  }
+}
+
+std::int32_t SumOfBytes(const std::uint8_t* x, std::size_t count) {
+  const I d;
+  const hn::Repartition<std::uint8_t, I> du;
+  const auto ones = hn::Set(hn::Repartition<std::int8_t, I>(), std::int8_t{1});
+  VI total = hn::Zero(d);
+  std::size_t i = 0;
+  for (; i + hn::Lanes(du) <= count; i += hn::Lanes(du)) {
+    total = hn::SumOfMulQuadAccumulate(d, hn::LoadU(du, x + i), ones, total);
+  }
+  std::int32_t sum = hn::ReduceSum(d, total);
+  for (; i < count; ++i) sum += x[i];
+  return sum;
+}
+
+// Values of a word of `kBits` each as floats, [depth, 2 vectors].
+template <int kBits>
+HWY_INLINE void Decode(const std::uint32_t* words, std::size_t depth, float* to) {
+  const F d;
+  const I di;
+  const std::size_t lanes = hn::Lanes(d);
+  constexpr std::size_t kEach = 32 / kBits;
+  for (std::size_t k = 0; k < depth; k += kEach, words += 2 * lanes) {
+    const VI low = hn::LoadU(di, reinterpret_cast<const std::int32_t*>(words));
+    const VI high = hn::LoadU(di, reinterpret_cast<const std::int32_t*>(words + lanes));
+    const auto value = [&](VI word, std::size_t j) HWY_ATTR {
+      const int above = 32 - kBits * static_cast<int>(j + 1);
+      return hn::ConvertTo(d, hn::ShiftRight<32 - kBits>(hn::ShiftLeftSame(word, above)));
+    };
+    const auto store = [&](std::size_t j) HWY_ATTR {
+      hn::StoreU(value(low, j), d, to + (k + j) * 2 * lanes);
+      hn::StoreU(value(high, j), d, to + ((k + j) * 2 + 1) * lanes);
+    };
+    if (k + kEach <= depth) {
+      Each<kEach>(store);
+    } else {
+      for (std::size_t j = 0; k + j < depth; ++j) store(j);
+    }
+  }
+}
+
+// Values decoded at a time: they stay in the first cache.
+constexpr std::size_t kDecoded = 64;
+
+template <int kBits>
+void MultiplyBlocks(const BlockProduct& p) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d), width = 2 * lanes;
+  float* decoded = p.scratch;
+  float* sums = decoded + kDecoded * width;
+  std::size_t block = 0;
+  for (std::size_t first = 0; first < p.depth; first += p.block, ++block) {
+    const std::size_t end = std::min(p.depth, first + p.block);
+    for (std::size_t k = first; k < end; k += kDecoded) {
+      const std::size_t depth = std::min(kDecoded, end - k);
+      Decode<kBits>(p.b + k * kBits / 32 * width, depth, decoded);
+      Multiply(Product{p.a + k, p.a_stride, p.rows, depth, decoded, width, 0, sums, width, width, k > first});
+    }
+    for (std::size_t v = 0; v < 2; ++v) {
+      const std::size_t left = Left(p.columns, v * lanes);
+      const V scale = hn::LoadU(d, p.scales + block * width + v * lanes);
+      const V zero = p.zeros != nullptr ? hn::LoadU(d, p.zeros + block * width + v * lanes) : hn::Zero(d);
+      for (std::size_t r = 0; r < p.rows && left > 0; ++r) {
+        V sum = hn::LoadU(d, sums + r * width + v * lanes);
+        if (p.zeros != nullptr) {
+          sum = hn::NegMulAdd(zero, hn::Set(d, p.sums[r * ((p.depth + p.block - 1) / p.block) + block]), sum);
+        }
+        float* to = p.c + r * p.c_stride + v * lanes;
+        StoreSome(hn::MulAdd(scale, sum, LoadSome(d, to, left)), d, to, left);
+      }
+    }
+  }
+}
+
+void MultiplyPacked(const BlockProduct& p) {
+  if (p.bits == 2) MultiplyBlocks<2>(p);
+  if (p.bits == 4) MultiplyBlocks<4>(p);
+  if (p.bits == 8) MultiplyBlocks<8>(p);
+}
+
 void CopyRuns(const float* x, std::span<const Run> runs, float value, float* y) {
   const F d;
   const std::size_t lanes = hn::Lanes(d);
@@ -288,6 +412,13 @@ float LargestOf(const float* x, std::size_t count) {
   const V all =
       FoldAll(x, count, -std::numeric_limits<float>::infinity(), [](V a, V b) HWY_ATTR { return MaxOrNaN(a, b); });
   return hn::AllFalse(F(), hn::IsNaN(all)) ? hn::ReduceMax(F(), all) : std::numeric_limits<float>::quiet_NaN();
+}
+
+float SmallestOf(const float* x, std::size_t count) {
+  const V all = FoldAll(x, count, std::numeric_limits<float>::infinity(), [](V a, V b) HWY_ATTR {
+    return hn::IfThenElse(hn::AndNot(hn::IsNaN(a), hn::Or(hn::Lt(b, a), hn::IsNaN(b))), b, a);
+  });
+  return hn::AllFalse(F(), hn::IsNaN(all)) ? hn::ReduceMin(F(), all) : std::numeric_limits<float>::quiet_NaN();
 }
 
 }  // namespace weft::runtime::tile::HWY_NAMESPACE

@@ -23,6 +23,11 @@ HWY_EXPORT(Largest);
 HWY_EXPORT(Total);
 HWY_EXPORT(SumOf);
 HWY_EXPORT(LargestOf);
+HWY_EXPORT(SmallestOf);
+HWY_EXPORT(PackByteRows);
+HWY_EXPORT(SubtractProducts);
+HWY_EXPORT(SumOfBytes);
+HWY_EXPORT(MultiplyPacked);
 
 std::size_t panel_columns() { return HWY_DYNAMIC_DISPATCH(PanelColumns)(); }
 void multiply(const Product& product) { HWY_DYNAMIC_DISPATCH(MultiplyFloats)(product); }
@@ -52,6 +57,19 @@ void total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, st
 }
 float sum_of(const float* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(SumOf)(x, count); }
 float largest_of(const float* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(LargestOf)(x, count); }
+float smallest_of(const float* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(SmallestOf)(x, count); }
+
+void pack_rows(const std::uint8_t* x, std::span<const std::ptrdiff_t> offsets, std::uint8_t flip, std::size_t columns,
+               std::int8_t* panels, std::size_t stride, std::int32_t* sums) {
+  HWY_DYNAMIC_DISPATCH(PackByteRows)(x, offsets, flip, columns, panels, stride, sums);
+}
+void subtract_products(std::int32_t a, const std::int32_t* x, std::int32_t b, const std::int32_t* z, std::int32_t* y,
+                       std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(SubtractProducts)(a, x, b, z, y, count);
+}
+std::int32_t sum_of(const std::uint8_t* x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(SumOfBytes)(x, count); }
+std::size_t block_scratch(std::size_t rows) { return (64 + rows) * kMostColumns; }
+void multiply(const BlockProduct& product) { HWY_DYNAMIC_DISPATCH(MultiplyPacked)(product); }
 
 }  // namespace weft::runtime::tile
 #endif

@@ -50,6 +50,34 @@ struct IntegerProduct {
 };
 void multiply(const IntegerProduct& product);
 
+// Panels [depth / 4, columns, 4] of rows x + offsets[k] of bytes, each xored with `flip`; depth = offsets.size() padded
+// with zeros to a multiple of 4. sums[n] = sum over k of column n.
+void pack_rows(const std::uint8_t* x, std::span<const std::ptrdiff_t> offsets, std::uint8_t flip, std::size_t columns,
+               std::int8_t* panels, std::size_t stride, std::int32_t* sums);
+// y[i] -= a * x[i] + b * z[i], modulo 2^32.
+void subtract_products(std::int32_t a, const std::int32_t* x, std::int32_t b, const std::int32_t* z, std::int32_t* y,
+                       std::size_t count);
+std::int32_t sum_of(const std::uint8_t* x, std::size_t count);
+
+// c[r, n] += sum over blocks of scale[block, n] * (sum over k in block of a[r, k] (q[k, n] - 2^(bits - 1))
+//            - zero[block, n] * sum over k in block of a[r, k]), for one panel of columns.
+struct BlockProduct {
+  const float* a;
+  std::size_t a_stride, rows, depth;
+  const std::uint32_t*
+      b;                // [words, panel_columns()]: 32 / bits values each, the first lowest, with their top bit flipped
+  std::size_t bits;     // 2, 4 or 8
+  std::size_t block;    // values of a block, a multiple of 32 / bits
+  const float* scales;  // [blocks, panel_columns()]
+  const float* zeros;   // the same, less 2^(bits - 1), or null
+  const float* sums;    // [rows, blocks], where zeros are given
+  float* c;
+  std::size_t c_stride, columns;
+  float* scratch;  // block_scratch(rows) floats
+};
+std::size_t block_scratch(std::size_t rows);
+void multiply(const BlockProduct& product);
+
 // sum over taps of weight[t] * x[offset[t] + i], plus bias, for i in [0, count).
 void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
                std::size_t count);
@@ -64,8 +92,9 @@ void copy_rows(const float* x, std::size_t x_stride, std::size_t step, float* y,
 // Largest of x[offset[t] + i] over taps (NaN wins); the sum of them.
 void largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
 void total(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count);
-// Of x[0 .. count): the sum, and the largest (NaN wins; -inf of nothing).
+// Of x[0 .. count): the sum, and the largest and smallest (NaN wins; -inf and inf of nothing).
 float sum_of(const float* x, std::size_t count);
 float largest_of(const float* x, std::size_t count);
+float smallest_of(const float* x, std::size_t count);
 
 }  // namespace weft::runtime::tile

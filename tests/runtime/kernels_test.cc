@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "ops/builder.h"
+#include "ops/cast.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/session.h"
 
@@ -227,6 +229,197 @@ TEST(RecurrentKernel, AgreesWithTheReference) {
     if (lstm && c.states) given.push_back({state(6)});
     if (std::string_view(c.op) == "GRU") attributes["linear_before_reset"] = c.reset_after;
     check(c.op, given, lstm ? 3 : 2, attributes);
+  }
+}
+
+Tensor random_bytes(DType dtype, Extents shape, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  Tensor tensor = Tensor::uninitialized(dtype, std::move(shape));
+  for (std::byte& x : tensor.mutable_bytes()) x = static_cast<std::byte>(random());
+  return tensor;
+}
+
+struct IntegerCase {
+  Extents a, b;
+  std::int64_t a_zeros = 1, b_zeros = 1;  // 0: absent
+};
+
+TEST(IntegerKernels, MatMulIntegerIsExact) {
+  const std::vector<IntegerCase> cases = {
+      {{1, 5}, {5, 7}},
+      {{7, 64}, {64, 33}, 7, 33},
+      {{2, 3, 130}, {130, 200}, 1, 200},
+      {{100, 300}, {300, 140}, 0, 0},
+      {{2, 1, 3, 9}, {4, 9, 5}},
+      {{3, 4, 8}, {3, 8, 6}, 4, 6},
+      {{0, 4}, {4, 3}},
+  };
+  for (const DType da : {DType::kU8, DType::kI8}) {
+    for (const DType db : {DType::kU8, DType::kI8}) {
+      for (const IntegerCase& c : cases) {
+        SCOPED_TRACE(fmt::format("{} by {}", to_string(c.a), to_string(c.b)));
+        const auto zeros = [](DType dtype, std::int64_t count, std::uint32_t seed) {
+          return count == 0 ? Tensor() : random_bytes(dtype, count == 1 ? Extents{} : Extents{count}, seed);
+        };
+        for (const bool constant : {false, true}) {
+          check("MatMulInteger",
+                {{random_bytes(da, c.a, 1)},
+                 {random_bytes(db, c.b, 2), constant},
+                 {zeros(da, c.a_zeros, 3)},
+                 {zeros(db, c.b_zeros, 4), constant}},
+                1, {});
+        }
+      }
+    }
+  }
+}
+
+TEST(IntegerKernels, QLinearMatMulIsExact) {
+  for (const DType dtype : {DType::kU8, DType::kI8}) {
+    for (const std::int64_t columns : {1, 19, 64}) {
+      for (const std::int64_t rows : {1, 7}) {
+        const Tensor scale = Tensor::scalar(0.013f), y_scale = Tensor::scalar(3.7f);
+        Tensor scales = random_floats({columns}, 9);
+        for (float& s : scales.mutable_data<float>()) s = std::abs(s) + 0.01f;
+        check("QLinearMatMul",
+              {{random_bytes(DType::kU8, {rows, 40}, 1)},
+               {scale},
+               {random_bytes(DType::kU8, {}, 2)},
+               {random_bytes(dtype, {40, columns}, 3), true},
+               {scales, true},
+               {random_bytes(dtype, {columns}, 4), true},
+               {y_scale},
+               {random_bytes(dtype, {}, 5)}},
+              1, {});
+      }
+    }
+  }
+}
+
+TEST(IntegerKernels, ConvolutionsAreExact) {
+  const std::vector<WindowCase> cases = {
+      {{2, 5, 9, 11}, {7, 5, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+      {{1, 40, 14, 14}, {100, 40, 3, 3}, {2, 2}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 6, 8, 9}, {9, 2, 3, 3}, {2, 1}, {1, 2}, {0, 1, 2, 0}, 3},
+      {{3, 8, 7, 5}, {8, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 8},
+      {{2, 20, 6, 7}, {33, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+      {{1, 8, 40}, {12, 8, 3}, {2}, {1}, {1, 1}},
+  };
+  for (const WindowCase& c : cases) {
+    SCOPED_TRACE(describe(c));
+    const Attributes attributes = {
+        {"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}, {"group", c.group}};
+    for (const DType dx : {DType::kU8, DType::kI8}) {
+      for (const DType dw : {DType::kU8, DType::kI8}) {
+        const Given x = {random_bytes(dx, c.x, 1)}, x_zero = {random_bytes(dx, {}, 3)};
+        const Given w = {random_bytes(dw, c.w, 2), true}, w_zero = {random_bytes(dw, {}, 4), true};
+        check("ConvInteger", {x, w, x_zero, w_zero}, 1, attributes);
+        check("ConvInteger", {x, {w.tensor}}, 1, attributes);
+        Tensor bias = random_bytes(DType::kI32, {c.w[0]}, 7);
+        for (std::int32_t& value : bias.mutable_data<std::int32_t>()) value >>= 12;
+        Tensor scales = random_floats({c.w[0]}, 5);
+        for (float& s : scales.mutable_data<float>()) s = std::abs(s) + 0.01f;
+        check("QLinearConv",
+              {x,
+               {Tensor::scalar(0.02f)},
+               x_zero,
+               w,
+               {scales, true},
+               w_zero,
+               {Tensor::scalar(2.5f)},
+               {random_bytes(dx, {}, 6)},
+               {bias}},
+              1, attributes);
+      }
+    }
+  }
+}
+
+TEST(QuantizeKernels, AreExact) {
+  Tensor x = random_floats({3, 5, 70}, 1, 200.0f);
+  const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e30f, 0.5f, 1.5f, 2.5f, -0.5f};
+  std::copy(std::begin(special), std::end(special), x.mutable_data<float>().begin());
+  Tensor scales = random_floats({5}, 2);
+  for (float& s : scales.mutable_data<float>()) s = std::abs(s) + 0.1f;
+  for (const DType dtype : {DType::kU8, DType::kI8}) {
+    check("QuantizeLinear", {{x}, {Tensor::scalar(1.0f)}, {random_bytes(dtype, {}, 3)}}, 1, {});
+    check("QuantizeLinear", {{x}, {scales}, {random_bytes(dtype, {5}, 3)}}, 1, {{"axis", std::int64_t{1}}});
+    const Tensor q = random_bytes(dtype, {3, 5, 70}, 4);
+    check("DequantizeLinear", {{q}, {Tensor::scalar(0.3f)}, {random_bytes(dtype, {}, 3)}}, 1, {}, 0);
+    check("DequantizeLinear", {{q}, {scales}, {random_bytes(dtype, {5}, 3)}}, 1, {{"axis", std::int64_t{-2}}}, 0);
+  }
+  check("DequantizeLinear", {{random_bytes(DType::kI32, {40, 9}, 4)}, {Tensor::scalar(0.3f)}}, 1, {}, 0);
+  check("DynamicQuantizeLinear", {{random_floats({7, 33}, 5, 3.0f)}}, 3, {}, 0);
+  check("DynamicQuantizeLinear", {{random_floats({40, 1000}, 5, 3.0f)}}, 3, {}, 0);
+  check("DynamicQuantizeLinear", {{Tensor::zeros(DType::kF32, {4, 4})}}, 3, {}, 0);
+}
+
+TEST(PackedWeightsKernel, AgreesWithItsDefinition) {
+  struct Case {
+    std::int64_t rows, k, n, bits, block;
+    int zeros = 0;  // 1: packed, 2: floats
+    bool bias = false;
+  };
+  const std::vector<Case> cases = {{1, 64, 40, 4, 32},   {7, 100, 33, 4, 16, 1, true}, {100, 130, 65, 4, 128, 2},
+                                   {1, 70, 5, 2, 16, 1}, {3, 256, 32, 8, 64, 1},       {2, 48, 130, 8, 16},
+                                   {0, 32, 8, 4, 32}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(fmt::format("{} x {} x {} of {} bits in {}", c.rows, c.k, c.n, c.bits, c.block));
+    const std::int64_t blocks = (c.k + c.block - 1) / c.block;
+    const Attributes attributes = {{"K", c.k}, {"N", c.n}, {"bits", c.bits}, {"block_size", c.block}};
+    Tensor zeros;
+    if (c.zeros == 1) zeros = random_bytes(DType::kU8, {c.n, (blocks * c.bits + 7) / 8}, 4);
+    if (c.zeros == 2) zeros = random_floats({c.n, blocks}, 4, 8.0f);
+    const Tensor a = random_floats({1, c.rows, c.k}, 1);
+    std::vector<Given> given = {{a},
+                                {random_bytes(DType::kU8, {c.n, blocks, c.block * c.bits / 8}, 2), true},
+                                {random_floats({c.n, blocks}, 3, 0.1f), true},
+                                {zeros, true},
+                                {Tensor()},
+                                {c.bias ? random_floats({c.n}, 5) : Tensor(), true}};
+    check("MatMulNBits", given, 1, attributes);
+    if (c.rows == 0) continue;
+    // A row has the same bytes alone and among others.
+    const Tensor all = OneNode("MatMulNBits", given, 1, attributes).actual(1)[0];
+    given[0] = {Tensor::of<float>({1, 1, c.k}, a.data<float>().first(static_cast<std::size_t>(c.k)))};
+    const Tensor alone = OneNode("MatMulNBits", given, 1, attributes).actual(1)[0];
+    EXPECT_EQ(std::memcmp(alone.bytes().data(), all.bytes().data(), alone.byte_size()), 0);
+  }
+}
+
+TEST(Halves, AreRoundedOnceFromWhatF32Gives) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const Tensor x = cast(random_floats({2, 3, 33}, 1), dtype), w = cast(random_floats({33, 40}, 2), dtype);
+    const auto one = [&](std::string_view op, std::vector<Given> given, Attributes attributes = {}) {
+      SCOPED_TRACE(op);
+      const OneNode narrow(op, given, 1, attributes);
+      for (Given& g : given) g.tensor = cast(g.tensor, DType::kF32);
+      const Tensor wide = OneNode(op, given, 1, attributes).actual(2)[0];
+      EXPECT_TRUE(narrow.actual(2)[0].identical(cast(wide, dtype)));
+    };
+    one("MatMul", {{x}, {w, true}});
+    one("MatMul", {{x}, {w}});
+    one("Add", {{x}, {x}});
+    one("Softmax", {{x}});
+    one("LayerNormalization", {{x}, {cast(random_floats({33}, 3), dtype), true}});
+    one("Conv", {{x}, {cast(random_floats({4, 3, 3}, 4), dtype), true}});
+  }
+}
+
+TEST(CastKernel, ConvertsEveryHalf) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    Tensor all = Tensor::uninitialized(DType::kU16, {65536});
+    for (std::size_t i = 0; i < 65536; ++i) all.mutable_data<std::uint16_t>()[i] = static_cast<std::uint16_t>(i);
+    const auto bytes = std::shared_ptr<const std::byte>(std::make_shared<Tensor>(all), all.bytes().data());
+    const Tensor halves = Tensor::share(dtype, {65536}, bytes, all.byte_size());
+    check("Cast", {{halves}}, 1, {{"to", DType::kF32}}, 0);
+    Tensor wide = cast(halves, DType::kF32);  // and between neighbours
+    for (float& x : wide.mutable_data<float>()) x *= 1.00043f;
+    std::vector<float> finite;
+    for (const float x : wide.data<float>()) {
+      if (!std::isnan(x)) finite.push_back(x);
+    }
+    check("Cast", {{Tensor::vector<float>(finite)}}, 1, {{"to", dtype}}, 0);
   }
 }
 
