@@ -1,6 +1,7 @@
 #include "importers/onnx/export_attention.h"
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "importers/onnx/export_target.h"
@@ -83,6 +84,15 @@ Expr BiasCache::bias_of(Expansion& e, const Node& attention, Expr q, Expr k) {
   return bias;
 }
 
+Expr BiasCache::with_floor(Builder& b, Expr mask) {
+  const auto found = floored_.find(mask.id());
+  if (found != floored_.end()) return b.wrap(found->second);
+  const float floor = std::nextafter(std::numeric_limits<float>::lowest(), 0.0f);
+  const Expr result = b.make("Max", {mask.id(), b.scalar(DType::kF32, static_cast<double>(floor)).id()});
+  floored_[mask.id()] = result.id();
+  return result;
+}
+
 bool spell_standard_attention(Graph& graph, NodeId id, BiasCache& biases) {
   const Node node = copy_of(graph.node(id));
   Expansion e(graph, get_op("Attention"), node, node.inputs, id);
@@ -118,6 +128,10 @@ bool spell_standard_attention(Graph& graph, NodeId id, BiasCache& biases) {
     k = split_heads(e, k, key_heads);
     v = split_heads(e, v, key_heads);
     call.output = {e.dim(q, 0), e.dim(q, 1), e.dim(q, 2), e.dim(v, 3)};
+  }
+  if (bias && e.dtype(bias) == DType::kF32 && e.integer("zero_masked_rows") == 0) {
+    bias = biases.with_floor(e, bias);
+    call.attributes["weft.mask_has_floor"] = std::int64_t{1};
   }
   if (bias) bias = spread(e, bias, split_heads(e, q, heads), split_heads(e, k, key_heads));
   call.inputs = {q, k, v, bias.id()};

@@ -50,11 +50,25 @@ bool zeroes_empty_rows(const Lowering& l) {
   return said == l.node().metadata.end() || said->second != "0";
 }
 
+// The mask as it was before our own exporter raised its lowest numbers, and perhaps spread it after that.
+Expr without_floor(Lowering& l, Expr mask) {
+  if (!l.node().metadata.contains("weft.mask_has_floor")) return mask;
+  const Graph& graph = l.builder().graph();
+  ValueId id = mask.id();
+  for (const std::string_view op : {"Expand", "Max"}) {
+    const Value& value = graph.value(id);
+    if (value.kind == ValueKind::kResult && graph.node(value.producer).op == op)
+      id = graph.node(value.producer).inputs[0];
+  }
+  return l.builder().wrap(id);
+}
+
 // A mask whose last axis is shorter than the keys hides the rest.
 Expr full_mask(Lowering& l, Expr k) {
   Builder& b = l.builder();
   Expr mask = l.maybe(3);
   if (!mask) return mask;
+  mask = without_floor(l, mask);
   const Dim& given = b.dim(mask, -1);
   const Dim& wanted = b.dim(k, 2);
   const bool boolean = b.dtype(mask) == DType::kBool;

@@ -32,7 +32,8 @@ enum class ExportTarget : std::uint8_t {
   // Operator set 20; what it lacks are model-local functions of domain "weft" that hold their definition.
   kFunctions,
   // Operator set 23 (24 with Swish): Attention, RMSNormalization, Gelu, Swish and, inside functions, RotaryEmbedding.
-  // One difference: rows of Attention without any key to attend are 0 there, where weft may have NaN as PyTorch has.
+  // One difference: rows of Attention without any key to attend have numbers there, where weft may have NaN as PyTorch
+  // has.
   kStandard,
   // The same with operators of com.microsoft, for which ONNX Runtime has kernels: MultiHeadAttention,
   // SkipLayerNormalization, SkipSimplifiedLayerNormalization, BiasGelu, FastGelu, QuickGelu.
