@@ -108,8 +108,8 @@ class RemoveInvalidValues final : public LogitsProcessor {
 // From some length on the end tokens gain by factor^(tokens since then) - 1 of their magnitude.
 class LengthDecay final : public LogitsProcessor {
  public:
-  LengthDecay(const GenerationConfig::LengthDecay& decay, std::int64_t prompt_length, std::vector<std::int64_t> eos)
-      : start_(decay.start + prompt_length), factor_(decay.factor), eos_(std::move(eos)) {}
+  LengthDecay(const GenerationConfig::LengthDecay& decay, std::int64_t prompt_length, Tokens eos)
+      : start_(decay.start + prompt_length), factor_(decay.factor), eos_(eos.begin(), eos.end()) {}
   void process(Tokens tokens, std::span<float> scores) const override {
     const auto length = static_cast<std::int64_t>(tokens.size());
     if (length <= start_) return;
@@ -124,7 +124,7 @@ class LengthDecay final : public LogitsProcessor {
  private:
   std::int64_t start_;
   double factor_;
-  std::vector<std::int64_t> eos_;
+  std::set<std::int64_t> eos_;
 };
 
 class Renormalize final : public LogitsProcessor {

@@ -137,6 +137,7 @@ def draw(rng, strategy, encoder_decoder, prompts):
     if not encoder_decoder and strategy in ("greedy", "sample"):
         space["guidance_scale"] = lambda: pick(1.5, 0.5, 3.0)
     if "sample" in strategy:
+        space["forced_eos_token_id"] = lambda: pick(2, token())  # of two none is better, and warpers drop either
         options |= {"do_sample": True, "seed": rng.randrange(1 << 40), "top_k": pick(0, 10, 50)}
         space |= {"temperature": lambda: pick(0.6, 1.4, 3.0), "top_p": lambda: pick(0.5, 0.9, 0.97), "min_p": lambda: pick(0.01, 0.1),
                   "typical_p": lambda: pick(0.4, 0.9), "epsilon_cutoff": lambda: pick(0.001, 0.02), "eta_cutoff": lambda: pick(0.001, 0.02)}
