@@ -79,6 +79,7 @@ struct GenerateOptions {
   std::vector<std::string> texts;
   std::string ids_file;
   std::string config;
+  std::vector<std::string> io;                                // NAME=ROLE of inputs and outputs, see model_io.h
   std::vector<std::pair<std::string, std::string>> settings;  // Hugging Face's names
   std::string passes = "all";
   int threads = 0;

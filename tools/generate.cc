@@ -147,6 +147,16 @@ std::size_t new_tokens(const std::vector<Generation>& generations, const std::ve
   return count;
 }
 
+runtime::IoNames parse_io(const std::vector<std::string>& settings) {
+  runtime::IoNames names;
+  for (const std::string& setting : settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos) fail(ErrorCode::kInvalidArgument, "--io {}: NAME=ROLE wanted", setting);
+    names[setting.substr(0, equals)] = setting.substr(equals + 1);
+  }
+  return names;
+}
+
 }  // namespace
 
 int generate(const GenerateOptions& options) {
@@ -161,7 +171,7 @@ int generate(const GenerateOptions& options) {
   runtime::CompileOptions compile;
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
-  const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile);
+  const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, parse_io(options.io));
   runtime::GenerationModel assistant;
   if (!options.assistant.empty()) assistant = runtime::GenerationModel::load(options.assistant, compile);
   runtime::Generator generator(model, std::make_shared<runtime::ThreadPool>(options.threads),

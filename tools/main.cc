@@ -127,6 +127,8 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_option("--text", options->texts, "generate from this text (needs tokenizer.json)");
   command->add_option("--ids-file", options->ids_file, "prompts, one {\"input_ids\": [...]} a line");
   command->add_option("--config", options->config, "a generation_config.json");
+  command->add_option("--io", options->io,
+                      "what an input or output is, NAME=ROLE, where it cannot be told: ids=input_ids");
   command->add_option("--passes", options->passes, kPasses);
   command->add_option("--threads", options->threads, "0: as many as this process may use");
   command->add_flag("--json", options->json, "one JSON object a prompt");

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/generate/model_io.h"
 #include "runtime/model.h"
 
 namespace weft::runtime {
@@ -20,11 +21,14 @@ struct GenerationModel {
 
   // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
   // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
-  // encoder_model.onnx. Error kIo, and those of importing.
+  // encoder_model.onnx; there or in its folder "onnx". Files of other names are told apart by what they take and give.
+  // What their inputs and outputs are is told as model_io.h says; names settles what cannot be told. Error kIo,
+  // kUnsupported when something could be either or is missing, and those of importing.
   static GenerationModel load(const std::filesystem::path& path,
                               const std::vector<std::string>& passes = default_passes());
   // options: of every file; states and outputs are filled in.
-  static GenerationModel load(const std::filesystem::path& path, const CompileOptions& options);
+  static GenerationModel load(const std::filesystem::path& path, const CompileOptions& options,
+                              const IoNames& names = {});
 };
 
 // --- Names of inputs and outputs ----------------------------------------------------------------------

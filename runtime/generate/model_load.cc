@@ -1,0 +1,201 @@
+// Which file of a folder is what, and loading them.
+#include <algorithm>
+
+#include "importers/onnx/onnx.h"
+#include "runtime/generate/model_folder.h"
+
+namespace weft::runtime {
+namespace {
+
+constexpr std::string_view kUseCache = "use_cache_branch";
+
+// Of a file with both decoders the one that use_cache_branch chooses: inputs that only the other reads go.
+void choose_branch(Graph& graph, bool with_past) {
+  for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
+    const ValueId id = graph.inputs()[i];
+    if (graph.value(id).name != kUseCache) continue;
+    graph.replace_uses(id, graph.add_constant(Tensor::of<bool>({1}, {with_past})));
+    graph.remove_input(i);
+    break;
+  }
+  optimize(graph, {.passes = {"fold-constants", "inline-branches", "dead-code"}});
+  for (std::size_t i = graph.inputs().size(); i-- > 0;) {
+    if (graph.use_count(graph.inputs()[i]) == 0) graph.remove_input(i);
+  }
+}
+
+using Path = std::filesystem::path;
+
+struct Loader {
+  const CompileOptions& options;
+  const IoNames& names;
+
+  std::shared_ptr<const Model> encoder(const Path& path) const {
+    return with_frame([&] { return "while loading " + path.string(); },
+                      [&] {
+                        Graph graph = import_onnx(path);
+                        name_encoder_io(graph, names);
+                        return Model::compile(std::move(graph), options);
+                      });
+  }
+
+  // with_past: the branch of a file with both decoders.
+  std::shared_ptr<const Model> decoder(const Path& path, std::optional<bool> with_past = std::nullopt) const {
+    return with_frame([&] { return "while loading " + path.string(); },
+                      [&] { return decoder(import_onnx(path), with_past); });
+  }
+
+  // Caches become states of the session where the pass that lifts them can.
+  std::shared_ptr<const Model> decoder(Graph graph, std::optional<bool> with_past = std::nullopt) const {
+    name_decoder_io(graph, names);
+    if (!find_input(graph, "input_ids") && !find_input(graph, "decoder_input_ids")) {
+      fail(ErrorCode::kUnsupported, "no input is tokens, integers [B, S]; found {}", describe_io(graph).text);
+    }
+    if (with_past) choose_branch(graph, *with_past);
+    CompileOptions own = options;
+    own.last_position_outputs = {"logits"};
+    for (const ValueId id : graph.inputs()) {
+      const std::string& name = graph.value(id).name;
+      if (!is_past(name)) continue;
+      const std::string present = present_name(name);
+      if (output_index(graph, present)) own.states.emplace_back(name, present);
+    }
+    return Model::compile(std::move(graph), own);
+  }
+
+  void merged(const Path& path, GenerationModel& model) const {
+    model.decoder = decoder(path, false);
+    model.decoder_with_past = decoder(path, true);
+  }
+};
+
+// By the names that exporters give files; false if there is none of them.
+bool load_named(const Path& folder, const Loader& loader, GenerationModel& model) {
+  const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name); };
+  if (exists("encoder_model.onnx")) model.encoder = loader.encoder(folder / "encoder_model.onnx");
+  if (exists("decoder_model.onnx")) model.decoder = loader.decoder(folder / "decoder_model.onnx");
+  if (exists("decoder_with_past_model.onnx")) {
+    model.decoder_with_past = loader.decoder(folder / "decoder_with_past_model.onnx");
+  } else if (exists("model.onnx")) {
+    model.decoder_with_past = loader.decoder(folder / "model.onnx");
+  } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
+    loader.merged(folder / "decoder_model_merged.onnx", model);
+  }
+  return model.decoder || model.decoder_with_past;
+}
+
+struct File {
+  Path path;
+  FileIo io;
+};
+
+std::string described(const std::vector<File>& files) {
+  std::string text;
+  for (const File& file : files) text += fmt::format("\n    {}: {}", file.path.filename().string(), file.io.text);
+  return text;
+}
+
+// The one of them, null if there is none.
+const File* only(const std::vector<File>& files, std::string_view role) {
+  if (files.size() > 1) {
+    fail(ErrorCode::kUnsupported, "{} files may be {}; give the path of one, or a folder with one:{}", files.size(),
+         role, described(files));
+  }
+  return files.empty() ? nullptr : &files[0];
+}
+
+// By what the files take and give.
+void load_by_interface(const std::vector<Path>& paths, const Loader& loader, GenerationModel& model) {
+  std::vector<File> merged, with_past, first, plain, others;
+  for (const Path& path : paths) {
+    const File file{path, describe_io(import_onnx(path))};
+    const FileIo& io = file.io;
+    (io.branch ? merged : !io.tokens ? others : io.caches ? with_past : io.states ? first : plain).push_back(file);
+  }
+  const File* both = only(merged, "the decoder with and without caches");
+  const File* later = only(with_past, "the decoder with caches");
+  const File* beginning = only(first, "the decoder");
+  const bool wants_encoder = beginning != nullptr || (both && both->io.states) || (later && later->io.states);
+  std::vector<File> rest = plain;
+  if (wants_encoder) {
+    rest.insert(rest.end(), others.begin(), others.end());
+    const File* encoder = only(rest, "the encoder");
+    if (encoder == nullptr) {
+      const File& decoder = beginning ? *beginning : both ? *both : *later;
+      fail(ErrorCode::kUnsupported, "{} takes an encoder's states, and no file beside it gives them",
+           decoder.path.filename().string());
+    }
+    model.encoder = loader.encoder(encoder->path);
+  } else if (const File* whole = both ? nullptr : only(plain, "the decoder")) {
+    model.decoder = loader.decoder(whole->path);
+  }
+  if (beginning != nullptr) model.decoder = loader.decoder(beginning->path);
+  if (both != nullptr) loader.merged(both->path, model);
+  if (later != nullptr) model.decoder_with_past = loader.decoder(later->path);
+  if (!model.decoder && !model.decoder_with_past) {
+    fail(ErrorCode::kUnsupported, "no file takes tokens, integers [B, S]:{}", described(others));
+  }
+}
+
+std::vector<Path> models_in(const Path& folder) {
+  std::vector<Path> paths;
+  if (!std::filesystem::is_directory(folder)) return paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".onnx") paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+// A decoder without caches does every step from the beginning: it is the only one.
+void settle_first(GenerationModel& model) {
+  if (!model.decoder_with_past || model.decoder) return;
+  const Graph& graph = model.decoder_with_past->graph();
+  const bool caches = !graph.states().empty() || std::any_of(graph.inputs().begin(), graph.inputs().end(),
+                                                             [&](ValueId id) { return is_past(graph.value(id).name); });
+  if (!caches) model.decoder = std::exchange(model.decoder_with_past, nullptr);
+}
+
+// A decoder that reads an encoder's states has to have one.
+void check_whole(const GenerationModel& model) {
+  for (const auto& decoder : {model.decoder, model.decoder_with_past}) {
+    if (decoder && !model.encoder && find_input(decoder->graph(), "encoder_hidden_states")) {
+      fail(ErrorCode::kUnsupported,
+           "the decoder takes encoder_hidden_states, and there is no encoder; give the folder that has both");
+    }
+  }
+}
+
+}  // namespace
+
+GenerationModel GenerationModel::load(const std::filesystem::path& path, const std::vector<std::string>& passes) {
+  CompileOptions options;
+  options.passes = passes;
+  return load(path, options);
+}
+
+GenerationModel GenerationModel::load(const std::filesystem::path& path, const CompileOptions& options,
+                                      const IoNames& names) {
+  return with_frame([&] { return "while loading " + path.string(); },
+                    [&] {
+                      GenerationModel model;
+                      const Loader loader{options, names};
+                      if (!std::filesystem::is_directory(path)) {
+                        Graph graph = import_onnx(path);
+                        if (describe_io(graph).branch)
+                          loader.merged(path, model);
+                        else
+                          model.decoder_with_past = loader.decoder(std::move(graph));
+                      } else if (!load_named(path, loader, model)) {
+                        const Path folder = models_in(path).empty() ? path / "onnx" : path;
+                        const std::vector<Path> paths = models_in(folder);
+                        if (paths.empty()) fail(ErrorCode::kIo, "the folder holds no .onnx file");
+                        if (!load_named(folder, loader, model)) load_by_interface(paths, loader, model);
+                      }
+                      settle_first(model);
+                      check_whole(model);
+                      return model;
+                    });
+}
+
+}  // namespace weft::runtime
