@@ -30,6 +30,7 @@ spelled as Einsum, means as sums, Split as Slices and back, other node orders an
 numbers. `WEFT_MUTANTS=1000 weft_passes_test --gtest_filter='Mutants*'` makes a thousand; CI a small sample.
 Last measured: 1,000 mutants of the fixtures, 14,874 of 14,888 sites fused as before; 300 mutants of this corpus
 (`WEFT_MUTANTS_CORPUS`), 4,077 of 4,080; none with other numbers.
+Import and passes of a decoder with past: 0.06 s of processor time for 12 layers, 0.25 s for 48.
 
 """
 
