@@ -168,7 +168,10 @@ TensorMap LanguageModel::encode(std::span<const Source> sources) {
   using Key = std::pair<std::size_t, std::vector<Extents>>;
   const auto key = [&](std::size_t i) {
     Key result{sources[i].encoder_tokens.size(), {}};
-    for (const auto& [name, tensor] : sources[i].encoder_inputs) result.second.push_back(tensor.shape());
+    for (const auto& [name, tensor] : sources[i].encoder_inputs) {
+      result.second.push_back(tensor.shape());
+      if (tensor.rank() < 2) result.second.push_back({static_cast<std::int64_t>(i)});  // a length, say: encoded alone
+    }
     return result;
   };
   for (const auto& [shape, rows] : grouped<Key>(sources.size(), key)) {
