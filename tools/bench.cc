@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -110,7 +111,7 @@ std::vector<std::int64_t> random_tokens(std::size_t count, std::int64_t vocabula
 }
 
 // The prompt's pass ends with the first token; what follows is divided by the steps.
-Sample generate_once(runtime::Generator& generator, const runtime::Request& request,
+Sample generate_once(runtime::Generator& generator, const std::vector<runtime::Request>& requests,
                      const runtime::GenerationConfig& config, runtime::Profile* profile) {
   if (profile != nullptr) profile->set_phase("prefill");
   const Clock::time_point start = Clock::now();
@@ -123,10 +124,21 @@ Sample generate_once(runtime::Generator& generator, const runtime::Request& requ
     first = last;
     if (profile != nullptr) profile->set_phase("decode");
   };
-  generator.generate(request, config, callbacks);
+  generator.generate(requests, config, callbacks, requests.size());
   Sample sample{{"prefill", milliseconds(first - start)}};
   if (steps > 1) sample["decode"] = milliseconds(last - first) / static_cast<double>(steps - 1);
   return sample;
+}
+
+// "8x128": a batch of 8 prompts of 128 tokens; "128": one.
+std::pair<int, int> parse_size(const std::string& text) {
+  int batch = 1, length = 0;
+  char rest = 0;
+  const bool both = std::sscanf(text.c_str(), "%dx%d%c", &batch, &length, &rest) == 2;
+  if (!both) batch = 1;
+  if ((!both && std::sscanf(text.c_str(), "%d%c", &length, &rest) != 1) || batch < 1 || length < 1)
+    fail(ErrorCode::kInvalidArgument, "--prompt-length is N or BxN, not \"{}\"", text);
+  return {batch, length};
 }
 
 std::vector<Workload> generation_workloads(const BenchOptions& options,
@@ -139,15 +151,19 @@ std::vector<Workload> generation_workloads(const BenchOptions& options,
   config.num_beams = options.num_beams;
   config.decoder_start_token_id = 0;
   std::vector<Workload> workloads;
-  for (const int length : options.prompt_lengths) {
-    runtime::Request request;
-    request.input_ids = random_tokens(static_cast<std::size_t>(length), tokens, options.seed);
+  for (const std::string& size : options.prompt_lengths) {
+    const auto [batch, length] = parse_size(size);
+    std::vector<runtime::Request> requests(static_cast<std::size_t>(batch));
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      requests[i].input_ids = random_tokens(static_cast<std::size_t>(length), tokens, options.seed + i);
     Workload workload;
     workload.name = fmt::format("prompt {}", length);
+    if (batch > 1) workload.name += fmt::format(", batch {}", batch);
     if (options.num_beams > 1) workload.name += fmt::format(", {} beams", options.num_beams);
-    workload.tokens = {{"prefill", length}, {"decode", 1}};
+    workload.tokens["prefill"] = static_cast<double>(length) * batch;
+    workload.tokens["decode"] = batch;
     const auto profile = std::make_shared<runtime::Profile*>(nullptr);
-    workload.execute = [=] { return generate_once(*generator, request, config, *profile); };
+    workload.execute = [=] { return generate_once(*generator, requests, config, *profile); };
     workload.set_profile = [=](runtime::Profile* given) {
       *profile = given;
       generator->set_profile(given);

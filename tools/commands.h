@@ -96,7 +96,8 @@ int generate(const GenerateOptions& options);
 struct BenchOptions {
   std::string model;                // an .onnx file; with prompt_lengths: what `generate` takes
   std::vector<std::string> random;  // a workload each: "B=1,S=128"
-  std::vector<int> prompt_lengths;  // a workload each: generation after a prompt of so many random tokens
+  // A workload each: generation after a prompt of so many random tokens, "128", or a batch of them, "8x128".
+  std::vector<std::string> prompt_lengths;
   int new_tokens = 32;
   int num_beams = 1;
   std::uint64_t seed = 0;

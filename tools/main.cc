@@ -177,10 +177,10 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
   add_isa(*command);
   command->add_option("model", options->model, "MODEL.onnx; with --prompt-length what generate takes")->required();
   command->add_option("--random", options->random, "random inputs for these dimensions: \"B=2,S=16\"; may be repeated");
-  command
-      ->add_option("--prompt-length", options->prompt_lengths,
-                   "generate after a prompt (a source) of so many random tokens; may be repeated")
-      ->check(CLI::PositiveNumber);
+  command->add_option(
+      "--prompt-length", options->prompt_lengths,
+      "generate after a prompt (a source) of so many random tokens, \"128\", or a batch of them, \"8x128\"; may "
+      "be repeated");
   command->add_option("--new-tokens", options->new_tokens, "tokens generated")->check(CLI::PositiveNumber);
   command->add_option("--num-beams", options->num_beams, "beams of the generation")->check(CLI::PositiveNumber);
   command->add_option("--seed", options->seed, "of the random inputs");

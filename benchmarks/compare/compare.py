@@ -25,7 +25,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 ENCODER_SIZES = ("1x16", "1x128", "8x128", "1x512")
-DECODER_SIZES = ("1x128", "1x512", "1x1024")  # one row: weft bench generates from one prompt
+DECODER_SIZES = ("1x128", "1x512", "1x1024", "8x128")
 
 Workload = collections.namedtuple("Workload", "kind sizes beams competitors")
 NEW_TOKENS = 64  # of a translation
@@ -48,7 +48,7 @@ def decoder(name, sizes=DECODER_SIZES, beams=1):
 
 
 def translation(name):
-    return Workload("translation", ("1x64",), 4, {
+    return Workload("translation", ("1x64", "8x64"), 4, {
         "weft-optimum": ("weft", f"optimum/{name}"), "ort-optimum": ("optimum", f"optimum/{name}"), "ct2": ("ct2", f"ct2/{name}-float32")})
 
 
@@ -65,7 +65,7 @@ def weft_command(options, workload, path):
         if workload.kind == "encoder":
             command += ["--random", ",".join(f"{name}={(batch, length)[axis]}" for name, axis in dimensions(options, path))]
         else:
-            command += ["--prompt-length", length]
+            command += ["--prompt-length", size]
     return command + (["--num-beams", str(workload.beams)] if workload.beams > 1 else [])
 
 

@@ -171,12 +171,15 @@ class Command(unittest.TestCase):
             self.assertIn("Attention", [event["name"] for event in events])
 
     def test_bench_of_generation_reports_both_phases(self):
-        report = json.loads(weft("bench", ROOT / "tests/generate/gpt2", "--prompt-length", 5, "--new-tokens", 4,
+        report = json.loads(weft("bench", ROOT / "tests/generate/gpt2", "--prompt-length", "3x5", "--new-tokens", 4,
                                  "--num-beams", 2, "--repeat", 2, "--threads", 1, "--json", "--profile")[1])
         workload = report["workloads"][0]
         for phase in ("prefill", "decode"):
             self.assertGreater(workload["phases"][phase]["tokens_per_second"], 0)
         self.assertEqual(workload["profile"]["phases"]["decode"]["runs"], 3)
+        code, _, error = weft("bench", ROOT / "tests/generate/gpt2", "--prompt-length", "5x")
+        self.assertEqual(code, 1)
+        self.assertIn("N or BxN", error)
         code, _, error = weft("bench", BERT, "--random", SIZES, "--prompt-length", 5)
         self.assertEqual(code, 1)
         self.assertIn("one of them", error)
