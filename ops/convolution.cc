@@ -1,4 +1,6 @@
 // Conv and ConvTranspose in any number of spatial dimensions.
+#include "ops/convolution.h"
+
 #include <algorithm>
 
 #include "ops/cast.h"
@@ -126,12 +128,10 @@ void infer_conv(InferContext& context) {
 
 // --- ConvTranspose -----------------------------------------------------------------------------------
 
-struct Transposed {
-  std::vector<std::int64_t> pads_begin, output;
-};
+}  // namespace
 
-Transposed transposed_extents(const AttributeReader& attributes, const std::vector<std::int64_t>& input,
-                              const std::vector<std::int64_t>& kernel) {
+TransposedExtents transposed_extents(const AttributeReader& attributes, const std::vector<std::int64_t>& input,
+                                     const std::vector<std::int64_t>& kernel) {
   const std::size_t rank = input.size();
   const auto list = [&](std::string_view name, std::size_t count, std::int64_t fallback) {
     return attributes.has(name) ? attributes.integers(name) : std::vector<std::int64_t>(count, fallback);
@@ -139,7 +139,7 @@ Transposed transposed_extents(const AttributeReader& attributes, const std::vect
   const auto strides = list("strides", rank, 1), dilations = list("dilations", rank, 1);
   const auto pads = list("pads", 2 * rank, 0), extra = list("output_padding", rank, 0);
   const std::string& mode = attributes.text("auto_pad");
-  Transposed result;
+  TransposedExtents result;
   for (std::size_t i = 0; i < rank; ++i) {
     const std::int64_t full = strides.at(i) * (input[i] - 1) + extra.at(i) + (kernel[i] - 1) * dilations.at(i) + 1;
     std::int64_t begin = pads.at(i), end = pads.at(i + rank);
@@ -158,13 +158,15 @@ Transposed transposed_extents(const AttributeReader& attributes, const std::vect
   return result;
 }
 
+namespace {
+
 void conv_transpose_kernel(KernelContext& context) {
   const Tensor x = cast(context.input(0), DType::kF64);
   const Tensor w = cast(context.input(1), DType::kF64);
   const std::int64_t groups = context.integer("group");
   const std::vector<std::int64_t> input = spatial(x.shape()), kernel = spatial(w.shape());
   check_group(groups);
-  const Transposed t = transposed_extents(context.attributes(), input, kernel);
+  const TransposedExtents t = transposed_extents(context.attributes(), input, kernel);
   Window window(context.attributes(), kernel, input);
   window.pads_begin = t.pads_begin;
   const std::int64_t group_outputs = w.extent(1), group_inputs = x.extent(1) / groups;

@@ -1,4 +1,4 @@
-// Conv and ConvTranspose of f32 in any number of dimensions, on tiles of matrix products: weights by a lattice of the
+// Conv of f32 in any number of dimensions, on tiles of matrix products: weights by a lattice of the
 // input (lattice.h), so that nothing is copied per tap but the panel in use. Convolutions of one channel each are
 // sums of shifted planes.
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "runtime/kernels/lattice.h"
 #include "runtime/kernels/parallel.h"
 #include "runtime/kernels/tile.h"
+#include "runtime/kernels/transposed_convolution.h"
 
 namespace weft::runtime {
 namespace {
@@ -163,10 +164,11 @@ class ConvolutionKernel final : public Kernel {
 }  // namespace
 
 std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& node) {
-  if (node.op != "Conv") return nullptr;
+  if (node.op != "Conv" && node.op != "ConvTranspose") return nullptr;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (has_input(node, i) && !input_is(graph, node, i, DType::kF32)) return nullptr;
   }
+  if (node.op == "ConvTranspose") return make_transposed_convolution_kernel();
   return std::make_unique<ConvolutionKernel>();
 }
 

@@ -143,6 +143,32 @@ TEST(ConvolutionKernel, AgreesWithTheReference) {
   }
 }
 
+TEST(ConvolutionKernel, TransposedAgreesWithTheReference) {
+  struct Case {
+    Extents x, w;
+    Attributes attributes;
+  };
+  const std::vector<Case> cases = {
+      {{2, 6, 5, 7}, {6, 3, 2, 2}, {{"strides", Ints{2, 2}}}},
+      {{1, 300, 4, 3}, {300, 9, 4, 4}, {{"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}}},
+      {{3, 8, 40}, {8, 5, 16}, {{"strides", Ints{8}}, {"pads", Ints{4, 4}}}},
+      {{2, 6, 5, 7},
+       {6, 2, 3, 2},
+       {{"group", std::int64_t{3}}, {"dilations", Ints{2, 1}}, {"output_padding", Ints{0, 0}}}},
+      {{1, 4, 13, 12}, {4, 2, 3, 3}, {{"strides", Ints{3, 2}}, {"output_shape", Ints{37, 22}}}},
+      {{1, 2, 3, 4, 5}, {2, 3, 2, 3, 2}, {{"strides", Ints{1, 2, 2}}, {"pads", Ints{0, 1, 0, 1, 0, 1}}}},
+      {{2, 3, 9, 20}, {3, 100, 1, 1}, {{"auto_pad", std::string("SAME_UPPER")}, {"strides", Ints{2, 2}}}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(fmt::format("{} by {}", to_string(c.x), to_string(c.w)));
+    const auto group = c.attributes.find("group");
+    const std::int64_t groups = group == c.attributes.end() ? 1 : std::get<std::int64_t>(group->second);
+    check("ConvTranspose",
+          {{random_floats(c.x, 1)}, {random_floats(c.w, 2), true}, {random_floats({c.w[1] * groups}, 3)}}, 1,
+          c.attributes);
+  }
+}
+
 TEST(ConvolutionKernel, PadsAutomatically) {
   for (const char* mode : {"SAME_UPPER", "SAME_LOWER", "VALID"}) {
     check("Conv", {{random_floats({2, 3, 10, 7}, 1)}, {random_floats({4, 3, 4, 3}, 2), true}}, 1,

@@ -1,0 +1,19 @@
+// What ConvTranspose's reference and kernel share.
+#pragma once
+
+#include <vector>
+
+#include "ops/op_def.h"
+
+namespace weft {
+
+// Along each spatial axis: input i is added to the outputs i * stride - pad_begin + k * dilation, k < kernel.
+struct TransposedExtents {
+  std::vector<std::int64_t> pads_begin, output;
+};
+
+// From the attributes strides, dilations, pads, output_padding, output_shape and auto_pad.
+TransposedExtents transposed_extents(const AttributeReader& attributes, const std::vector<std::int64_t>& input,
+                                     const std::vector<std::int64_t>& kernel);
+
+}  // namespace weft
