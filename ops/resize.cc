@@ -1,4 +1,5 @@
 // Resize: interpolation along each axis in turn (ONNX 19).
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -169,25 +170,43 @@ std::vector<Axis> plan_axes(const KernelContext& context) {
   return plan;
 }
 
+// A tensor around one axis.
+struct Around {
+  std::int64_t outer = 1, extent = 1, inner = 1;
+  Extents resized;
+
+  Around(const Extents& shape, std::size_t axis, std::size_t output) : extent(shape[axis]), resized(shape) {
+    for (std::size_t i = 0; i < axis; ++i) outer *= shape[i];
+    for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
+    resized[axis] = static_cast<std::int64_t>(output);
+  }
+};
+
 // x with one axis resampled.
 Tensor resample(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
-  Extents shape = x.shape();
-  const std::int64_t extent = shape[axis];
-  std::int64_t outer = 1, inner = 1;
-  for (std::size_t i = 0; i < axis; ++i) outer *= shape[i];
-  for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
-  shape[axis] = static_cast<std::int64_t>(taps.size());
-  Tensor y = Tensor::zeros(x.dtype(), shape);
+  const Around around(x.shape(), axis, taps.size());
+  Tensor y = Tensor::zeros(x.dtype(), around.resized);
+  std::vector<std::int64_t> index;
+  std::vector<float> weight;
+  for (const Taps& tap : taps) {
+    for (const std::int64_t i : tap.index) index.push_back(i * around.inner);
+    for (const double w : tap.weight) weight.push_back(static_cast<float>(w));
+  }
+  const std::size_t each = taps.empty() ? 0 : index.size() / taps.size();
   const float* from = x.data<float>().data();
   float* to = y.mutable_data<float>().data();
-  for (std::int64_t o = 0; o < outer; ++o) {
-    for (const Taps& tap : taps) {
-      for (std::size_t k = 0; k < tap.index.size(); ++k) {
-        const auto weight = static_cast<float>(tap.weight[k]);
-        const float* row = from + (o * extent + tap.index[k]) * inner;
-        for (std::int64_t i = 0; i < inner; ++i) to[i] += weight * row[i];
+  for (std::int64_t o = 0; o < around.outer; ++o, from += around.extent * around.inner) {
+    for (std::size_t at = 0; at < index.size(); at += each, to += around.inner) {
+      if (around.inner == 1) {
+        float sum = 0;
+        for (std::size_t k = at; k < at + each; ++k) sum += weight[k] * from[index[k]];
+        *to = sum;
+        continue;
       }
-      to += inner;
+      for (std::size_t k = at; k < at + each; ++k) {
+        const float* row = from + index[k];
+        for (std::int64_t i = 0; i < around.inner; ++i) to[i] += weight[k] * row[i];
+      }
     }
   }
   return y;
@@ -195,16 +214,23 @@ Tensor resample(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps
 
 // Nearest moves elements of any type.
 Tensor pick(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
+  const Around around(x.shape(), axis, taps.size());
+  Tensor y = Tensor::uninitialized(x.dtype(), around.resized);
   std::vector<std::int64_t> index;
-  for (const Taps& tap : taps) index.push_back(tap.index.at(0));
-  Node node;
-  node.op = "Gather";
-  node.inputs = {ValueId{0}, ValueId{1}};
-  node.outputs = {ValueId{2}};
-  node.attributes["axis"] = static_cast<std::int64_t>(axis);
-  const Tensor indices = Tensor::vector<std::int64_t>(index);
-  const Tensor* inputs[] = {&x, &indices};
-  return evaluate_node(node, inputs).at(0);
+  for (const Taps& tap : taps) index.push_back(tap.index.at(0) * around.inner);
+  visit_storage(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* from = x.data<T>().data();
+    T* to = y.mutable_data<T>().data();
+    for (std::int64_t o = 0; o < around.outer; ++o, from += around.extent * around.inner) {
+      if (around.inner == 1) {
+        for (const std::int64_t i : index) *to++ = from[i];
+      } else {
+        for (const std::int64_t i : index) to = std::copy_n(from + i, around.inner, to);
+      }
+    }
+  });
+  return y;
 }
 
 // Wherever any axis looked outside of a cropped region.

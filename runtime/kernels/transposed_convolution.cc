@@ -3,6 +3,7 @@
 #include "runtime/kernels/transposed_convolution.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "ops/convolution.h"
 #include "ops/op_def.h"
@@ -47,14 +48,16 @@ class BoundTransposedConvolution final : public BoundKernel {
     together_ = std::clamp<std::size_t>(kProducts / taps_, 1, std::max<std::size_t>(channels_, 1));
     for (std::size_t k = 0; k < depth_; ++k) rows_.push_back(static_cast<std::ptrdiff_t>(k * pixels_));
     weights_.resize(groups_ * channels_ * taps_ * depth_);
-    workers_ = Workers(*context.pool, kDepth * tile::padded_columns(kPixels) + together_ * taps_ * kPixels);
   }
 
   void run(const RunContext& context) override {
+    if (!workers_) {  // not before the outputs have their memory, which may be refused
+      workers_.emplace(*context.pool, kDepth * tile::padded_columns(kPixels) + together_ * taps_ * kPixels);
+    }
     transpose(context.in<float>(1), *context.pool);
     const float* bias = context.inputs.size() > 2 && context.inputs[2] != nullptr ? context.in<float>(2) : nullptr;
     const std::size_t blocks = (channels_ + together_ - 1) / together_;
-    workers_.run(*context.pool, batch_ * groups_ * blocks, [&](std::size_t task, float* scratch) {
+    workers_->run(*context.pool, batch_ * groups_ * blocks, [&](std::size_t task, float* scratch) {
       const std::size_t block = task % blocks, group = task / blocks % groups_, n = task / blocks / groups_;
       const std::size_t first = block * together_, count = std::min(together_, channels_ - first);
       float* y = context.out<float>(0) + ((n * groups_ + group) * channels_ + first) * out_pixels_;
@@ -133,7 +136,7 @@ class BoundTransposedConvolution final : public BoundKernel {
               together_ = 1;
   std::vector<std::ptrdiff_t> rows_;
   std::vector<float> weights_;
-  Workers workers_;
+  std::optional<Workers> workers_;
 };
 
 class BoundNothing final : public BoundKernel {
