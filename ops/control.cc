@@ -105,7 +105,9 @@ void infer_loop(InferContext& context) {
     Result result = std::move(results[i + 1]);
     result.elements.reset();
     if (i < carried) {
-      if (result.type.dtype != rest[i].dtype) {
+      // Optional values may become their elements.
+      const bool plain = !is_container(result.type.dtype) && !is_container(rest[i].dtype);
+      if (plain && result.type.dtype != rest[i].dtype) {
         fail(ErrorCode::kInvalidModel, "Loop carries {} that becomes {}", to_string(rest[i].dtype),
              to_string(result.type.dtype));
       }
