@@ -173,9 +173,9 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   keep_last_position(impl->graph, options.last_position_outputs);
   if (options.fast_kernels) {
     lower(impl->graph);
-    align_constants(impl->graph);
+    align_constants(impl->graph, options.weights.get());
     choose_kernels(*impl, make_fast_kernel);
-    pack_weights(*impl, options.packed_folder);
+    pack_weights(*impl, options.packed_folder, options.weights.get());
   } else {
     for (const ValueId id : impl->graph.values()) {
       Value& value = impl->graph.value(id);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "passes/pipeline.h"
 
 namespace weft::runtime {
+
+class WeightStore;  // runtime/weight_store.h
 
 struct CompileOptions {
   std::vector<std::string> passes = default_passes();
@@ -20,6 +23,9 @@ struct CompileOptions {
   // Outputs [B, S, ...] of which only the last position is read after a prompt, see keep_last_position(): their extent
   // S becomes 1 in runs of more than kAllPositions positions.
   std::vector<std::string> last_position_outputs;
+  // Weights of models that are compiled with the same store are held once where they are equal (a prompt's decoder and
+  // that of the steps, say). Null: each model has its own. Weights mapped from packed_folder are not looked for there.
+  std::shared_ptr<WeightStore> weights;
   // Where packed weights are kept: the first load writes a file there, later ones map it instead of packing. Its name
   // is a hash of the weights (their files' sizes and times, shapes, samples of the contents), of weft's version and of
   // the instruction set: another model or machine makes another file. Empty: nowhere. Error kIo when it cannot be

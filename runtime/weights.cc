@@ -43,7 +43,7 @@ void add_sample(PackedKey& key, const Tensor& tensor) {
 // The kernels that pack, with the constants they pack.
 class Weights {
  public:
-  explicit Weights(Model::Impl& impl) : impl_(impl) {
+  Weights(Model::Impl& impl, WeightStore* store) : impl_(impl), store_(store) {
     for (const CompiledNode& compiled : impl.nodes) {
       if (compiled.kernel != nullptr && compiled.kernel->packed_floats() > 0) nodes_.push_back(&compiled);
     }
@@ -92,11 +92,25 @@ class Weights {
     ThreadPool pool(std::accumulate(floats_.begin(), floats_.end(), std::size_t{0}) < kWorthThreads ? 1 : 0);
     for (const std::size_t index : order) {
       Kernel& kernel = *nodes_[index]->kernel;
-      Tensor packed = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(floats_[index])});
-      kernel.pack(packed.mutable_data<float>(), pool);
-      kernel.set_packed(std::move(packed));
+      const auto pack_now = [&] {
+        Tensor packed = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(floats_[index])});
+        kernel.pack(packed.mutable_data<float>(), pool);
+        return packed;
+      };
+      kernel.set_packed(store_ == nullptr ? pack_now() : store_->get(content_of(*nodes_[index]), pack_now));
       drop(*nodes_[index]);
     }
+  }
+
+  // Equal keys: equal bytes once packed.
+  ContentKey content_of(const CompiledNode& compiled) const {
+    const Node& node = impl_.graph.node(compiled.node);
+    ContentKey key(node.op == "LinearSplit" ? "split" : "whole");
+    key.add(compiled.kernel->packed_floats());
+    if (const auto widths = node.attributes.find("widths"); widths != node.attributes.end())
+      key.add(std::as_bytes(std::span(std::get<std::vector<std::int64_t>>(widths->second))));
+    key.add(*impl_.graph.value(node.inputs[1]).tensor);
+    return key;
   }
 
   PackedKey make_key() const {
@@ -121,6 +135,7 @@ class Weights {
   }
 
   Model::Impl& impl_;
+  WeightStore* store_;
   MappedPages pages_;
   std::vector<const CompiledNode*> nodes_;
   std::vector<std::size_t> floats_;  // by node
@@ -139,15 +154,24 @@ PackedKey identity_of(const Graph& graph) {
   return key;
 }
 
-void align_constants(Graph& graph) {
+void align_constants(Graph& graph, WeightStore* store) {
+  constexpr std::size_t kWorthSharing = 4096;
+  const MappedPages pages;
   for (const ValueId id : graph.values()) {
     Value& value = graph.value(id);
-    if (value.kind == ValueKind::kConstant && !only_packed(graph, value)) value.tensor = value.tensor->aligned();
+    if (value.kind != ValueKind::kConstant || only_packed(graph, value)) continue;
+    value.tensor = value.tensor->aligned();
+    if (store == nullptr || is_object(value.tensor->dtype()) || value.tensor->byte_size() < kWorthSharing) continue;
+    ContentKey key("constant");
+    key.add(*value.tensor);
+    const Tensor own = *value.tensor;
+    value.tensor = store->get(key, [&] { return own; });
+    if (value.tensor->bytes().data() != own.bytes().data()) pages.release(own.bytes());
   }
 }
 
-void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder) {
-  Weights weights(impl);
+void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder, WeightStore* store) {
+  Weights weights(impl, store);
   weights.pack_or_read(packed_folder);
   std::set<NodeId> packed;
   for (const CompiledNode& compiled : impl.nodes) {

@@ -3,6 +3,7 @@
 
 #include "importers/onnx/onnx.h"
 #include "runtime/generate/model_folder.h"
+#include "runtime/weight_store.h"
 
 namespace weft::runtime {
 namespace {
@@ -179,7 +180,9 @@ GenerationModel GenerationModel::load(const std::filesystem::path& path, const C
   return with_frame([&] { return "while loading " + path.string(); },
                     [&] {
                       GenerationModel model;
-                      const Loader loader{options, names};
+                      CompileOptions shared = options;  // decoders of prompts and of steps have the same weights
+                      if (!shared.weights) shared.weights = std::make_shared<WeightStore>();
+                      const Loader loader{shared, names};
                       if (!std::filesystem::is_directory(path)) {
                         Graph graph = import_onnx(path);
                         if (describe_io(graph).branch)
