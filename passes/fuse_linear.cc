@@ -1,4 +1,5 @@
 // Products with constant matrices, their bias, their activation and what is added to them as one Linear.
+#include "passes/channels.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -30,6 +31,39 @@ Rule linear_bias() {
 }
 
 bool has_no_residual(const Graph&, const Node& linear) { return linear.inputs.size() < 4 || !linear.inputs[3].valid(); }
+
+// A number for each output feature, or one for all, multiplies weight and bias.
+Rule linear_scale() {
+  const Pattern x = any("x"), weight = constant("weight"), scale = constant("scale");
+  const Pattern product = open_op("Linear", {x, weight})
+                              .with("activation", std::string("none"))
+                              .when(has_no_residual, "the Linear adds a residual already");
+  const auto factors_of = [=](const Match& m) {
+    const std::int64_t rank = m.rank(product);
+    return per_channel(m.graph(), m[scale], rank, rank - 1, m.shape(weight)[1].value());
+  };
+  const auto bias_of = [=](const Match& m) {
+    const Node& linear = m.node(product);
+    return linear.inputs.size() > 2 ? linear.inputs[2] : ValueId{};
+  };
+  return {"fuse-linear-scale", product * scale,
+          [=](Match& m) {
+            if (m.rank(product) < 1) return m.refuse("the rank of the product is not known");
+            const auto factors = m.shape(weight)[1].is(0) ? std::nullopt : factors_of(m);
+            if (!factors) return m.refuse("there is not one number for each output feature");
+            const ValueId bias = bias_of(m);
+            if (bias.valid() && !is_constant(m.graph(), bias)) return m.refuse("the bias is no constant");
+            return can_scale(m, weight, 1, *factors);
+          },
+          [=](Builder& b, const Match& m) {
+            const std::vector<double> factors = factors_of(m).value();
+            const ValueId bias = bias_of(m);
+            std::vector<ValueId> inputs = {m[x],
+                                           b.constant(scale_along(*m.graph().value(m[weight]).tensor, 1, factors))};
+            if (bias.valid()) inputs.push_back(b.constant(scale_along(*m.graph().value(bias).tensor, 0, factors)));
+            return b.make("Linear", inputs);
+          }};
+}
 
 Rule linear_activation(std::string_view name, const std::function<Pattern(const Pattern&)>& activation) {
   const Pattern product = open_op("Linear", {any("x"), any("weight")})
@@ -72,6 +106,8 @@ Rule linear_residual() {
 int fuse_linear(Graph& graph, PassContext& context) {
   const std::vector<Rule> rules = {
       linear(),
+      linear_bias(),
+      linear_scale(),
       linear_bias(),
       linear_activation("relu", [](const Pattern& x) { return op("Relu", {x}); }),
       linear_activation("gelu",

@@ -30,6 +30,7 @@ int eliminate_dead_code(Graph& graph, PassContext& context);
 // Fusions.
 int fuse_normalization(Graph& graph, PassContext& context);
 int fuse_activation(Graph& graph, PassContext& context);
+int fuse_convolution(Graph& graph, PassContext& context);
 int fuse_linear(Graph& graph, PassContext& context);
 int fuse_rotary(Graph& graph, PassContext& context);
 int fuse_attention(Graph& graph, PassContext& context);

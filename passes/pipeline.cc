@@ -23,6 +23,7 @@ constexpr Pass kPasses[] = {
     {"fuse-attention", fuse_attention},
     {"absorb-into-attention", absorb_into_attention},
     {"absorb-masks", absorb_masks},
+    {"fuse-convolution", fuse_convolution},
     {"fuse-linear", fuse_linear},
     {"fuse-qkv", fuse_qkv},
 };
@@ -98,8 +99,8 @@ std::vector<std::string> default_passes() {
   std::vector<std::string> names = canonical_passes();
   for (const std::string_view name :
        {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
-        "absorb-into-attention", "absorb-masks", "fuse-linear", "fuse-normalization", "fuse-qkv", "canonicalize",
-        "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
+        "absorb-into-attention", "absorb-masks", "fuse-convolution", "fuse-linear", "fuse-normalization", "fuse-qkv",
+        "canonicalize", "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
     names.emplace_back(name);
   }
   return names;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -134,6 +135,31 @@ TEST(Fixtures, EverythingIsFused) {
     seen += counts.attention_fused;
   }
   EXPECT_GT(seen, 50);
+}
+
+// Weights lie in files as they may.
+TEST(FuseConvolution, ReadsMisalignedConstants) {
+  const std::string text =
+      "graph \"g\"(%x: f32[B, 1, S]) -> (\"y\" = %y) {\n"
+      "  const %w: f32[2, 1, 1] = [1.0, 2.0]\n"
+      "  const %b: f32[2] = [2.0, 3.0]\n"
+      "  %c: f32[B, 2, S] = Conv(%x, %w, %b)\n"
+      "  %y: f32[B, 2, S] = BatchNormalization(%c, %b, %b, %b, %b)\n"
+      "}\n";
+  const Graph before = parse_graph(text);
+  Graph after = before.clone();
+  infer_graph(after);
+  for (const ValueId id : after.values()) {
+    std::optional<Tensor>& tensor = after.value(id).tensor;
+    if (!tensor) continue;
+    const std::size_t size = tensor->byte_size();
+    const std::shared_ptr<std::byte> bytes(new std::byte[size + 1], std::default_delete<std::byte[]>());
+    std::memcpy(bytes.get() + 1, tensor->bytes().data(), size);
+    tensor = Tensor::share(tensor->dtype(), tensor->shape(), {bytes, bytes.get() + 1}, size);
+  }
+  optimize(after, {.passes = {"fuse-convolution"}});
+  EXPECT_EQ(after.node_count(), 1u);
+  expect_same_numbers(before, after);
 }
 
 TEST(Pipeline, NamesAreChecked) {
