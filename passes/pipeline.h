@@ -61,9 +61,14 @@ std::vector<std::string> parse_pass_list(std::string_view text);
 // inputs and outputs) is kept. Error kInternal when a rule breaks the graph.
 PassReport optimize(Graph& graph, const PassOptions& options = {.passes = default_passes()});
 
-// Turns (past input, present output) pairs, where present = Concat(past, new) along the axis of time,
-// into states, and pairs that pass through unchanged likewise. For decode loops; not in "all".
-// pairs: names of (input, output). Returns how many became states.
+// Does a cache stay from step to step as it was set, as a decoder's keys and values of the encoder do? So says the
+// graph: past is a state that is its own next value, or present is past, or there is no output of that name, or it is a
+// constant without elements (files with a branch for the first step give one where the other has nothing to give).
+bool cache_stays(const Graph& graph, ValueId past, std::string_view present_name);
+
+// Turns into states the pairs of names (past input, present output) where present = Concat(past, new) along the axis of
+// time, and those that only attention reads of caches that stay. Caches are f32[B, heads, P, size]. For decode loops,
+// after fusion; not in "all". Returns how many became states.
 int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs);
 
 // A run of more than this many positions computes only the last position of outputs that keep_last_position() changed.

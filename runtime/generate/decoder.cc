@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "ops/cast.h"
+#include "passes/pipeline.h"
 #include "runtime/generate/model_folder.h"
 
 namespace weft::runtime {
@@ -57,11 +58,17 @@ Tensor select_rows(const Tensor& x, std::size_t axis, std::span<const std::int64
 
 Decoder::Decoder(std::shared_ptr<const Model> model, std::shared_ptr<ThreadPool> pool)
     : session_(std::move(model), std::move(pool)) {
-  for (const State& state : graph().states()) caches_.push_back(state.name);
+  const auto add = [&](const std::string& name, ValueId past) {
+    caches_.push_back(name);
+    if (cache_stays(graph(), past, present_name(name))) staying_.insert(name);
+  };
+  for (const State& state : graph().states()) add(state.name, state.current);
   for (const ValueId id : graph().inputs()) {
-    if (is_past(graph().value(id).name)) caches_.push_back(graph().value(id).name);
+    if (is_past(graph().value(id).name)) add(graph().value(id).name, id);
   }
 }
+
+bool Decoder::stays(std::string_view cache) const { return staying_.contains(cache); }
 
 bool Decoder::is_state(std::string_view name) const {
   return std::any_of(graph().states().begin(), graph().states().end(),
@@ -92,17 +99,17 @@ void Decoder::start(TensorMap fixed, const Caches& past, std::vector<std::int64_
 void Decoder::set_past(const std::string& name, const Tensor& value) {
   if (is_state(name)) {
     session_.set_state(name, value);
-    if (!is_cross(name)) length_ = value.extent(2);
+    if (!stays(name)) length_ = value.extent(2);
     return;
   }
   const Value* given = find_input(graph(), name);
   if (given == nullptr) return;
-  if (!is_cross(name) || output_index(graph(), present_name(name))) pasts_[name] = value;
-  if (!is_cross(name)) {
-    length_ = value.extent(cache_axes(*given).time);
-  } else if (!output_index(graph(), present_name(name))) {  // stays as it is
+  if (stays(name)) {
     pasts_.erase(name);
     fixed_[name] = value;
+  } else {
+    pasts_[name] = value;
+    length_ = value.extent(cache_axes(*given).time);
   }
 }
 
@@ -118,7 +125,10 @@ void Decoder::reorder(std::span<const std::int64_t> parents) {
   session_.reorder_states(parents);
   for (auto& [name, past] : pasts_) past = select_rows(past, cache_axes(*find_input(graph(), name)).batch, parents);
   if (fixed_rows != fixed_rows_) {
-    for (auto& [name, tensor] : fixed_) tensor = select_rows(tensor, 0, parents);
+    for (auto& [name, tensor] : fixed_) {
+      const bool cache = is_past(name);
+      tensor = select_rows(tensor, cache ? cache_axes(*find_input(graph(), name)).batch : 0, parents);
+    }
   }
   padding_ = std::move(padding);
   fixed_rows_ = std::move(fixed_rows);
@@ -127,10 +137,10 @@ void Decoder::reorder(std::span<const std::int64_t> parents) {
 
 void Decoder::truncate(std::int64_t length) {
   for (const State& state : graph().states()) {
-    if (!is_cross(state.name)) session_.truncate_state(state.name, length);
+    if (!stays(state.name)) session_.truncate_state(state.name, length);
   }
   for (auto& [name, past] : pasts_) {
-    if (!is_cross(name)) past = shortened(past, cache_axes(*find_input(graph(), name)).time, length);
+    if (!stays(name)) past = shortened(past, cache_axes(*find_input(graph(), name)).time, length);
   }
   length_ = length;
 }
@@ -175,6 +185,7 @@ Tensor Decoder::run(const Tensor& tokens) {
   outputs_ = session_.run(inputs);
   length_ += tokens.extent(1);
   for (auto& [name, past] : pasts_) {
+    if (stays(name)) continue;
     if (const auto index = output_index(graph(), present_name(name))) past = outputs_[*index];
   }
   const Tensor& logits = outputs_[output_index(graph(), "logits").value_or(0)];

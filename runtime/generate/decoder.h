@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,6 +40,8 @@ class Decoder {
 
   // Of the last run; null if there is none of that name.
   const Tensor* output(std::string_view name) const;
+  // See cache_stays(): of the encoder, set when a prompt starts.
+  bool stays(std::string_view cache) const;
   // All caches as they are now.
   Caches past() const;
   std::int64_t rows() const { return rows_; }
@@ -51,6 +54,7 @@ class Decoder {
 
   Session session_;
   std::vector<std::string> caches_;
+  std::set<std::string, std::less<>> staying_;  // of them
   TensorMap fixed_;
   std::vector<std::int64_t> fixed_rows_;  // which row at the start each row of fixed_ is
   TensorMap pasts_;                       // caches that are no states of the session

@@ -193,7 +193,7 @@ Caches LanguageModel::merge(const std::vector<std::pair<Rows, Caches>>& groups, 
     for (const auto& [group, caches] : groups) parts.emplace_back(group, caches.at(name));
     const Value* input = find_input(next_->graph(), name);
     const CacheAxes axes = input != nullptr ? cache_axes(*input) : CacheAxes{};
-    merged[name] = assemble(parts, rows, axes.batch, axes.time, !is_cross(name));
+    merged[name] = assemble(parts, rows, axes.batch, axes.time, !next_->stays(name));
   }
   return merged;
 }

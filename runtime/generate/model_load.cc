@@ -57,9 +57,7 @@ struct Loader {
     own.last_position_outputs = {"logits"};
     for (const ValueId id : graph.inputs()) {
       const std::string& name = graph.value(id).name;
-      if (!is_past(name)) continue;
-      const std::string present = present_name(name);
-      if (output_index(graph, present)) own.states.emplace_back(name, present);
+      if (is_past(name)) own.states.emplace_back(name, present_name(name));
     }
     return Model::compile(std::move(graph), own);
   }

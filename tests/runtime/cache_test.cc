@@ -5,10 +5,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <thread>
 
 #include "ops/builder.h"
+#include "runtime/generate/decoder.h"
 #include "runtime/session.h"
 
 namespace weft::runtime {
@@ -234,6 +236,91 @@ TEST(CachedAttention, WindowsGiveTheSameWithoutWhatTheyDropped) {
     v = expected[2];
   }
   EXPECT_EQ(cached.state("past.key").data<float>()[0], 0.0f);  // dropped
+}
+
+// --- Caches that stay ------------------------------------------------------------------------------
+
+// Attention of x over keys and values that do not change. present: what comes out as "present.key" and "present.value".
+enum class Present { kNone, kPast, kPlaceholder };
+
+Graph cross_attention(Present present, bool read_elsewhere = false) {
+  Graph graph;
+  const Dim T = Dim::symbol("T");
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, Dim(4), S, Dim(8)}});
+  const ValueId mask = graph.add_input("mask", {DType::kF32, Shape{B, Dim(1), Dim(1), T}});
+  Builder b(graph);
+  std::vector<ValueId> inputs = {x};
+  for (const char* name : {"key", "value"}) {
+    const ValueId past = graph.add_input(std::string("past.") + name, {DType::kF32, Shape{B, Dim(2), T, Dim(8)}});
+    inputs.push_back(past);
+    if (present == Present::kPast) graph.add_output(std::string("present.") + name, past);
+    if (present == Present::kPlaceholder) {
+      graph.add_output(std::string("present.") + name, b.constant(Tensor::zeros(DType::kF32, {0, 2, 1, 8})).id());
+    }
+    if (read_elsewhere) graph.add_output(std::string("sum.") + name, b.make("ReduceSum", {past}));
+  }
+  inputs.push_back(mask);
+  graph.add_output("y", b.make("Attention", inputs));
+  return graph;
+}
+
+std::shared_ptr<const Model> with_cross_states(Graph graph) {
+  CompileOptions options;
+  options.states = {{"past.key", "present.key"}, {"past.value", "present.value"}};
+  options.passes = {};
+  return Model::compile(std::move(graph), options);
+}
+
+// Sources of different lengths in a batch, padded and masked, and then beams of each: as given as inputs, byte for byte
+// in rows of one prompt alone; and nothing is copied.
+TEST(CachedAttention, CachesThatStayAreSharedByBeams) {
+  for (const Present present : {Present::kNone, Present::kPast, Present::kPlaceholder}) {
+    for (const std::int64_t length : {1, 21, 600}) {
+      Session cached(with_cross_states(cross_attention(present)), std::make_shared<ThreadPool>(2));
+      ASSERT_EQ(cached.model().graph().states().size(), 2u);
+      CompileOptions options;
+      options.passes = {};
+      Session plain(Model::compile(cross_attention(Present::kNone), options), std::make_shared<ThreadPool>(1));
+      const Tensor k = random_tensor({2, 2, length, 8}, 1), v = random_tensor({2, 2, length, 8}, 2);
+      Tensor mask = Tensor::zeros(DType::kF32, {2, 1, 1, length});
+      for (std::int64_t t = (length + 1) / 2; t < length; ++t) {
+        mask.mutable_data<float>()[static_cast<std::size_t>(length + t)] = -std::numeric_limits<float>::infinity();
+      }
+      cached.reset_states(2);
+      cached.set_state("past.key", k);
+      cached.set_state("past.value", v);
+      const std::uint64_t before = cached.cache_usage().bytes, copied = cached.cache_usage().bytes_copied;
+      std::vector<std::int64_t> sources = {0, 1};
+      for (std::uint32_t step = 0; step < 6; ++step) {
+        const std::vector<std::int64_t> parents =
+            step == 0 ? std::vector<std::int64_t>{0, 0, 0, 1, 1, 1} : std::vector<std::int64_t>{2, 0, 1, 3, 3, 5};
+        cached.reorder_states(parents);
+        std::vector<std::int64_t> next;
+        for (const std::int64_t parent : parents) next.push_back(sources[static_cast<std::size_t>(parent)]);
+        sources = next;
+        const Tensor x = random_tensor({6, 4, 1, 8}, 10 + step);
+        const Tensor own_mask = select_rows(mask, 0, sources);
+        const std::vector<Tensor> results = cached.run({{"x", x}, {"mask", own_mask}});
+        ASSERT_EQ(results.size(), 1u);
+        for (std::int64_t r = 0; r < 6; ++r) {
+          const std::int64_t source = sources[static_cast<std::size_t>(r)];
+          const Tensor alone = plain.run({{"x", row_of(x, r)},
+                                          {"mask", row_of(mask, source)},
+                                          {"past.key", row_of(k, source)},
+                                          {"past.value", row_of(v, source)}})[0];
+          EXPECT_TRUE(row_of(results[0], r).identical(alone)) << length << " step " << step << " row " << r;
+        }
+      }
+      EXPECT_EQ(cached.cache_usage().bytes, before);
+      EXPECT_EQ(cached.cache_usage().bytes_copied, copied);
+      EXPECT_TRUE(cached.state("past.key").identical(select_rows(k, 0, sources)));
+    }
+  }
+}
+
+// Somebody else would need it as a tensor at every step.
+TEST(CachedAttention, CachesThatOthersReadStayInputs) {
+  EXPECT_TRUE(with_cross_states(cross_attention(Present::kNone, true))->graph().states().empty());
 }
 
 // --- Keeping a prompt ------------------------------------------------------------------------------
