@@ -282,6 +282,26 @@ void infer_top_k(InferContext& context) {
   context.set_shape(1, std::move(shape));
 }
 
+// The first k of [0, count) by key, equal ones by position. A NaN is neither before nor after anything: rows with one
+// are sorted as a whole.
+template <class At>
+std::vector<std::int64_t> first_by_key(std::size_t count, std::size_t k, bool largest, const At& at) {
+  std::vector<std::int64_t> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  const auto before = [&](std::int64_t a, std::int64_t b) { return largest ? at(a) > at(b) : at(a) < at(b); };
+  constexpr std::size_t kFew = 8;  // a heap of at most an eighth is cheaper than sorting all
+  const bool partial =
+      k < count / kFew && std::none_of(order.begin(), order.end(), [&](std::int64_t n) { return std::isnan(at(n)); });
+  if (partial) {
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
+                      [&](std::int64_t a, std::int64_t b) { return before(a, b) || (at(a) == at(b) && a < b); });
+  } else {
+    std::stable_sort(order.begin(), order.end(), before);
+  }
+  order.resize(k);
+  return order;
+}
+
 void top_k_kernel(KernelContext& context) {
   const Tensor& input = context.input(0);
   const std::int64_t axis = normalize_axis(context.integer("axis"), input.rank());
@@ -303,13 +323,10 @@ void top_k_kernel(KernelContext& context) {
   const std::int64_t stride = row_major_strides(shape)[static_cast<std::size_t>(axis)];
   const auto x = keys.data<double>();
   for (std::size_t i = 0; i < split.kept.size(); ++i) {
-    std::vector<std::int64_t> order(split.reduced.size());
-    std::iota(order.begin(), order.end(), 0);
     const auto at = [&](std::int64_t n) {
       return x[static_cast<std::size_t>(split.kept[i] + split.reduced[static_cast<std::size_t>(n)])];
     };
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int64_t a, std::int64_t b) { return largest ? at(a) > at(b) : at(a) < at(b); });
+    const auto order = first_by_key(split.reduced.size(), static_cast<std::size_t>(k), largest, at);
     for (std::int64_t n = 0; n < k; ++n) {
       const auto target = static_cast<std::size_t>(out_base[i] + n * stride);
       indices.mutable_data<std::int64_t>()[target] = order[static_cast<std::size_t>(n)];

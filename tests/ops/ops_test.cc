@@ -1,8 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "ops/builder.h"
@@ -37,6 +39,47 @@ TEST(OpTable, EveryOperatorHasExactlyOneMeaning) {
     EXPECT_EQ(find_op(def->name), def);
   }
   EXPECT_THROW(get_op("NoSuchOperator"), Error);
+}
+
+TEST(TopK, FewOfManyAreThoseOfASortByValueThenPosition) {
+  constexpr std::int64_t kRows = 3, kCount = 211;
+  std::mt19937 random(5);
+  Tensor x = Tensor::uninitialized(DType::kF32, {kRows, kCount});
+  for (float& value : x.mutable_data<float>()) value = static_cast<float>(random() % 40) - 20.0f;  // many are equal
+  const auto values = x.mutable_data<float>();
+  values[3] = values[100] = INFINITY;
+  values[kCount + 7] = -0.0f;
+  values[2 * kCount - 1] = -INFINITY;
+  for (const std::int64_t largest : {0, 1}) {
+    for (const std::int64_t k : {0, 1, 7, 26, 27, 211}) {  // 26: a part is sorted, 27: all
+      SCOPED_TRACE(fmt::format("largest {} k {}", largest, k));
+      const auto result = run("TopK", {x, Tensor::of<std::int64_t>({1}, {k})}, {{"largest", largest}}, 2);
+      ASSERT_EQ(result[1].shape(), (Extents{kRows, k}));
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        std::vector<std::int64_t> order(kCount);
+        std::iota(order.begin(), order.end(), 0);
+        const auto at = [&](std::int64_t i) { return values[static_cast<std::size_t>(row * kCount + i)]; };
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::int64_t a, std::int64_t b) { return largest != 0 ? at(a) > at(b) : at(a) < at(b); });
+        for (std::int64_t n = 0; n < k; ++n) {
+          const auto target = static_cast<std::size_t>(row * k + n);
+          const std::int64_t expected = order[static_cast<std::size_t>(n)];
+          EXPECT_EQ(result[1].data<std::int64_t>()[target], expected);
+          EXPECT_EQ(result[0].data<float>()[target], at(expected));
+        }
+      }
+    }
+  }
+}
+
+TEST(TopK, RowsWithNanGiveThePrefixOfTheirWholeSort) {
+  Tensor x = Tensor::uninitialized(DType::kF32, {50});
+  for (std::size_t i = 0; i < 50; ++i) x.mutable_data<float>()[i] = i % 7 == 0 ? NAN : static_cast<float>(i * 37 % 50);
+  const std::vector<std::int64_t> all = ints(run("TopK", {x, Tensor::of<std::int64_t>({1}, {50})}, {}, 2)[1]);
+  for (const std::int64_t k : {1, 5, 20}) {
+    const std::vector<std::int64_t> some = ints(run("TopK", {x, Tensor::of<std::int64_t>({1}, {k})}, {}, 2)[1]);
+    EXPECT_EQ(some, std::vector<std::int64_t>(all.begin(), all.begin() + k));
+  }
 }
 
 TEST(Binary, BroadcastsAndHandlesEmptyTensors) {
