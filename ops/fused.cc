@@ -55,7 +55,10 @@ void decompose_linear_split(Expansion& e) {
   if (e.has(2)) y = y + e.input(2);
   const std::vector<ValueId> inputs = {y.id(), e.ints(e.attributes().integers("widths")).id()};
   const std::vector<Expr> pieces = e.make_many("Split", inputs, e.output_count(), {{"axis", std::int64_t{-1}}});
-  for (std::size_t i = 0; i < pieces.size(); ++i) e.set_output(i, pieces[i]);
+  const std::vector<std::string>& activations = e.attributes().texts("activations");
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    e.set_output(i, activations.empty() ? pieces[i] : activate(e, pieces[i], activations[i]));
+  }
 }
 
 void infer_linear_split(InferContext& context) {
@@ -64,7 +67,9 @@ void infer_linear_split(InferContext& context) {
   const Shape& weight = context.shape(1);
   const std::vector<std::int64_t>& widths = context.attributes().integers("widths");
   const std::int64_t total = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
+  const std::size_t activations = context.attributes().texts("activations").size();
   const bool fits = widths.size() == context.output_count() && weight.size() == 2 &&
+                    (activations == 0 || activations == widths.size()) &&
                     (!weight[1].is_constant() || weight[1].value() == total) &&
                     std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
   if (shape.empty() || !fits) {
@@ -158,7 +163,8 @@ std::span<const OpDef> fused_ops() {
       {.name = "LinearSplit",
        .inputs = {{"x"}, {"weight"}, {"bias", Arity::kOptional}},
        .outputs = {{"outputs", Arity::kVariadic}},
-       .attributes = {{"widths", AttributeKind::kInts, true}},
+       .attributes = {{"widths", AttributeKind::kInts, true},
+                      {"activations", AttributeKind::kStrings, false, Attribute(std::vector<std::string>())}},
        .infer = infer_linear_split,
        .decompose = decompose_linear_split},
       {.name = "Gelu",

@@ -52,7 +52,14 @@ class LastPosition {
 
   // Does the node treat each position of its result by itself?
   bool by_position(const Node& node) const {
-    if (node.outputs.size() != 1 || !node.subgraphs.empty() || !carries(node.outputs[0])) return false;
+    const auto carried = [&](ValueId id) { return id.valid() && carries(id); };
+    if (!node.subgraphs.empty() || !std::all_of(node.outputs.begin(), node.outputs.end(), carried)) return false;
+    if (node.op == "Split") {
+      const std::int64_t axis = attributes_of(node).integer("axis");
+      const bool known = node.inputs.size() < 2 || !node.inputs[1].valid() || is_constant(graph_, node.inputs[1]);
+      return known && carries(node.inputs[0]) && (axis == -1 || axis == 2);
+    }
+    if (node.outputs.size() != 1) return false;
     if (node.op == "Linear" || node.op == "MatMul") {
       const bool weights = is_constant(graph_, node.inputs[1]) && rank_of(graph_, node.inputs[1]) == 2;
       const bool residual = node.inputs.size() <= 3 || !node.inputs[3].valid() || carries(node.inputs[3]);
@@ -74,15 +81,18 @@ class LastPosition {
     std::vector<NodeId> nodes = graph_.nodes();
     for (auto id = nodes.rbegin(); id != nodes.rend(); ++id) {
       const Node& node = graph_.node(*id);
-      if (node.outputs.size() != 1 || !node.outputs[0].valid()) continue;
-      const ValueId result = node.outputs[0];
-      const std::vector<Use>& uses = graph_.value(result).uses;
-      const bool ends = result == output_;
-      if (ends ? graph_.use_count(result) != 1 : graph_.is_output(result) || uses.empty()) continue;
-      const bool inside =
-          std::all_of(uses.begin(), uses.end(), [&](const Use& use) { return rows_.contains(use.node); });
+      const bool inside = std::all_of(node.outputs.begin(), node.outputs.end(),
+                                      [&](ValueId result) { return result.valid() && is_inside(result); });
       if (inside && by_position(node)) rows_.insert(*id);
     }
+  }
+
+  // The output, read by nobody else, or what only nodes found so far read.
+  bool is_inside(ValueId result) const {
+    if (result == output_) return graph_.use_count(result) == 1;
+    const std::vector<Use>& uses = graph_.value(result).uses;
+    return !graph_.is_output(result) && !uses.empty() &&
+           std::all_of(uses.begin(), uses.end(), [&](const Use& use) { return rows_.contains(use.node); });
   }
 
   // The same node for the last position.
@@ -92,9 +102,11 @@ class LastPosition {
       if (input.valid() && !is_constant(graph_, input) && carries(input)) input = taken(input, id);
     }
     const Node& node = graph_.node(id);
-    const ValueId result = node.outputs[0];
+    const std::vector<ValueId> results = node.outputs;
     Builder builder(graph_, id, node.origin);
-    last_[result] = builder.make(std::string(node.op), inputs, Attributes(node.attributes));
+    const std::vector<Expr> rewritten =
+        builder.make_many(std::string(node.op), inputs, results.size(), Attributes(node.attributes));
+    for (std::size_t i = 0; i < results.size(); ++i) last_[results[i]] = rewritten[i];
   }
 
   ValueId taken(ValueId value, NodeId before) {

@@ -37,6 +37,7 @@ int fuse_attention(Graph& graph, PassContext& context);
 int absorb_into_attention(Graph& graph, PassContext& context);
 int absorb_masks(Graph& graph, PassContext& context);
 int fuse_qkv(Graph& graph, PassContext& context);
+int fuse_gate_up(Graph& graph, PassContext& context);
 
 // Shared by fuse_qkv and counts: the Linear whose output, cut and rearranged but not mixed, reaches this
 // value; invalid if there is none.

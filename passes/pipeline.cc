@@ -26,6 +26,7 @@ constexpr Pass kPasses[] = {
     {"fuse-convolution", fuse_convolution},
     {"fuse-linear", fuse_linear},
     {"fuse-qkv", fuse_qkv},
+    {"fuse-gate-up", fuse_gate_up},
 };
 constexpr std::string_view kCanonical[] = {"fold-shapes", "fold-constants", "inline-branches", "canonicalize",
                                            "common-subexpressions"};

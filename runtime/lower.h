@@ -5,7 +5,8 @@
 
 namespace weft::runtime {
 
-// A Linear whose features are only split becomes a LinearSplit, which writes the parts where they belong.
+// A Linear whose features are only split becomes a LinearSplit, which writes the parts where they belong and applies
+// the activations that alone read them.
 void lower(Graph& graph);
 
 }  // namespace weft::runtime

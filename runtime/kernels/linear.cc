@@ -1,6 +1,7 @@
 // Linear, LinearSplit, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the
 // residual on the way.
 #include <array>
+#include <optional>
 
 #include "runtime/kernels/gemm.h"
 #include "runtime/kernels/kernel.h"
@@ -28,12 +29,12 @@ struct PackedLinear {
     gemm::PackedShape shape;
     std::size_t column;  // of the matrix
     std::size_t offset;  // into the packed weights
+    simd::Activation activation;
   };
   std::vector<Part> parts;
   std::size_t columns = 0;
   Tensor weights;
   Tensor bias;  // empty: none
-  simd::Activation activation = simd::Activation::kNone;
   bool has_residual = false;
 };
 
@@ -47,7 +48,7 @@ class BoundLinear final : public BoundKernel {
       product.rows = rows;
       product.packed = linear_->weights.data<float>().data() + part.offset;
       product.bias = linear_->bias.size() > 0 ? linear_->bias.data<float>().data() + part.column : nullptr;
-      product.activation = linear_->activation;
+      product.activation = part.activation;
       product.residual_stride = part.shape.n;
       product.c_stride = part.shape.n;
       products_.push_back(product);
@@ -77,18 +78,18 @@ class BoundEmpty final : public BoundKernel {
 
 class LinearKernel final : public Kernel {
  public:
+  // A width and an activation for each output.
   LinearKernel(const Tensor& weight, const Tensor* bias, std::span<const std::int64_t> widths,
-               simd::Activation activation, bool has_residual)
+               std::span<const simd::Activation> activations, bool has_residual)
       : linear_(std::make_shared<PackedLinear>()) {
     linear_->columns = static_cast<std::size_t>(weight.extent(1));
-    linear_->activation = activation;
     linear_->has_residual = has_residual;
     if (bias != nullptr) linear_->bias = bias->aligned();
     const auto k = static_cast<std::size_t>(weight.extent(0));
     std::size_t column = 0, offset = 0;
-    for (const std::int64_t width : widths) {
-      const gemm::PackedShape shape = {k, static_cast<std::size_t>(width)};
-      linear_->parts.push_back({shape, column, offset});
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      const gemm::PackedShape shape = {k, static_cast<std::size_t>(widths[i])};
+      linear_->parts.push_back({shape, column, offset, activations[i]});
       column += shape.n;
       offset += gemm::packed_size(shape);
     }
@@ -149,6 +150,22 @@ const Attribute* attribute(const Node& node, std::string_view name) {
   return found == node.attributes.end() ? nullptr : &found->second;
 }
 
+// One for each output; nullopt when one has no kernel.
+std::optional<std::vector<simd::Activation>> activations_of(const Node& node, std::size_t outputs) {
+  std::vector<std::string> names(outputs, "none");
+  if (const Attribute* one = attribute(node, "activation"); one != nullptr) names = {std::get<std::string>(*one)};
+  if (const Attribute* each = attribute(node, "activations"); each != nullptr) {
+    if (const auto& given = std::get<std::vector<std::string>>(*each); !given.empty()) names = given;
+  }
+  std::vector<simd::Activation> activations;
+  for (const std::string& name : names) {
+    const simd::Activation* activation = find_activation(name);
+    if (activation == nullptr) return std::nullopt;
+    activations.push_back(*activation);
+  }
+  return activations;
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node) {
@@ -164,12 +181,11 @@ std::unique_ptr<Kernel> make_linear_kernel(const Graph& graph, const Node& node)
   const Tensor* bias = constant_input(graph, node, 2);
   if (has_input(node, 2) && (bias == nullptr || bias->size() != weight->extent(1))) return nullptr;
   if (has_input(node, 3) && !input_is(graph, node, 3, DType::kF32)) return nullptr;
-  const Attribute* name = attribute(node, "activation");
-  const simd::Activation* activation = find_activation(name != nullptr ? std::get<std::string>(*name) : "none");
-  if (activation == nullptr) return nullptr;
   std::vector<std::int64_t> widths = {weight->extent(1)};
   if (split) widths = std::get<std::vector<std::int64_t>>(*attribute(node, "widths"));
-  return std::make_unique<LinearKernel>(*weight, bias, widths, *activation, has_input(node, 3));
+  const auto activations = activations_of(node, widths.size());
+  if (!activations) return nullptr;
+  return std::make_unique<LinearKernel>(*weight, bias, widths, *activations, has_input(node, 3));
 }
 
 }  // namespace weft::runtime

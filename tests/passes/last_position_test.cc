@@ -77,6 +77,25 @@ TEST(LastPosition, IsAllThatLongRunsCompute) {
   }
 }
 
+// Projections that were joined are cut as well: the Split behind them keeps each position by itself.
+TEST(LastPosition, ReachesThroughSplits) {
+  PassOptions options;
+  options.passes = {"fuse-linear", "fuse-gate-up"};
+  Model whole, model;
+  for (Model* each : {&whole, &model}) optimize(each->graph, options);
+  ASSERT_EQ(count(model.graph, "Split"), 1);
+  EXPECT_EQ(keep_last_position(model.graph, {"logits"}), 1);
+  for (const std::int64_t length : {0, 1, 33}) {
+    const std::vector<Tensor> expected = whole.run(2, length), actual = model.run(2, length);
+    EXPECT_TRUE(actual[0].identical(length > kAllPositions ? last_of(expected[0]) : expected[0]));
+  }
+  // Nothing that carries all positions is left but what comes in.
+  for (const NodeId id : model.graph.nodes()) {
+    if (model.graph.node(id).op != "Split") continue;
+    EXPECT_FALSE(model.graph.value(model.graph.node(id).outputs[0]).type.shape->at(1) == S);
+  }
+}
+
 // What the middle makes is read elsewhere: only what comes behind it is cut.
 TEST(LastPosition, StopsAtWhatOthersRead) {
   Model whole, model;

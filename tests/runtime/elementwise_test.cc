@@ -157,6 +157,28 @@ TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
   }
 }
 
+TEST(Lowering, ActivationsOfPartsAreAppliedInPlace) {
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 5, 20})});
+  Builder builder(graph);
+  const Expr weight = builder.constant(random_tensor({20, 48}, 1)), bias = builder.constant(random_tensor({48}, 2));
+  const std::vector<ValueId> split = {builder.make("Linear", {a, weight, bias}).id(),
+                                      builder.ints({8, 8, 8, 8, 8, 8}).id()};
+  const std::vector<Expr> parts = builder.make_many("Split", split, 6, {{"axis", std::int64_t{-1}}});
+  graph.add_output("silu", builder.make("Swish", {parts[0]}, {{"alpha", 1.0}}));
+  graph.add_output("gelu", builder.make("Gelu", {parts[1]}));
+  graph.add_output("gelu_tanh", builder.make("Gelu", {parts[2]}, {{"approximate", std::string("tanh")}}));
+  graph.add_output("none", parts[3]);
+  // Neither an activation that Linear lacks nor one of a part that is read twice is taken in.
+  graph.add_output("quick", builder.make("Swish", {parts[4]}, {{"alpha", 1.702}}));
+  graph.add_output("twice", builder.unary("Relu", parts[5]) + parts[5]);
+  CompileOptions plain;
+  plain.passes = {};
+  const auto model = Model::compile(graph.clone(), plain);
+  EXPECT_EQ(model->graph().node_count(), 4u);  // LinearSplit, Swish, Relu, Add
+  expect_same_as_reference(graph, random_tensor({2, 5, 20}, 3), {}, 1e-4);
+}
+
 TEST(Lowering, AProductThatOthersReadStays) {
   Graph graph;
   const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{3, 4})});
