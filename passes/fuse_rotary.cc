@@ -1,4 +1,5 @@
-// Rotary embedding of two halves: x * cos + concat(-x2, x1) * sin.
+// Rotary embedding: x * cos + rotated * sin, where what is rotated are the two halves of x, concat(-x2, x1), or its
+// pairs, [-x1, x0, -x3, x2, ...].
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -34,7 +35,35 @@ int half_of(const Graph& graph, ValueId value, ValueId x) {
   return part->back().is_constant() && starts->front() == part->back().value() ? 1 : -1;
 }
 
-Rule rotary() {
+// Every second element of the last axis of x: 0 from the first on, 1 from the second; -1 for anything else.
+int parity_of(const Graph& graph, ValueId value, ValueId x) {
+  const Node* slice = producer(graph, value, "Slice");
+  const Shape* whole = shape_of(graph, x);
+  const Shape* part = shape_of(graph, value);
+  if (slice == nullptr || slice->inputs[0] != x || slice->inputs.size() != 5 || whole == nullptr || whole->empty() ||
+      part == nullptr || !(part->back() * Dim(2) == whole->back())) {
+    return -1;
+  }
+  const auto starts = known_integers(graph, slice->inputs[1]), axes = known_integers(graph, slice->inputs[3]),
+             steps = known_integers(graph, slice->inputs[4]);
+  if (!starts || !axes || !steps || axes->size() != 1 || steps->front() != 2) return -1;
+  if (absolute_axis(graph, x, axes->front()) != rank_of(graph, x) - 1) return -1;
+  // The extents say that it is half as long.
+  return starts->front() == 0 ? 0 : starts->front() == 1 ? 1 : -1;
+}
+
+// cos and sin broadcast to x without changing its shape.
+bool fits_tables(Match& m, const Pattern& x, const Pattern& cos, const Pattern& sin) {
+  for (const Pattern& factor : {cos, sin}) {
+    const Shape* shape = shape_of(m.graph(), m[factor]);
+    if (shape == nullptr || static_cast<std::int64_t>(shape->size()) > m.rank(x)) {
+      return m.refuse("cos or sin has more axes than the input");
+    }
+  }
+  return true;
+}
+
+Rule rotary_halves() {
   const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"),
                 second = any("second half");
   const Pattern rotated = concat_last({-second, first});
@@ -44,19 +73,43 @@ Rule rotary() {
             if (half_of(m.graph(), m[first], m[x]) != 0 || half_of(m.graph(), m[second], m[x]) != 1) {
               return m.refuse("the parts that change places are not the halves of the input");
             }
-            for (const Pattern& factor : {cos, sin}) {
-              const Shape* shape = shape_of(m.graph(), m[factor]);
-              if (shape == nullptr || static_cast<std::int64_t>(shape->size()) > m.rank(x)) {
-                return m.refuse("cos or sin has more axes than the input");
-              }
-            }
-            return true;
+            return fits_tables(m, x, cos, sin);
           },
           [=](Builder& b, const Match& m) { return b.make("Rotary", {m[x], m[cos], m[sin]}); }};
 }
 
+Rule rotary_pairs() {
+  const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), even = any("even elements"),
+                odd = any("odd elements");
+  const Pattern first = op("Unsqueeze", {-odd, any("axis of the negative")}),
+                second = op("Unsqueeze", {even, any("axis")});
+  const Pattern pairs = concat_last({first, second}), rotated = reshape(pairs);
+  const Pattern whole = x * cos + rotated * sin;
+  return {"fuse-rotary-pairs", whole,
+          [=](Match& m) {
+            const Graph& graph = m.graph();
+            if (m.rank(x) < 1) return m.refuse("the rank of the input is not known");
+            if (parity_of(graph, m[even], m[x]) != 0 || parity_of(graph, m[odd], m[x]) != 1) {
+              return m.refuse("the parts that change places are not the even and odd elements of the input");
+            }
+            for (const Pattern& part : {first, second}) {
+              if (m.rank(part) != m.rank(x) + 1 || !m.shape(part).back().is(1)) {
+                return m.refuse("the pairs do not lie along the last axis");
+              }
+            }
+            if (!same_type(graph, m[rotated], m[x])) return m.refuse("the pairs do not get the shape of the input");
+            if (!same_type(graph, m[whole], m[x])) return m.refuse("cos or sin may change the shape of the input");
+            return fits_tables(m, x, cos, sin);
+          },
+          [=](Builder& b, const Match& m) {
+            return b.make("Rotary", {m[x], m[cos], m[sin]}, {{"interleaved", std::int64_t{1}}});
+          }};
+}
+
 }  // namespace
 
-int fuse_rotary(Graph& graph, PassContext& context) { return run_rules(graph, {rotary()}, context); }
+int fuse_rotary(Graph& graph, PassContext& context) {
+  return run_rules(graph, {rotary_halves(), rotary_pairs()}, context);
+}
 
 }  // namespace weft

@@ -26,6 +26,7 @@ constexpr Pass kPasses[] = {
     {"fuse-convolution", fuse_convolution},
     {"fuse-linear", fuse_linear},
     {"fuse-qkv", fuse_qkv},
+    // Not among the default passes: at narrow widths long runs lose what wide ones and single steps gain.
     {"fuse-gate-up", fuse_gate_up},
 };
 constexpr std::string_view kCanonical[] = {"fold-shapes", "fold-constants", "inline-branches", "canonicalize",

@@ -42,7 +42,7 @@ std::string activation_name(const Node& node) {
 struct ActivatedPart {
   ValueId result;
   std::string activation;  // "none": none
-  NodeId activator;  // invalid: none
+  NodeId activator;        // invalid: none
 };
 
 // A part together with the activation that alone reads it.
