@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -77,6 +78,17 @@ inline constexpr std::int64_t kAllPositions = 32;
 // weights, elementwise ones): the output becomes [B, 1, ...] in runs of more than kAllPositions positions (prompts) and
 // stays whole in shorter ones (steps, drafts). For decode loops, after fusion. Returns how many were changed.
 int keep_last_position(Graph& graph, const std::vector<std::string>& outputs);
+
+// A Softmax along the last axis whose result, masked, scaled, cast or reshaped, multiplies a computed value from the
+// left: attention that is not one operator.
+struct AttentionWeights {
+  ValueId weights;  // [..., S, T], as they enter the product
+  ValueId values;   // [..., T, D]
+};
+// In execution order; subgraphs are not looked into.
+std::vector<AttentionWeights> find_attention_weights(const Graph& graph);
+// The value and all that is computed from its contents; what depends on its shape alone is not.
+std::set<ValueId> computed_from(const Graph& graph, ValueId source);
 
 // What `weft explain` counts.
 struct FusionCounts {

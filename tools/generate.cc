@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "runtime/generate/attentions.h"
 #include "runtime/generate/generator.h"
 #include "tools/commands.h"
 #include "tools/generation_options.h"
@@ -157,6 +158,22 @@ runtime::IoNames parse_io(const std::vector<std::string>& settings) {
   return names;
 }
 
+// "PROMPT.SEQUENCE.attentions.LAYER" for each result.
+void write_attentions(const std::string& path, runtime::AttentionReader& reader, const std::vector<Request>& prompts,
+                      const std::vector<Generation>& results) {
+  std::map<std::string, Tensor, std::less<>> arrays;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    for (std::size_t k = 0; k < results[i].sequences.size(); ++k) {
+      for (const auto& [kind, layers] : reader.read(prompts[i], results[i].sequences[k].tokens)) {
+        for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+          arrays[fmt::format("{}.{}.{}.{}", i, k, kind, layer)] = layers[layer];
+        }
+      }
+    }
+  }
+  write_npz(path, arrays);
+}
+
 }  // namespace
 
 int generate(const GenerateOptions& options) {
@@ -174,8 +191,12 @@ int generate(const GenerateOptions& options) {
   const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, parse_io(options.io));
   runtime::GenerationModel assistant;
   if (!options.assistant.empty()) assistant = runtime::GenerationModel::load(options.assistant, compile);
-  runtime::Generator generator(model, std::make_shared<runtime::ThreadPool>(options.threads),
-                               options.assistant.empty() ? nullptr : &assistant);
+  const auto pool = std::make_shared<runtime::ThreadPool>(options.threads);
+  // Before anything is generated: a model that has no weights to show says so at once.
+  std::optional<runtime::AttentionReader> reader;
+  if (!options.attentions.empty())
+    reader.emplace(runtime::GenerationModel::load_with_attentions(path, compile, parse_io(options.io)), pool);
+  runtime::Generator generator(model, pool, options.assistant.empty() ? nullptr : &assistant);
   runtime::Callbacks callbacks;
   if (tokenizer != nullptr) {
     callbacks.decode = [tokenizer](auto tokens) { return tokenizer->decode({tokens.begin(), tokens.end()}, false); };
@@ -192,6 +213,7 @@ int generate(const GenerateOptions& options) {
     const auto results = generator.generate(prompts, config, callbacks, static_cast<std::size_t>(options.batch_size));
     tokens += new_tokens(results, prompts, generator.has_source());
     if (round > 0) continue;
+    if (reader) write_attentions(options.attentions, *reader, prompts, results);
     for (const std::string& warning : results[0].warnings) fmt::print(stderr, "weft: warning: {}\n", warning);
     for (const Generation& result : results) print_result(options, config, tokenizer, result);
   }

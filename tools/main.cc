@@ -138,6 +138,8 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--stream", options->stream, "print tokens as soon as they are certain");
   command->add_option("--assistant", options->assistant, "a smaller model with the same tokens, for speculation");
+  command->add_option("--attentions", options->attentions,
+                      "write what each position of the results attends to into this .npz (another run, unfused)");
   command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();

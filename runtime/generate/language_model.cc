@@ -113,6 +113,14 @@ void LanguageModel::set_profile(Profile* profile) {
   if (next_) next_->set_profile(profile);
 }
 
+const Tensor* LanguageModel::output(std::string_view name) const {
+  const Decoder& decoder = first_ ? *first_ : *next_;
+  if (const Tensor* found = decoder.output(name)) return found;
+  if (!encoder_) return nullptr;
+  const std::optional<std::size_t> index = output_index(encoder_->model().graph(), name);
+  return index && *index < encoded_.size() ? &encoded_[*index] : nullptr;
+}
+
 // --- Sources --------------------------------------------------------------------------------------------------------
 
 bool LanguageModel::masks_source() const {
@@ -147,7 +155,8 @@ Tensor LanguageModel::encode_rows(std::span<const Source> sources, const Rows& r
     mask = cast(given->second, DType::kI64);
   else if (const Value* wanted = find_input(graph, "attention_mask"); wanted && length > 0)
     inputs["attention_mask"] = cast(mask, wanted->type.dtype);
-  const Tensor states = encoder_->run(inputs)[0];
+  encoded_ = encoder_->run(inputs);
+  const Tensor states = encoded_[0];
   if (mask.rank() != 2 || mask.extent(1) != states.extent(1)) mask = ones(states.extent(0), states.extent(1));
   return states;
 }

@@ -24,6 +24,8 @@ class LanguageModel final : public TokenModel {
   bool has_source() const { return source_in_decoder_ || encoder_ != nullptr; }
   // Does its encoder take something else than tokens?
   bool takes_features() const { return encoder_ != nullptr; }
+  // An output of the last start() of one source, of the decoder or else the encoder; null if there is none of the name.
+  const Tensor* output(std::string_view name) const;
 
   Logits start(std::span<const Source> sources) override;
   Logits step(std::span<const std::int64_t> parents, std::span<const std::int64_t> tokens) override;
@@ -45,6 +47,7 @@ class LanguageModel final : public TokenModel {
   std::unique_ptr<Session> encoder_;
   std::unique_ptr<Decoder> first_;  // of a prompt; null: next_ does it
   std::unique_ptr<Decoder> next_;   // with caches; null: everything is computed again at each step
+  std::vector<Tensor> encoded_;     // outputs of the encoder's last run
   bool source_in_decoder_ = false;  // one file that takes input_ids and decoder_input_ids
   std::optional<bool> ignores_padding_;
   // Without caches:

@@ -29,6 +29,10 @@ struct GenerationModel {
   // options: of every file; states and outputs are filled in.
   static GenerationModel load(const std::filesystem::path& path, const CompileOptions& options,
                               const IoNames& names = {});
+  // To look inside, see attentions.h: canonical passes alone, whatever options say; attention weights are outputs of
+  // encoder and decoder. There is no decoder_with_past beside a decoder.
+  static GenerationModel load_with_attentions(const std::filesystem::path& path, const CompileOptions& options,
+                                              const IoNames& names = {});
 };
 
 // --- Names of inputs and outputs ----------------------------------------------------------------------

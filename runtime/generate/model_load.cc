@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "importers/onnx/onnx.h"
+#include "runtime/generate/attentions.h"
 #include "runtime/generate/model_folder.h"
 #include "runtime/weight_store.h"
 
@@ -30,12 +31,14 @@ using Path = std::filesystem::path;
 struct Loader {
   const CompileOptions& options;
   const IoNames& names;
+  bool attentions = false;
 
   std::shared_ptr<const Model> encoder(const Path& path) const {
     return with_frame([&] { return "while loading " + path.string(); },
                       [&] {
                         Graph graph = import_onnx(path);
                         name_encoder_io(graph, names);
+                        if (attentions) expose_attentions(graph);
                         return Model::compile(std::move(graph), options);
                       });
   }
@@ -54,7 +57,10 @@ struct Loader {
     }
     if (with_past) choose_branch(graph, *with_past);
     CompileOptions own = options;
-    own.last_position_outputs = {"logits"};
+    if (attentions)
+      expose_attentions(graph);
+    else
+      own.last_position_outputs = {"logits"};
     for (const ValueId id : graph.inputs()) {
       const std::string& name = graph.value(id).name;
       if (is_past(name)) own.states.emplace_back(name, present_name(name));
@@ -173,28 +179,46 @@ GenerationModel GenerationModel::load(const std::filesystem::path& path, const s
   return load(path, options);
 }
 
+namespace {
+
+GenerationModel load_files(const Path& path, const CompileOptions& options, const IoNames& names, bool attentions) {
+  GenerationModel model;
+  CompileOptions shared = options;  // decoders of prompts and of steps have the same weights
+  if (!shared.weights) shared.weights = std::make_shared<WeightStore>();
+  const Loader loader{shared, names, attentions};
+  if (!std::filesystem::is_directory(path)) {
+    Graph graph = import_onnx(path);
+    if (describe_io(graph).branch)
+      loader.merged(path, model);
+    else
+      model.decoder_with_past = loader.decoder(std::move(graph));
+  } else if (!load_named(path, loader, model)) {
+    const Path folder = models_in(path).empty() ? path / "onnx" : path;
+    const std::vector<Path> paths = models_in(folder);
+    if (paths.empty()) fail(ErrorCode::kIo, "the folder holds no .onnx file");
+    if (!load_named(folder, loader, model)) load_by_interface(paths, loader, model);
+  }
+  settle_first(model);
+  check_whole(model);
+  return model;
+}
+
+}  // namespace
+
 GenerationModel GenerationModel::load(const std::filesystem::path& path, const CompileOptions& options,
                                       const IoNames& names) {
   return with_frame([&] { return "while loading " + path.string(); },
+                    [&] { return load_files(path, options, names, false); });
+}
+
+GenerationModel GenerationModel::load_with_attentions(const std::filesystem::path& path, const CompileOptions& options,
+                                                      const IoNames& names) {
+  CompileOptions canonical = options;
+  canonical.passes = canonical_passes();
+  return with_frame([&] { return "while loading " + path.string(); },
                     [&] {
-                      GenerationModel model;
-                      CompileOptions shared = options;  // decoders of prompts and of steps have the same weights
-                      if (!shared.weights) shared.weights = std::make_shared<WeightStore>();
-                      const Loader loader{shared, names};
-                      if (!std::filesystem::is_directory(path)) {
-                        Graph graph = import_onnx(path);
-                        if (describe_io(graph).branch)
-                          loader.merged(path, model);
-                        else
-                          model.decoder_with_past = loader.decoder(std::move(graph));
-                      } else if (!load_named(path, loader, model)) {
-                        const Path folder = models_in(path).empty() ? path / "onnx" : path;
-                        const std::vector<Path> paths = models_in(folder);
-                        if (paths.empty()) fail(ErrorCode::kIo, "the folder holds no .onnx file");
-                        if (!load_named(folder, loader, model)) load_by_interface(paths, loader, model);
-                      }
-                      settle_first(model);
-                      check_whole(model);
+                      GenerationModel model = load_files(path, canonical, names, true);
+                      if (model.decoder) model.decoder_with_past = nullptr;
                       return model;
                     });
 }
