@@ -1,3 +1,4 @@
+// A task chunk by chunk of keys: scores, weights relative to the highest so far, results.
 // Compiled once per instruction set, included by attention_simd.cc only.
 #if defined(WEFT_ATTENTION_SIMD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEFT_ATTENTION_SIMD_INL_H
@@ -11,196 +12,18 @@
 #include <cstring>
 #include <limits>
 
-#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "runtime/kernels/attention_micro-inl.h"
 #include "runtime/kernels/attention_simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::runtime::simd::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using F = hn::CappedTag<float, kPanelKeys>;
-using V = hn::Vec<F>;
-
-constexpr std::size_t kLanes = hn::MaxLanes(F());
-constexpr std::size_t kVectors = kPanelKeys / kLanes;       // of one row of a panel
-constexpr bool kManyRegisters = kLanes >= 16;               // 32 of them
-constexpr std::size_t kBlockRows = kManyRegisters ? 8 : 4;  // query rows of a micro-kernel
 constexpr std::size_t kPanels = kChunkKeys / kPanelKeys;
 constexpr std::size_t kStripRows = 32;  // rows between two passes over a chunk: their scores stay in the first cache
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr float kLog2E = 1.44269504088896341f;
-
-HWY_INLINE std::size_t RoundUp(std::size_t x) { return (x + kPanelKeys - 1) / kPanelKeys * kPanelKeys; }
-
-// 2^x for x <= 0, within 1.5e-7 of the result; 0 below 2^-126, NaN for NaN and inf. The polynomial is a minimax fit
-// of 2^f / 1 on [-1/2, 1/2].
-HWY_INLINE V Exp2(V x) {
-  const F d;
-  const hn::RebindToSigned<F> di;
-  const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: rounds to an integer in the low bits
-  const V shifted = hn::Add(x, magic);
-  const V f = hn::Sub(x, hn::Sub(shifted, magic));
-  V p = hn::MulAdd(hn::Set(d, 0.00132647271f), f, hn::Set(d, 0.00967151265f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.0555073374f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.240222421f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0.693146978f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  const V y = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), y);
-}
-
-HWY_INLINE float Exp2(float x) { return hn::GetLane(Exp2(hn::Set(F(), x))); }
-
-// --- Packing ---------------------------------------------------------------------------------------
-
-void StoreKeys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
-               std::size_t at) {
-  const hn::FixedTag<float, 4> d;
-  const hn::RepartitionToWide<decltype(d)> dd;
-  std::size_t t = 0;
-  for (; t + 4 <= count && at % 4 == 0; t += 4) {
-    const float* k = keys + t * stride;
-    float* to = panel + at + t;
-    std::size_t i = 0;
-    for (; i + 4 <= size; i += 4) {
-      const auto a = hn::LoadU(d, k + i), b = hn::LoadU(d, k + stride + i);
-      const auto c = hn::LoadU(d, k + 2 * stride + i), e = hn::LoadU(d, k + 3 * stride + i);
-      const auto ab0 = hn::BitCast(dd, hn::InterleaveLower(d, a, b)),
-                 ab1 = hn::BitCast(dd, hn::InterleaveUpper(d, a, b));
-      const auto ce0 = hn::BitCast(dd, hn::InterleaveLower(d, c, e)),
-                 ce1 = hn::BitCast(dd, hn::InterleaveUpper(d, c, e));
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab0, ce0)), d, to + i * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab0, ce0)), d, to + (i + 1) * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab1, ce1)), d, to + (i + 2) * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab1, ce1)), d, to + (i + 3) * kPanelKeys);
-    }
-    for (; i < size; ++i) {
-      for (std::size_t j = 0; j < 4; ++j) to[i * kPanelKeys + j] = k[j * stride + i];
-    }
-  }
-  for (; t < count; ++t) {
-    for (std::size_t i = 0; i < size; ++i) panel[i * kPanelKeys + at + t] = keys[t * stride + i];
-  }
-}
-
-// --- Micro-kernels ---------------------------------------------------------------------------------
-
-// scores[r][..] = q_r . k_t for R rows of queries packed [D][kBlockRows] and the keys of P panels. Meanwhile the
-// panels of `ahead` come nearer.
-template <std::size_t R, std::size_t P>
-HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const float* const* ahead, std::size_t size,
-                            float* scores) {
-  const F d;
-  constexpr std::size_t kWide = P * kVectors;
-  V sum[R][kWide];
-  HWY_UNROLL(8)
-  for (std::size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (std::size_t n = 0; n < kWide; ++n) sum[r][n] = hn::Zero(d);
-  }
-  const float *panel[P], *next[P];
-  HWY_UNROLL(8)
-  for (std::size_t p = 0; p < P; ++p) {
-    panel[p] = keys[p];
-    next[p] = ahead[p];
-  }
-  for (std::size_t i = 0; i < size; ++i) {
-    HWY_UNROLL(8)
-    for (std::size_t p = 0; p < P; ++p) hwy::Prefetch(next[p] + i * kPanelKeys);
-    V key[kWide];
-    HWY_UNROLL(8)
-    for (std::size_t n = 0; n < kWide; ++n) {
-      key[n] = hn::LoadU(d, panel[n / kVectors] + i * kPanelKeys + n % kVectors * kLanes);
-    }
-    HWY_UNROLL(8)
-    for (std::size_t r = 0; r < R; ++r) {
-      const V x = hn::Set(d, q[i * kBlockRows + r]);
-      HWY_UNROLL(8)
-      for (std::size_t n = 0; n < kWide; ++n) sum[r][n] = hn::MulAdd(x, key[n], sum[r][n]);
-    }
-  }
-  HWY_UNROLL(8)
-  for (std::size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (std::size_t n = 0; n < kWide; ++n) hn::StoreU(sum[r][n], d, scores + r * kChunkKeys + n * kLanes);
-  }
-}
-
-template <std::size_t R>
-HWY_INLINE void ScoreRows(const float* q, const float* const* keys, const float* const* ahead, std::size_t panels,
-                          std::size_t size, float* scores) {
-  constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 2 : 1);
-  std::size_t j = 0;
-  for (; j + kMost <= panels; j += kMost) ScorePanels<R, kMost>(q, keys + j, ahead + j, size, scores + j * kPanelKeys);
-  if constexpr (kMost > 1) {
-    for (; j < panels; ++j) ScorePanels<R, 1>(q, keys + j, ahead + j, size, scores + j * kPanelKeys);
-  }
-}
-
-// results[r][..] += weights[r][t] * v_t over the tokens of some panels, for N vectors of the values.
-template <std::size_t R, std::size_t N>
-HWY_INLINE void AddPanels(const float* weights, const float* const* values, const float* const* ahead, std::size_t e,
-                          std::size_t stride, std::size_t tokens, float* results, std::size_t width) {
-  const F d;
-  V sum[R][N];
-  HWY_UNROLL(8)
-  for (std::size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (std::size_t n = 0; n < N; ++n) sum[r][n] = hn::LoadU(d, results + r * width + n * kLanes);
-  }
-  for (std::size_t first = 0; first < tokens; first += kPanelKeys) {
-    const float* value = *values++ + e;
-    const float* next = *ahead++ + e;
-    const float* weight = weights + first;
-    const std::size_t count = HWY_MIN(kPanelKeys, tokens - first);
-    for (std::size_t t = 0; t < count; ++t, value += stride, next += width) {
-      HWY_UNROLL(8)
-      for (std::size_t n = 0; n < N; n += kVectors) hwy::Prefetch(next + n * kLanes);
-      V v[N];
-      HWY_UNROLL(8)
-      for (std::size_t n = 0; n < N; ++n) v[n] = hn::LoadU(d, value + n * kLanes);
-      HWY_UNROLL(8)
-      for (std::size_t r = 0; r < R; ++r) {
-        const V x = hn::Set(d, weight[r * kChunkKeys + t]);
-        HWY_UNROLL(8)
-        for (std::size_t n = 0; n < N; ++n) sum[r][n] = hn::MulAdd(x, v[n], sum[r][n]);
-      }
-    }
-  }
-  HWY_UNROLL(8)
-  for (std::size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(8)
-    for (std::size_t n = 0; n < N; ++n) hn::StoreU(sum[r][n], d, results + r * width + n * kLanes);
-  }
-}
-
-// values: rows of at least `width` (a multiple of kPanelKeys) readable floats.
-template <std::size_t R>
-HWY_INLINE void AddRows(const float* weights, const float* const* values, const float* const* ahead, std::size_t stride,
-                        std::size_t tokens, float* results, std::size_t width) {
-  constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 4 : 2);
-  std::size_t e = 0;
-  for (; e + kMost * kLanes <= width; e += kMost * kLanes) {
-    AddPanels<R, kMost>(weights, values, ahead, e, stride, tokens, results + e, width);
-  }
-  for (; e < width; e += kLanes) AddPanels<R, 1>(weights, values, ahead, e, stride, tokens, results + e, width);
-}
-
-// body(number of rows as a constant), for 1 <= rows <= kBlockRows.
-template <std::size_t R, class Body>
-HWY_INLINE void WithRows(std::size_t rows, const Body& body) {
-  if constexpr (R == 1) {
-    body(std::integral_constant<std::size_t, 1>());
-  } else {
-    if (rows == R) return body(std::integral_constant<std::size_t, R>());
-    WithRows<R - 1>(rows, body);
-  }
-}
-
-// --- One task --------------------------------------------------------------------------------------
 
 class Attender {
  public:
