@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Runs weft, and ONNX Runtime's optimizer beside it, over what make_corpus.py wrote; writes docs/fusion.md.
 
-    python measure.py CORPUS... [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort]
+    python measure.py CORPUS... [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort onnxruntime.json]
+
+--ort: what onnxruntime_fusion.py wrote.
 """
 import argparse
-import collections
 import json
 import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
 
 INTRODUCTION = """# Fusion over a corpus of exports
@@ -23,6 +23,8 @@ magnitude.
 - *mask tensors*: Attention operators that still read a mask as a tensor. All others have theirs as attributes (`is_causal`,
   `query_position`, windows, chunks) and `key_padding`: what a mask computes is told by running its sub-graph on small sizes
   (`passes/mask_samples.h`), so no spelling of it matters, and what depends on anything else stays a tensor.
+- *ONNX Runtime on load*, *by its Transformer tool*: attention operators in what its session makes of the file, and in what
+  `onnxruntime.transformers` makes of it with the best of six families of models (`tests/corpus/onnxruntime_fusion.py`).
 
 How much of this holds for graphs that nobody exported yet is what `tests/passes/mutants_test.cc` measures: exports rewritten at random
 (operands swapped, sums regrouped, Reshapes and Transposes split in two, casts and views inserted, products transposed, flattened or
@@ -69,27 +71,15 @@ def masks_left(weft, folder):
     return sum(len(names) > 3 and names[3] != "_" for names in inputs)
 
 
-def ort_row(folder):
-    """Attention operators that ONNX Runtime makes at load."""
-    import onnx  # pylint: disable=import-outside-toplevel
-    import onnxruntime  # pylint: disable=import-outside-toplevel
-    with tempfile.TemporaryDirectory() as temporary:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.optimized_model_filepath = f"{temporary}/m.onnx"
-        onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        counts = collections.Counter(n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node)
-    return sum(v for k, v in counts.items() if "Attention" in k)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=pathlib.Path, nargs="+")
     parser.add_argument("--weft", default="build/release/tools/weft")
     parser.add_argument("--report", type=pathlib.Path)
-    parser.add_argument("--ort", action="store_true")
+    parser.add_argument("--ort", type=pathlib.Path)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    ort = json.loads(options.ort.read_text()) if options.ort else {}
     rows, bad = [], 0
     for folder in sorted((f for corpus in options.corpus for f in corpus.iterdir()), key=lambda f: f.name):
         if not (folder / "model.onnx").exists() or not re.search(options.only, folder.name):
@@ -104,15 +94,15 @@ def main():
         norms, qkv = info["norms"], info["qkv"]
         row = [folder.name, f"{info['attention']['fused']}/{info['attention']['cores']}", f"{norms['fused']}/{norms['sites']}",
                f"{qkv['fused']}/{qkv['sites']}", softmax, masks_left(options.weft, folder), *results]
-        if options.ort:
-            row.append(ort_row(folder))
+        if ort:
+            row += ["fails" if x is None else x for x in (ort[folder.name]["load"], ort[folder.name]["tool"])]
         rows.append(row)
         complete = results == ["ok", "ok"] and info["attention"]["fused"] == info["attention"]["cores"]
         bad += not complete
         print(" ".join(str(x) for x in row), flush=True)
     if options.report:
         heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "mask tensors", "passes none", "passes all"] + (
-            ["attention in ONNX Runtime"] if options.ort else [])
+            ["ONNX Runtime on load", "by its Transformer tool"] if ort else [])
         text = [INTRODUCTION, totals(rows), "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
         text += ["| " + " | ".join(str(x).replace("\n", " ")[:120] for x in row) + " |\n" for row in rows]
         options.report.write_text("".join(text))
