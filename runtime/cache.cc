@@ -29,6 +29,14 @@ void CacheState::reset(std::int64_t batch) {
   rows_.assign(static_cast<std::size_t>(batch), Row{});
 }
 
+CacheUsage& CacheUsage::operator+=(const CacheUsage& other) {
+  bytes_appended += other.bytes_appended;
+  bytes_copied += other.bytes_copied;
+  bytes += other.bytes;
+  peak_bytes += other.peak_bytes;
+  return *this;
+}
+
 CacheUsage CacheState::usage() const { return {ledger_->appended, ledger_->copied, ledger_->bytes, ledger_->peak}; }
 
 // --- Writing ---------------------------------------------------------------------------------------

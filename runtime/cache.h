@@ -24,6 +24,8 @@ struct CacheUsage {
   std::uint64_t bytes_copied = 0;    // shared blocks copied because they were written, and tokens assigned
   std::uint64_t bytes = 0;           // of the blocks there are
   std::uint64_t peak_bytes = 0;
+
+  CacheUsage& operator+=(const CacheUsage& other);
 };
 
 // f32[B, H, length, D]. A row is a table of blocks of kBlockTokens tokens, so that growing moves nothing, rows of the

@@ -180,13 +180,7 @@ void Session::load_states(const std::filesystem::path& path) {
 
 CacheUsage Session::cache_usage() const {
   CacheUsage sum;
-  for (const CacheState& cache : impl_->workspace.caches) {
-    const CacheUsage usage = cache.usage();
-    sum.bytes_appended += usage.bytes_appended;
-    sum.bytes_copied += usage.bytes_copied;
-    sum.bytes += usage.bytes;
-    sum.peak_bytes += usage.peak_bytes;
-  }
+  for (const CacheState& cache : impl_->workspace.caches) sum += cache.usage();
   return sum;
 }
 

@@ -43,6 +43,7 @@ struct Workload {
   std::map<std::string, double> tokens;  // of a run, by phase
   std::function<Sample()> execute;
   std::function<void(runtime::Profile*)> set_profile;
+  std::function<runtime::CacheUsage()> cache_usage = {};  // of generation
 };
 
 // --- Workloads ---------------------------------------------------------------------------------------
@@ -164,6 +165,7 @@ std::vector<Workload> generation_workloads(const BenchOptions& options,
     workload.tokens["decode"] = batch;
     const auto profile = std::make_shared<runtime::Profile*>(nullptr);
     workload.execute = [=] { return generate_once(*generator, requests, config, *profile); };
+    workload.cache_usage = [=] { return generator->cache_usage(); };
     workload.set_profile = [=](runtime::Profile* given) {
       *profile = given;
       generator->set_profile(given);
@@ -204,6 +206,16 @@ json profile_once(const Workload& workload, runtime::Profile& profile) {
   return profile_json(profile);
 }
 
+// Bytes of one execution: new keys and values, and what was copied of older ones (blocks that beams part from).
+json cache_report(const Workload& workload) {
+  const runtime::CacheUsage before = workload.cache_usage();
+  workload.execute();
+  const runtime::CacheUsage after = workload.cache_usage();
+  return {{"bytes_appended", after.bytes_appended - before.bytes_appended},
+          {"bytes_copied", after.bytes_copied - before.bytes_copied},
+          {"peak_bytes", after.peak_bytes}};
+}
+
 json measure(const Workload& workload, const BenchOptions& options, runtime::Profile& profile) {
   std::vector<Sample> samples;
   workload.execute();  // binds
@@ -225,6 +237,7 @@ json measure(const Workload& workload, const BenchOptions& options, runtime::Pro
     report["phases"][phase] = std::move(row);
   }
   if (options.profile) report["profile"] = profiled;
+  if (workload.cache_usage) report["cache"] = cache_report(workload);
   return report;
 }
 
@@ -245,6 +258,13 @@ void print_report(const json& report, const MachineLimits& limits) {
     if (row.contains("fma_percent")) fmt::print(", {:.0f}% of multiply-adds", row["fma_percent"].get<double>());
     if (row.contains("bandwidth_percent")) fmt::print(", {:.0f}% of bandwidth", row["bandwidth_percent"].get<double>());
     fmt::print("\n");
+  }
+  if (report.contains("cache") && report["cache"]["bytes_appended"] > 0) {
+    const double appended = report["cache"]["bytes_appended"].get<double>();
+    const double copied = report["cache"]["bytes_copied"].get<double>();
+    fmt::print("{}: cache: {:.2f} MB of new keys and values, {:.2f} MB copied ({:.2f} times the new), peak {:.1f} MB\n",
+               report["workload"].get<std::string>(), appended / 1e6, copied / 1e6, (appended + copied) / appended,
+               report["cache"]["peak_bytes"].get<double>() / 1e6);
   }
   if (report.contains("profile")) fmt::print("{}\n", profile_table(report["profile"], limits, 20));
 }

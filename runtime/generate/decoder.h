@@ -23,6 +23,7 @@ class Decoder {
 
   const Graph& graph() const { return session_.model().graph(); }
   void set_profile(Profile* profile) { session_.set_profile(profile); }
+  CacheUsage cache_usage() const { return session_.cache_usage(); }
   // Names of its caches; empty: a decoder that remembers nothing.
   const std::vector<std::string>& caches() const { return caches_; }
 

@@ -91,6 +91,8 @@ void Generator::set_profile(Profile* profile) {
   if (impl_->assistant) impl_->assistant->set_profile(profile);
 }
 
+CacheUsage Generator::cache_usage() const { return impl_->model.cache_usage(); }
+
 Generator::~Generator() = default;
 Generator::Generator(Generator&&) noexcept = default;
 Generator& Generator::operator=(Generator&&) noexcept = default;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/bind_inputs.h"
+#include "runtime/cache.h"
 #include "runtime/generate/callbacks.h"
 #include "runtime/generate/config.h"
 #include "runtime/generate/model_folder.h"
@@ -41,6 +42,8 @@ class Generator {
 
   // Records the runs of encoders and decoders, see Session::set_profile().
   void set_profile(Profile* profile);
+  // Of the decoder's caches, since this generator was made.
+  CacheUsage cache_usage() const;
   // Is there a source beside the prompt: an encoder-decoder model?
   bool has_source() const;
 

@@ -121,6 +121,13 @@ const Tensor* LanguageModel::output(std::string_view name) const {
   return index && *index < encoded_.size() ? &encoded_[*index] : nullptr;
 }
 
+CacheUsage LanguageModel::cache_usage() const {
+  CacheUsage sum;
+  if (first_) sum += first_->cache_usage();
+  if (next_) sum += next_->cache_usage();
+  return sum;
+}
+
 // --- Sources --------------------------------------------------------------------------------------------------------
 
 bool LanguageModel::masks_source() const {
