@@ -121,9 +121,13 @@ void decompose_rotary(Expansion& e) {
 void infer_rotary(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   const Shape& x = context.shape(0);
+  const auto differ = [](const Dim& a, const Dim& b) { return a.is_constant() && b.is_constant() && !(a == b); };
   const auto fits = [&](const Shape& table) {
-    return !table.empty() && table.size() <= x.size() &&
-           (!table.back().is_constant() || !x.back().is_constant() || table.back() == x.back());
+    if (table.empty() || table.size() > x.size() || differ(table.back(), x.back())) return false;
+    for (std::size_t i = 0; i + 1 < table.size(); ++i) {
+      if (!table[i].is(1) && differ(table[i], x[x.size() - table.size() + i])) return false;
+    }
+    return true;
   };
   const bool odd = !x.empty() && x.back().is_constant() && x.back().value() % 2 != 0;
   if (x.empty() || odd || !fits(context.shape(1)) || !fits(context.shape(2))) {

@@ -84,26 +84,29 @@ struct Problem {
     const auto wide = [&](std::size_t i) { return context.has(i) ? cast(context.input(i), DType::kF64) : Tensor(); };
     batch_first = attributes.integer("layout") != 0;
     x = wide(0);
-    if (batch_first) x = swapped(x);
+    if (x.rank() == 3 && batch_first) x = swapped(x);
     w = wide(1);
     r = wide(2);
     bias = wide(3);
     initial_h = wide(5);
     initial_c = wide(6);
     peepholes = wide(7);
-    if (batch_first && context.has(5)) initial_h = swapped(initial_h);
-    if (batch_first && context.has(6)) initial_c = swapped(initial_c);
-    if (x.rank() != 3 || w.rank() != 3 || r.rank() != 3)
-      fail(ErrorCode::kInvalidModel, "{} of wrong ranks", context.node().op);
+    if (x.rank() != 3 || r.rank() != 3) fail(ErrorCode::kInvalidModel, "{} of wrong ranks", context.node().op);
     time = x.extent(0);
     batch = x.extent(1);
     inputs = x.extent(2);
-    directions = w.extent(0);
     hidden = r.extent(2);
-    if (w.extent(1) != gate_count * hidden || w.extent(2) != inputs || r.extent(1) != gate_count * hidden) {
-      fail(ErrorCode::kInvalidModel, "{} with W {} and R {}", context.node().op, to_string(w.shape()),
-           to_string(r.shape()));
-    }
+    directions = attributes.text("direction") == "bidirectional" ? 2 : 1;
+    const std::int64_t rows = gate_count * hidden;
+    expect(context, 1, w, {directions, rows, inputs});
+    expect(context, 2, r, {directions, rows, hidden});
+    expect(context, 3, bias, {directions, 2 * rows});
+    const Extents state = batch_first ? Extents{batch, directions, hidden} : Extents{directions, batch, hidden};
+    expect(context, 5, initial_h, state);
+    expect(context, 6, initial_c, state);
+    expect(context, 7, peepholes, {directions, 3 * hidden});
+    if (batch_first && context.has(5)) initial_h = swapped(initial_h);
+    if (batch_first && context.has(6)) initial_c = swapped(initial_c);
     reverse = attributes.text("direction") == "reverse";
     lengths.assign(static_cast<std::size_t>(batch), time);
     if (context.has(4)) lengths = context.input(4).to_ints();
@@ -115,6 +118,12 @@ struct Problem {
     }
     clip = attributes.has("clip") ? attributes.number("clip") : 0;
     gates = gates_of(attributes, static_cast<std::size_t>(directions), std::move(activations));
+  }
+
+  static void expect(const KernelContext& context, std::size_t input, const Tensor& given, const Extents& wanted) {
+    if (!context.has(input) || given.shape() == wanted) return;
+    fail(ErrorCode::kInvalidModel, "{} with {} of {}, not {}", context.node().op,
+         get_op(context.node().op).inputs[input].name, to_string(given.shape()), to_string(wanted));
   }
 
   static Tensor swapped(const Tensor& t) {

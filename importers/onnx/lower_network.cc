@@ -33,7 +33,9 @@ Values batch_normalization(Lowering& l) {
   const auto epsilon = l.number("epsilon", 1e-5);
   if (l.integer("training_mode", 0) != 0) return trained_batch_normalization(l, epsilon);
   l.ignore("momentum");
-  return {l.builder().make("BatchNormalization", std::span(l.inputs()).first(5), {{"epsilon", epsilon}}).id()};
+  Values inputs;
+  for (std::size_t i = 0; i < 5; ++i) inputs.push_back(l.input(i).id());
+  return {l.builder().make("BatchNormalization", inputs, {{"epsilon", epsilon}}).id()};
 }
 
 Values mean_variance_normalization(Lowering& l) {
