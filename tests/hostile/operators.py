@@ -191,6 +191,9 @@ def layers():
     yield "dropout-in-training", one("Dropout", ["x", "r", "t"], [floats("r", [0.5], []), bools("t", [1], [])])
     yield "lstm-hidden-size", one("LSTM", ["x", "w", "r"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 9])], number("hidden_size", 2), dims=(2, 1, 3))
     yield "lstm-direction", one("LSTM", ["x", "w", "r"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2])], number("hidden_size", 2), words("direction", "up"), dims=(2, 1, 3))
+    yield "lstm-weights-of-other-directions", one("LSTM", ["x", "w", "r"], [zeros("w", [3, 8, 3]), zeros("r", [1, 8, 2])], number("hidden_size", 2), real("clip", 3.0), dims=(2, 1, 3))
+    yield "lstm-peepholes-short", one("LSTM", ["x", "w", "r", "", "", "", "", "p"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2]), zeros("p", [1, 2])], number("hidden_size", 2), dims=(2, 1, 3))
+    yield "batch-normalization-without-statistics", one("BatchNormalization", ["x"], [], dims=(2, 1, 3))
     yield "lstm-lengths", one("LSTM", ["x", "w", "r", "", "l"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2]), int32s("l", [99])], number("hidden_size", 2), dims=(2, 1, 3))
     yield "gru-negative-size", one("GRU", ["x", "w", "r"], [zeros("w", [1, 6, 3]), zeros("r", [1, 6, 2])], number("hidden_size", -2), dims=(2, 1, 3))
     yield "grid-sample-rank", one("GridSample", ["x", "g"], [zeros("g", [1, 2, 2])], dims=(1, 1, 4, 4))
@@ -210,6 +213,7 @@ def attention():
     yield "attention-lengths-with-past", attend(inputs=["x", "x", "x", "", "p", "p", "n"], dims=(1, 2, 2, 4), more=[zeros("p", [1, 2, 3, 4]), int64s("n", [2])], opset=24)
     yield "attention-lengths-beyond-keys-runs", attend(number("is_causal", 1), inputs=["x", "x", "x", "", "", "", "n"], dims=(1, 2, 2, 4), more=[int64s("n", [LARGEST])], opset=24)
     yield "rotary-position-beyond-cache", one("RotaryEmbedding", ["x", "c", "c", "p"], [zeros("c", [4, 2]), int64s("p", [0, 9], [1, 2])], dims=(1, 1, 2, 4), opset=23)
+    yield "rotary-positions-of-other-length", one("RotaryEmbedding", ["x", "c", "c", "p"], [zeros("c", [4, 2]), int64s("p", [0, 1, 2], [1, 3])], dims=(1, 1, 2, 4), opset=23)
     yield "rotary-cache-width", one("RotaryEmbedding", ["x", "c", "c", "p"], [zeros("c", [4, 3]), int64s("p", [0, 1], [1, 2])], dims=(1, 1, 2, 4), opset=23)
     yield "linear-attention-heads", one("LinearAttention", ["x", "x", "x"], number("q_num_heads", 3), number("kv_num_heads", 2), words("update_rule", "linear"), dims=(1, 2, 8), opset=27)
 
