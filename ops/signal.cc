@@ -82,6 +82,7 @@ void infer_dft(InferContext& context) {
   Shape result = context.shape(0);
   const auto axis = context.has(2) ? context.integers(2) : std::vector<std::int64_t>{-2};
   const bool onesided = context.integer("onesided") != 0, inverse = context.integer("inverse") != 0;
+  if (result.size() < 2) fail(ErrorCode::kInvalidModel, "DFT of {}", to_string(result));
   result.back() = Dim(onesided && inverse ? 1 : 2);
   if (!axis || axis->size() != 1) {
     for (std::size_t i = 0; i + 1 < result.size(); ++i) result[i] = context.unknown_dim();

@@ -163,6 +163,10 @@ void decompose_causal_conv(Expansion& e) {
 void infer_causal_conv(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   if (context.output_count() > 1) context.set_dtype(1, context.dtype(0));
+  if (context.rank(0) != 3 || context.rank(1) < 2) {
+    fail(ErrorCode::kInvalidModel, "CausalConvWithState of {} by {}", to_string(context.shape(0)),
+         to_string(context.shape(1)));
+  }
   context.set_shape(0, context.shape(0));
   if (context.output_count() > 1) {
     context.set_shape(1, {context.shape(0).at(0), context.shape(0).at(1), context.shape(1).back() - Dim(1)});

@@ -193,6 +193,7 @@ def layers():
     yield "lstm-direction", one("LSTM", ["x", "w", "r"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2])], number("hidden_size", 2), words("direction", "up"), dims=(2, 1, 3))
     yield "lstm-weights-of-other-directions", one("LSTM", ["x", "w", "r"], [zeros("w", [3, 8, 3]), zeros("r", [1, 8, 2])], number("hidden_size", 2), real("clip", 3.0), dims=(2, 1, 3))
     yield "lstm-peepholes-short", one("LSTM", ["x", "w", "r", "", "", "", "", "p"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2]), zeros("p", [1, 2])], number("hidden_size", 2), dims=(2, 1, 3))
+    yield "dft-of-scalar", one("DFT", ["n"], [floats("n", [1.0], [])])
     yield "batch-normalization-without-statistics", one("BatchNormalization", ["x"], [], dims=(2, 1, 3))
     yield "lstm-lengths", one("LSTM", ["x", "w", "r", "", "l"], [zeros("w", [1, 8, 3]), zeros("r", [1, 8, 2]), int32s("l", [99])], number("hidden_size", 2), dims=(2, 1, 3))
     yield "gru-negative-size", one("GRU", ["x", "w", "r"], [zeros("w", [1, 6, 3]), zeros("r", [1, 6, 2])], number("hidden_size", -2), dims=(2, 1, 3))
