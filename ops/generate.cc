@@ -79,6 +79,7 @@ void infer_constant_of_shape(InferContext& context) {
     const Shape& length = context.shape(0);
     if (length.size() != 1 || !length[0].is_constant()) return;
     Shape unknown;
+    check_rank(length[0].value());
     for (std::int64_t i = 0; i < length[0].value(); ++i) unknown.push_back(context.unknown_dim());
     context.set_shape(0, std::move(unknown));
     return;

@@ -63,6 +63,7 @@ void infer_reshape(InferContext& context) {
     const Shape& length = context.shape(1);
     if (length.size() == 1 && length[0].is_constant()) {
       Shape unknown;
+      check_rank(length[0].value());
       for (std::int64_t i = 0; i < length[0].value(); ++i) unknown.push_back(context.unknown_dim());
       context.set_shape(0, std::move(unknown));
     }
@@ -242,6 +243,7 @@ void infer_expand(InferContext& context) {
     if (length.size() != 1 || !length[0].is_constant()) return;
     const auto rank = std::max(context.rank(0), length[0].value());
     Shape unknown;
+    check_rank(rank);
     for (std::int64_t i = 0; i < rank; ++i) unknown.push_back(context.unknown_dim());
     context.set_shape(0, std::move(unknown));
     return;

@@ -63,4 +63,10 @@ void infer_broadcast(InferContext& context);
 using DimFunction = std::optional<Dim> (*)(const Dim&, const Dim&);
 void infer_elements(InferContext& context, DimFunction f);
 
+// Error kInvalidModel for a rank that no tensor has.
+inline void check_rank(std::int64_t rank) {
+  constexpr std::int64_t kMaxRank = 64;
+  if (rank > kMaxRank) fail(ErrorCode::kInvalidModel, "a tensor of {} dimensions", rank);
+}
+
 }  // namespace weft

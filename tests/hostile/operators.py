@@ -25,6 +25,7 @@ def bombs():
     yield "bomb-constant-of-shape", one("ConstantOfShape", ["s"], [int64s("s", [1 << 20, 1 << 20])])
     yield "bomb-constant-of-shape-overflow", one("ConstantOfShape", ["s"], [int64s("s", [10**18, 10**18])])
     yield "bomb-constant-of-rank-1000", one("ConstantOfShape", ["s"], [int64s("s", [1] * 1000)])
+    yield "bomb-expand-rank", one("Expand", ["x", "s"], [int64s("s", [1] * 500)])
     yield "bomb-expand", shaped("Expand", [1 << 20, 1 << 10, 2, 3])
     yield "bomb-expand-strings", one("Expand", ["x", "s"], [int64s("s", [1 << 30, 2, 3])], kind=8)
     yield "bomb-tile", shaped("Tile", [1 << 20, 1 << 20])
