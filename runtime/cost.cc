@@ -38,9 +38,6 @@ double flops_of(const Node& node, std::span<const Tensor* const> inputs, std::sp
     const std::int64_t axis = integer(node, "transA") != 0 ? 0 : inputs[0]->rank() - 1;
     return 2 * elements(out) * static_cast<double>(inputs[0]->extent(axis));
   }
-  if (node.op == "LinearSplit" && inputs[0] != nullptr && inputs[1] != nullptr) {
-    return 2 * elements(*inputs[0]) * static_cast<double>(inputs[1]->extent(1));
-  }
   if (node.op == "LinearSplit" && inputs[0] != nullptr && inputs[1] != nullptr && inputs[1]->rank() == 2) {
     return 2 * elements(*inputs[0]) * static_cast<double>(inputs[1]->extent(1));
   }
