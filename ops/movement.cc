@@ -1,4 +1,6 @@
 // Operators that move elements by position: Transpose, Concat, Split, Slice.
+#include "ops/movement.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -9,28 +11,6 @@
 
 namespace weft {
 namespace {
-
-// Copies out[at[1] + i] = in[at[0] + i * step] for every row; elements are moved as bytes of their size.
-void copy_strided(const Tensor& x, Tensor& out, const Extents& strides, std::int64_t offset) {
-  const Extents& shape = out.shape();
-  const std::array<Extents, 2> both = {strides, row_major_strides(shape)};
-  const std::int64_t length = shape.empty() ? 1 : shape.back();
-  const std::int64_t step = shape.empty() ? 0 : strides.back();
-  visit_storage(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T* from = x.data<T>().data() + offset;
-    T* to = out.mutable_data<T>().data();
-    for_each_row<2>(shape, both, [&](const std::array<std::int64_t, 2>& at) {
-      const T* source = from + at[0];
-      T* target = to + at[1];
-      if (step == 1) {
-        std::copy(source, source + length, target);
-      } else {
-        for (std::int64_t i = 0; i < length; ++i) target[i] = source[i * step];
-      }
-    });
-  });
-}
 
 // --- Transpose -------------------------------------------------------------------------------------
 
@@ -67,13 +47,8 @@ void infer_transpose(InferContext& context) {
 
 void transpose_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
-  const Extents own = row_major_strides(x.shape());
-  Extents shape, strides;
-  for (const std::int64_t axis : permutation(context.attributes(), x.rank())) {
-    shape.push_back(x.extent(axis));
-    strides.push_back(own[static_cast<std::size_t>(axis)]);
-  }
-  copy_strided(x, context.output(0, x.dtype(), std::move(shape)), strides, 0);
+  const StridedView view = transposed_view(context.attributes(), x.shape());
+  copy_view(x, view, context.output(0, x.dtype(), view.shape));
 }
 
 // --- Concat, Split ---------------------------------------------------------------------------------
@@ -173,31 +148,12 @@ void infer_split(InferContext& context) {
 void split_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const std::int64_t axis = normalize_axis(context.integer("axis"), x.rank());
-  const std::int64_t total = x.extent(axis);
-  std::vector<std::int64_t> sizes;
-  if (context.has(1)) {
-    sizes = context.input(1).to_ints();
-  } else {
-    const auto pieces = static_cast<std::int64_t>(context.output_count());
-    const std::int64_t chunk = (total + pieces - 1) / pieces;
-    for (std::int64_t i = 0; i < pieces; ++i) {
-      sizes.push_back(std::max<std::int64_t>(0, std::min(chunk, total - i * chunk)));
-    }
-  }
-  if (sizes.size() != context.output_count() || std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total ||
-      std::any_of(sizes.begin(), sizes.end(), [](std::int64_t n) { return n < 0; })) {
-    fail(ErrorCode::kInvalidModel, "Split of {} into {}", total, to_string(sizes));
-  }
-  const Extents strides = row_major_strides(x.shape());
-  std::int64_t start = 0;
+  const auto sizes = split_sizes(x.extent(axis), context.has(1) ? &context.input(1) : nullptr, context.output_count());
+  StridedView view{x.shape(), row_major_strides(x.shape())};
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    Extents shape = x.shape();
-    shape[static_cast<std::size_t>(axis)] = sizes[i];
-    if (context.wants(i)) {
-      copy_strided(x, context.output(i, x.dtype(), std::move(shape)), strides,
-                   start * strides[static_cast<std::size_t>(axis)]);
-    }
-    start += sizes[i];
+    view.shape[static_cast<std::size_t>(axis)] = sizes[i];
+    if (context.wants(i)) copy_view(x, view, context.output(i, x.dtype(), view.shape));
+    view.offset += sizes[i] * view.strides[static_cast<std::size_t>(axis)];
   }
 }
 
@@ -303,29 +259,88 @@ void infer_slice(InferContext& context) {
 
 void slice_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
-  const auto starts = context.input(1).to_ints();
-  const auto ends = context.input(2).to_ints();
-  std::vector<std::int64_t> axes(starts.size()), steps(starts.size(), 1);
-  std::iota(axes.begin(), axes.end(), 0);
-  if (context.has(3)) axes = context.input(3).to_ints();
-  if (context.has(4)) steps = context.input(4).to_ints();
-  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
-    fail(ErrorCode::kInvalidModel, "Slice with lists of different lengths");
-  }
-  Extents shape = x.shape();
-  Extents strides = row_major_strides(shape);
-  std::int64_t offset = 0;
-  for (std::size_t i = 0; i < axes.size(); ++i) {
-    const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], x.rank()));
-    const Cut cut = resolve_cut(starts[i], ends[i], steps[i], x.shape()[axis]);
-    offset += cut.count > 0 ? cut.start * row_major_strides(x.shape())[axis] : 0;
-    strides[axis] = cut.count > 1 ? strides[axis] * cut.step : strides[axis];
-    shape[axis] = cut.count;
-  }
-  copy_strided(x, context.output(0, x.dtype(), std::move(shape)), strides, offset);
+  std::vector<const Tensor*> inputs;
+  for (std::size_t i = 0; i < context.input_count(); ++i)
+    inputs.push_back(context.has(i) ? &context.input(i) : nullptr);
+  const StridedView view = sliced_view(inputs);
+  copy_view(x, view, context.output(0, x.dtype(), view.shape));
 }
 
 }  // namespace
+
+void copy_view(const Tensor& x, const StridedView& view, Tensor& out) {
+  if (out.size() == 0) return;
+  const Extents& shape = view.shape;
+  const std::array<Extents, 2> both = {view.strides, row_major_strides(shape)};
+  const std::int64_t length = shape.empty() ? 1 : shape.back();
+  const std::int64_t step = shape.empty() ? 0 : view.strides.back();
+  visit_storage(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* from = x.data<T>().data() + view.offset;
+    T* to = out.mutable_data<T>().data();
+    for_each_row<2>(shape, both, [&](const std::array<std::int64_t, 2>& at) {
+      const T* source = from + at[0];
+      T* target = to + at[1];
+      if (step == 1) {
+        std::copy(source, source + length, target);
+      } else {
+        for (std::int64_t i = 0; i < length; ++i) target[i] = source[i * step];
+      }
+    });
+  });
+}
+
+StridedView transposed_view(const AttributeReader& attributes, const Extents& x) {
+  const Extents own = row_major_strides(x);
+  StridedView view;
+  for (const std::int64_t axis : permutation(attributes, static_cast<std::int64_t>(x.size()))) {
+    view.shape.push_back(x[static_cast<std::size_t>(axis)]);
+    view.strides.push_back(own[static_cast<std::size_t>(axis)]);
+  }
+  return view;
+}
+
+StridedView sliced_view(std::span<const Tensor* const> inputs) {
+  const auto given = [&](std::size_t i) { return i < inputs.size() && inputs[i] != nullptr; };
+  const Tensor& x = *inputs[0];
+  const auto starts = inputs[1]->to_ints();
+  const auto ends = inputs[2]->to_ints();
+  std::vector<std::int64_t> axes(starts.size()), steps(starts.size(), 1);
+  std::iota(axes.begin(), axes.end(), 0);
+  if (given(3)) axes = inputs[3]->to_ints();
+  if (given(4)) steps = inputs[4]->to_ints();
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
+    fail(ErrorCode::kInvalidModel, "Slice with lists of different lengths");
+  }
+  const Extents dense = row_major_strides(x.shape());
+  StridedView view{x.shape(), dense};
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], x.rank()));
+    const Cut cut = resolve_cut(starts[i], ends[i], steps[i], x.shape()[axis]);
+    view.offset += cut.count > 0 ? cut.start * dense[axis] : 0;
+    view.strides[axis] = cut.count > 1 ? view.strides[axis] * cut.step : view.strides[axis];
+    view.shape[axis] = cut.count;
+  }
+  return view;
+}
+
+std::vector<std::int64_t> split_sizes(std::int64_t total, const Tensor* sizes, std::size_t pieces) {
+  std::vector<std::int64_t> result;
+  if (sizes != nullptr) {
+    result = sizes->to_ints();
+  } else {
+    const auto count = static_cast<std::int64_t>(pieces);
+    const std::int64_t chunk = (total + count - 1) / count;
+    for (std::int64_t i = 0; i < count; ++i) {
+      result.push_back(std::max<std::int64_t>(0, std::min(chunk, total - i * chunk)));
+    }
+  }
+  if (result.size() != pieces || std::accumulate(result.begin(), result.end(), std::int64_t{0}) != total ||
+      std::any_of(result.begin(), result.end(), [](std::int64_t n) { return n < 0; })) {
+    fail(ErrorCode::kInvalidModel, "Split of {} into {}", total, to_string(result));
+  }
+  return result;
+}
 
 std::span<const OpDef> movement_ops() {
   static const std::vector<OpDef> ops = {

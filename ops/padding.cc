@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "ops/families.h"
+#include "ops/movement.h"
 #include "ops/shape_util.h"
 
 namespace weft {
@@ -52,30 +53,15 @@ void infer_pad(InferContext& context) {
   context.set_shape(0, std::move(result));
 }
 
-// Where position `index` of the padded axis is read from; -1: the constant.
-std::int64_t padded_source(std::int64_t index, std::int64_t extent, const std::string& mode) {
-  if (index >= 0 && index < extent) return index;
-  if (mode == "constant") return -1;
-  if (extent == 0) fail(ErrorCode::kInvalidModel, "Pad of an empty axis in mode {}", mode);
-  if (mode == "edge") return std::clamp<std::int64_t>(index, 0, extent - 1);
-  if (mode == "wrap") return ((index % extent) + extent) % extent;
-  if (extent == 1) return 0;
-  const std::int64_t period = 2 * (extent - 1);
-  const std::int64_t phase = ((index % period) + period) % period;
-  return phase < extent ? phase : period - phase;
-}
-
 void pad_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const std::string& mode = context.attributes().text("mode");
-  const auto axes = context.has(3) ? context.input(3).to_ints() : all_axes(x.rank());
-  const auto pads = full_pads(context.input(1).to_ints(), axes, x.rank());
-  Extents shape = x.shape();
-  const auto rank = static_cast<std::size_t>(x.rank());
-  for (std::size_t i = 0; i < rank; ++i) {
-    shape[i] += pads[i] + pads[i + rank];
-    if (shape[i] < 0) fail(ErrorCode::kInvalidModel, "Pad removes more than there is");
-  }
+  std::vector<const Tensor*> inputs;
+  for (std::size_t i = 0; i < context.input_count(); ++i)
+    inputs.push_back(context.has(i) ? &context.input(i) : nullptr);
+  const Padding padding = padding_of(inputs);
+  const Extents &shape = padding.shape, &before = padding.before;
+  const std::size_t rank = shape.size();
   Tensor& out = context.output(0, x.dtype(), shape);
   const Extents strides = row_major_strides(x.shape());
   visit_storage(x.dtype(), [&](auto tag) {
@@ -89,7 +75,7 @@ void pad_kernel(KernelContext& context) {
     for (std::int64_t n = 0; n < total; ++n) {
       std::int64_t offset = 0;
       for (std::size_t i = 0; i < rank && offset >= 0; ++i) {
-        const std::int64_t source = padded_source(index[i] - pads[i], x.shape()[i], mode);
+        const std::int64_t source = padded_source(index[i] - before[i], x.shape()[i], mode);
         offset = source < 0 ? -1 : offset + source * strides[i];
       }
       to[n] = offset < 0 ? filler : from[offset];
@@ -111,31 +97,8 @@ void infer_tile(InferContext& context) {
 void tile_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const auto repeats = context.input(1).to_ints();
-  if (static_cast<std::int64_t>(repeats.size()) != x.rank()) {
-    fail(ErrorCode::kInvalidModel, "Tile of rank {} by {}", x.rank(), to_string(repeats));
-  }
-  Extents shape = x.shape();
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    constexpr std::int64_t kMost = std::int64_t{1} << 60;
-    if (repeats[i] < 0 || repeats[i] > kMost / std::max<std::int64_t>(shape[i], 1)) {
-      fail(ErrorCode::kInvalidModel, "Tile by {}", to_string(repeats));
-    }
-    shape[i] *= repeats[i];
-  }
-  Tensor& out = context.output(0, x.dtype(), shape);
-  const Extents strides = row_major_strides(x.shape());
-  visit_storage(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T* from = x.data<T>().data();
-    T* to = out.mutable_data<T>().data();
-    Extents index(shape.size(), 0);
-    for (std::int64_t n = 0; n < out.size(); ++n) {
-      std::int64_t offset = 0;
-      for (std::size_t i = 0; i < shape.size(); ++i) offset += index[i] % x.shape()[i] * strides[i];
-      to[n] = from[offset];
-      for (std::size_t i = shape.size(); i-- > 0 && ++index[i] == shape[i];) index[i] = 0;
-    }
-  });
+  Tensor& out = context.output(0, x.dtype(), tiled_shape(x.shape(), repeats));
+  copy_view(x, tiled_view(x.shape(), repeats), out);
 }
 
 void trilu_kernel(KernelContext& context) {
@@ -160,6 +123,57 @@ void trilu_kernel(KernelContext& context) {
 }
 
 }  // namespace
+
+Padding padding_of(std::span<const Tensor* const> inputs) {
+  const Tensor& x = *inputs[0];
+  const bool has_axes = inputs.size() > 3 && inputs[3] != nullptr;
+  const auto pads = full_pads(inputs[1]->to_ints(), has_axes ? inputs[3]->to_ints() : all_axes(x.rank()), x.rank());
+  const std::size_t rank = x.shape().size();
+  Padding padding{x.shape(), {pads.begin(), pads.begin() + x.rank()}};
+  for (std::size_t i = 0; i < rank; ++i) {
+    padding.shape[i] += pads[i] + pads[i + rank];
+    if (padding.shape[i] < 0) fail(ErrorCode::kInvalidModel, "Pad removes more than there is");
+  }
+  return padding;
+}
+
+Extents tiled_shape(const Extents& x, std::span<const std::int64_t> repeats) {
+  if (repeats.size() != x.size()) fail(ErrorCode::kInvalidModel, "Tile of rank {} by {}", x.size(), to_string(repeats));
+  Extents shape = x;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 60;
+    if (repeats[i] < 0 || repeats[i] > kMost / std::max<std::int64_t>(shape[i], 1)) {
+      fail(ErrorCode::kInvalidModel, "Tile by {}", to_string(repeats));
+    }
+    shape[i] *= repeats[i];
+  }
+  return shape;
+}
+
+StridedView tiled_view(const Extents& x, std::span<const std::int64_t> repeats) {
+  const Extents strides = row_major_strides(x);
+  StridedView view;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    for (const auto& [extent, stride] : {std::pair(repeats[i], std::int64_t{0}), std::pair(x[i], strides[i])}) {
+      if (extent == 1) continue;
+      view.shape.push_back(extent);
+      view.strides.push_back(stride);
+    }
+  }
+  return view;
+}
+
+std::int64_t padded_source(std::int64_t index, std::int64_t extent, const std::string& mode) {
+  if (index >= 0 && index < extent) return index;
+  if (mode == "constant") return -1;
+  if (extent == 0) fail(ErrorCode::kInvalidModel, "Pad of an empty axis in mode {}", mode);
+  if (mode == "edge") return std::clamp<std::int64_t>(index, 0, extent - 1);
+  if (mode == "wrap") return ((index % extent) + extent) % extent;
+  if (extent == 1) return 0;
+  const std::int64_t period = 2 * (extent - 1);
+  const std::int64_t phase = ((index % period) + period) % period;
+  return phase < extent ? phase : period - phase;
+}
 
 std::span<const OpDef> padding_ops() {
   static const std::vector<OpDef> ops = {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ops/families.h"
+#include "ops/movement.h"
 #include "ops/shape_util.h"
 
 namespace weft {
@@ -264,24 +265,19 @@ void infer_expand(InferContext& context) {
 
 void expand_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
-  Extents wanted = context.input(1).to_ints();
-  std::replace(wanted.begin(), wanted.end(), std::int64_t{-1}, std::int64_t{1});
-  const Extents shape = broadcast_extents(x.shape(), wanted);
-  Tensor& out = context.output(0, x.dtype(), shape);
-  const std::array<Extents, 2> strides = {broadcast_strides(x.shape(), shape), row_major_strides(shape)};
-  const std::int64_t length = shape.empty() ? 1 : shape.back();
-  const std::int64_t step = shape.empty() ? 0 : strides[0].back();
-  visit_storage(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const T* from = x.data<T>().data();
-    T* to = out.mutable_data<T>().data();
-    for_each_row<2>(shape, strides, [&](const std::array<std::int64_t, 2>& at) {
-      for (std::int64_t i = 0; i < length; ++i) to[at[1] + i] = from[at[0] + i * step];
-    });
-  });
+  const StridedView view = expanded_view(x, context.input(1));
+  copy_view(x, view, context.output(0, x.dtype(), view.shape));
 }
 
 }  // namespace
+
+StridedView expanded_view(const Tensor& x, const Tensor& shape) {
+  Extents wanted = shape.to_ints();
+  std::replace(wanted.begin(), wanted.end(), std::int64_t{-1}, std::int64_t{1});
+  StridedView view{broadcast_extents(x.shape(), wanted), {}};
+  view.strides = broadcast_strides(x.shape(), view.shape);
+  return view;
+}
 
 std::span<const OpDef> shape_ops() {
   static const std::vector<OpDef> ops = {

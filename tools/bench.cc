@@ -262,9 +262,10 @@ void print_report(const json& report, const MachineLimits& limits) {
   if (report.contains("cache") && report["cache"]["bytes_appended"] > 0) {
     const double appended = report["cache"]["bytes_appended"].get<double>();
     const double copied = report["cache"]["bytes_copied"].get<double>();
-    fmt::print("{}: cache: {:.2f} MB of new keys and values, {:.2f} MB copied, in all {:.2f} times the new; peak {:.1f} MB\n",
-               report["workload"].get<std::string>(), appended / 1e6, copied / 1e6, (appended + copied) / appended,
-               report["cache"]["peak_bytes"].get<double>() / 1e6);
+    fmt::print(
+        "{}: cache: {:.2f} MB of new keys and values, {:.2f} MB copied, in all {:.2f} times the new; peak {:.1f} MB\n",
+        report["workload"].get<std::string>(), appended / 1e6, copied / 1e6, (appended + copied) / appended,
+        report["cache"]["peak_bytes"].get<double>() / 1e6);
   }
   if (report.contains("profile")) fmt::print("{}\n", profile_table(report["profile"], limits, 20));
 }

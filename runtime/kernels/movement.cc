@@ -1,0 +1,334 @@
+// Operators that only move elements, of any type whose elements are bytes.
+#include "ops/movement.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "ops/index_util.h"
+#include "ops/shape_util.h"
+#include "runtime/kernels/kernel.h"
+#include "runtime/kernels/strided_copy.h"
+
+namespace weft::runtime {
+namespace {
+
+using Move = void (*)(const Node& node, const RunContext& context);
+
+AttributeReader attributes_of(const Node& node) { return {get_op(node.op), node.attributes}; }
+
+// What contents of inputs say about a shape is known only here.
+Tensor& checked_output(const Node& node, const RunContext& context, std::size_t i, const Extents& shape) {
+  Tensor& y = *context.outputs[i];
+  if (y.shape() != shape) {
+    fail(ErrorCode::kInternal, "{} gives {}, inference says {}", node.op, to_string(shape), to_string(y.shape()));
+  }
+  return y;
+}
+
+// body(bytes), a number the compiler knows where it is a common one.
+template <class Body>
+void with_width(std::size_t bytes, const Body& body) {
+  switch (bytes) {
+    case 1: return body(std::integral_constant<std::size_t, 1>{});
+    case 2: return body(std::integral_constant<std::size_t, 2>{});
+    case 4: return body(std::integral_constant<std::size_t, 4>{});
+    case 8: return body(std::integral_constant<std::size_t, 8>{});
+    default: return body(bytes);
+  }
+}
+
+void copy_view(ThreadPool& pool, const Tensor& x, const StridedView& view, Tensor& y) {
+  if (y.size() == 0) return;
+  const std::size_t size = element_size(x.dtype());
+  strided_copy(pool, {view.shape, view.strides, row_major_strides(view.shape), size},
+               x.bytes().data() + view.offset * static_cast<std::int64_t>(size), y.mutable_bytes().data());
+}
+
+void transpose(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const StridedView view = transposed_view(attributes_of(node), x.shape());
+  copy_view(*context.pool, x, view, checked_output(node, context, 0, view.shape));
+}
+
+void expand(const Node& node, const RunContext& context) {
+  const StridedView view = expanded_view(*context.inputs[0], *context.inputs[1]);
+  copy_view(*context.pool, *context.inputs[0], view, checked_output(node, context, 0, view.shape));
+}
+
+void slice(const Node& node, const RunContext& context) {
+  const StridedView view = sliced_view(context.inputs);
+  copy_view(*context.pool, *context.inputs[0], view, checked_output(node, context, 0, view.shape));
+}
+
+void tile(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const std::vector<std::int64_t> repeats = context.inputs[1]->to_ints();
+  Tensor& y = checked_output(node, context, 0, tiled_shape(x.shape(), repeats));
+  copy_view(*context.pool, x, tiled_view(x.shape(), repeats), y);
+}
+
+void split(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), x.rank()));
+  const Tensor* sizes = context.inputs.size() > 1 ? context.inputs[1] : nullptr;
+  StridedView view{x.shape(), row_major_strides(x.shape())};
+  std::size_t output = 0;
+  for (const std::int64_t size : split_sizes(x.shape()[axis], sizes, context.outputs.size())) {
+    view.shape[axis] = size;
+    if (context.outputs[output] != nullptr) {
+      copy_view(*context.pool, x, view, checked_output(node, context, output, view.shape));
+    }
+    view.offset += size * view.strides[axis];
+    ++output;
+  }
+}
+
+void concat(const Node& node, const RunContext& context) {
+  const Tensor& first = *context.inputs[0];
+  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), first.rank()));
+  Extents shape = first.shape();
+  shape[axis] = 0;
+  for (const Tensor* next : context.inputs) {
+    Extents fitting = first.shape();
+    if (next->rank() == first.rank()) fitting[axis] = next->shape()[axis];
+    if (next->shape() != fitting || next->dtype() != first.dtype()) {
+      fail(ErrorCode::kInvalidModel, "Concat of {} and {}", to_string(first.shape()), to_string(next->shape()));
+    }
+    shape[axis] += next->shape()[axis];
+  }
+  Tensor& y = checked_output(node, context, 0, shape);
+  if (y.size() == 0) return;
+  const Extents strides = row_major_strides(shape);
+  const std::size_t size = element_size(first.dtype());
+  std::byte* to = y.mutable_bytes().data();
+  for (const Tensor* next : context.inputs) {
+    if (next->size() == 0) continue;
+    strided_copy(*context.pool, {next->shape(), row_major_strides(next->shape()), strides, size}, next->bytes().data(),
+                 to);
+    to += static_cast<std::size_t>(next->shape()[axis] * strides[axis]) * size;
+  }
+}
+
+void gather(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), x.rank()));
+  const std::int64_t extent = x.shape()[axis];
+  std::vector<std::int64_t> indices = context.inputs[1]->to_ints();
+  const auto outer = static_cast<std::size_t>(product(x.shape(), 0, axis));
+  const auto block = static_cast<std::size_t>(product(x.shape(), axis + 1, x.shape().size())) * element_size(x.dtype());
+  if (outer == 0) return;
+  for (std::int64_t& index : indices) index = checked_index(index, extent);
+  if (context.outputs[0]->size() == 0) return;
+  const std::byte* from = x.bytes().data();
+  std::byte* to = context.outputs[0]->mutable_bytes().data();
+  for_units(*context.pool, outer * indices.size(), block, [&](std::size_t first, std::size_t last) {
+    std::size_t o = first / indices.size(), k = first % indices.size();
+    with_width(block, [&](auto width) {
+      for (std::size_t unit = first; unit < last; ++unit) {
+        const std::size_t row = o * static_cast<std::size_t>(extent) + static_cast<std::size_t>(indices[k]);
+        std::memcpy(to + unit * width, from + row * width, width);
+        if (++k == indices.size()) k = 0, ++o;
+      }
+    });
+  });
+}
+
+// Rows of the last axis of the indices; an index moves along `axis`, other coordinates stay.
+template <class W, class Index>
+void gather_elements(const RunContext& context, std::size_t axis) {
+  const Tensor& x = *context.inputs[0];
+  const Tensor& indices = *context.inputs[1];
+  const Extents strides = row_major_strides(x.shape());
+  const W* from = x.data<W>().data();
+  const Index* at = indices.data<Index>().data();
+  W* to = context.outputs[0]->mutable_data<W>().data();
+  const std::size_t last_axis = indices.shape().size() - 1;
+  const auto length = static_cast<std::size_t>(indices.shape()[last_axis]);
+  const std::int64_t extent = x.shape()[axis], step = strides[axis], advance = axis == last_axis ? 0 : 1;
+  const std::size_t rows = static_cast<std::size_t>(indices.size()) / length;
+  for_units(*context.pool, rows, length * (sizeof(W) + sizeof(Index)), [&](std::size_t first, std::size_t last) {
+    for (std::size_t row = first; row < last; ++row) {
+      std::int64_t base = 0;
+      auto rest = static_cast<std::int64_t>(row);
+      for (std::size_t i = last_axis; i-- > 0;) {
+        if (i != axis) base += rest % indices.shape()[i] * strides[i];
+        rest /= indices.shape()[i];
+      }
+      for (std::size_t i = row * length; i < (row + 1) * length; ++i, base += advance) {
+        to[i] = from[base + checked_index(static_cast<std::int64_t>(at[i]), extent) * step];
+      }
+    }
+  });
+}
+
+void gather_elements(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const Tensor& indices = *context.inputs[1];
+  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), x.rank()));
+  if (indices.rank() != x.rank())
+    fail(ErrorCode::kInvalidModel, "indices of rank {} for data of rank {}", indices.rank(), x.rank());
+  checked_output(node, context, 0, indices.shape());
+  if (indices.size() == 0) return;
+  for (std::size_t i = 0; i < x.shape().size(); ++i) {
+    if (i != axis) checked_index(indices.shape()[i] - 1, x.shape()[i]);
+  }
+  visit_storage(x.dtype(), [&](auto tag) {
+    using W = typename decltype(tag)::type;
+    if constexpr (requires { W::kWordSize; }) {
+      indices.dtype() == DType::kI64 ? gather_elements<W, std::int64_t>(context, axis)
+                                     : gather_elements<W, std::int32_t>(context, axis);
+    }
+  });
+}
+
+// --- Pad -------------------------------------------------------------------------------------------
+
+// Positions of the last padded axis that are read in one go.
+struct Run {
+  std::int64_t source;  // -1: filled
+  std::int64_t step;    // 1: onwards, 0: one element again and again, -1: backwards
+  std::int64_t count;
+};
+
+std::vector<Run> runs_of(const std::vector<std::int64_t>& sources) {
+  std::vector<Run> runs;
+  for (const std::int64_t source : sources) {
+    if (!runs.empty()) {
+      Run& run = runs.back();
+      const std::int64_t step = source - (run.source + (run.count - 1) * run.step);
+      const bool read = run.source >= 0 && source >= 0 && step >= -1 && step <= 1;
+      if ((run.source < 0 && source < 0) || (read && (run.count == 1 || step == run.step))) {
+        run.step = read ? step : 0;
+        ++run.count;
+        continue;
+      }
+    }
+    runs.push_back({source, 1, 1});
+  }
+  return runs;
+}
+
+// Elements of `bytes` bytes of a row.
+void copy_run(const std::byte* row, const Run& run, std::size_t bytes, std::byte* to) {
+  const std::byte* from = row + run.source * static_cast<std::int64_t>(bytes);
+  if (run.step == 1) {
+    std::memcpy(to, from, static_cast<std::size_t>(run.count) * bytes);
+    return;
+  }
+  with_width(bytes, [&](auto width) {
+    const std::ptrdiff_t step = run.step * static_cast<std::ptrdiff_t>(width);
+    for (std::int64_t i = 0; i < run.count; ++i, from += step, to += width) std::memcpy(to, from, width);
+  });
+}
+
+void fill(std::byte* to, std::size_t bytes, std::span<const std::byte> filler) {
+  if (std::all_of(filler.begin(), filler.end(), [&](std::byte b) { return b == filler[0]; })) {
+    std::memset(to, static_cast<int>(filler[0]), bytes);
+    return;
+  }
+  for (std::size_t i = 0; i < bytes; i += filler.size()) std::memcpy(to + i, filler.data(), filler.size());
+}
+
+void pad(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const AttributeReader attributes = attributes_of(node);
+  const auto [shape, before] = padding_of(context.inputs);
+  Tensor& y = checked_output(node, context, 0, shape);
+  if (y.size() == 0) return;
+  const std::size_t size = element_size(x.dtype());
+  std::vector<std::byte> filler(size);
+  if (context.inputs.size() > 2 && context.inputs[2] != nullptr && context.inputs[2]->size() > 0) {
+    const auto given = context.inputs[2]->bytes();
+    std::copy_n(given.begin(), size, filler.begin());
+  }
+  std::size_t rank = shape.size();  // axes behind the last padded one are part of its elements
+  while (rank > 0 && shape[rank - 1] == x.shape()[rank - 1] && before[rank - 1] == 0) --rank;
+  const std::size_t element = static_cast<std::size_t>(product(shape, rank, shape.size())) * size;
+  if (rank == 0) return std::memcpy(y.mutable_bytes().data(), x.bytes().data(), y.byte_size()), void();
+  std::vector<std::vector<std::int64_t>> sources(rank);
+  for (std::size_t i = 0; i < rank; ++i) {
+    for (std::int64_t k = 0; k < shape[i]; ++k) {
+      sources[i].push_back(padded_source(k - before[i], x.shape()[i], attributes.text("mode")));
+    }
+  }
+  const std::vector<Run> runs = runs_of(sources.back());
+  const std::size_t row_bytes = sources.back().size() * element;
+  const auto rows = static_cast<std::size_t>(product(shape, 0, rank - 1));
+  const std::byte* from = x.size() > 0 ? x.bytes().data() : nullptr;
+  std::byte* const out = y.mutable_bytes().data();
+  for_units(*context.pool, rows, row_bytes, [&](std::size_t first, std::size_t last) {
+    for (std::size_t row = first; row < last; ++row) {
+      std::int64_t source = 0, scale = 1;
+      std::size_t rest = row;
+      for (std::size_t i = rank - 1; i-- > 0;) {
+        const std::int64_t at = sources[i][rest % sources[i].size()];
+        rest /= sources[i].size();
+        source = at < 0 || source < 0 ? -1 : source + at * scale;
+        scale *= x.shape()[i];
+      }
+      std::byte* to = out + row * row_bytes;
+      if (source < 0) {
+        fill(to, row_bytes, filler);
+        continue;
+      }
+      for (const Run& run : runs) {
+        const std::size_t bytes = static_cast<std::size_t>(run.count) * element;
+        if (run.source < 0) {
+          fill(to, bytes, filler);
+        } else {
+          copy_run(from + static_cast<std::size_t>(source * x.shape()[rank - 1]) * element, run, element, to);
+        }
+        to += bytes;
+      }
+    }
+  });
+}
+
+// --- The kernel ------------------------------------------------------------------------------------
+
+// Shapes may depend on contents, so nothing is decided before the run.
+class BoundMovement final : public BoundKernel {
+ public:
+  BoundMovement(Move move, const Node* node) : move_(move), node_(node) {}
+  void run(const RunContext& context) override { move_(*node_, context); }
+
+ private:
+  Move move_;
+  const Node* node_;
+};
+
+class MovementKernel final : public Kernel {
+ public:
+  explicit MovementKernel(Move move) : move_(move) {}
+  std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
+    return std::make_unique<BoundMovement>(move_, context.node);
+  }
+
+ private:
+  Move move_;
+};
+
+constexpr std::pair<std::string_view, Move> kMoves[] = {
+    {"Transpose", transpose},
+    {"Expand", expand},
+    {"Slice", slice},
+    {"Split", split},
+    {"Concat", concat},
+    {"Tile", tile},
+    {"Gather", gather},
+    {"GatherElements", [](const Node& node, const RunContext& context) { gather_elements(node, context); }},
+    {"Pad", pad},
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_movement_kernel(const Graph& graph, const Node& node) {
+  for (const auto& [op, move] : kMoves) {
+    if (op != node.op) continue;
+    const DType dtype = graph.value(node.inputs[0]).type.dtype;
+    return is_object(dtype) ? nullptr : std::make_unique<MovementKernel>(move);
+  }
+  return nullptr;
+}
+
+}  // namespace weft::runtime
