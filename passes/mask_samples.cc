@@ -191,13 +191,17 @@ class SizeChooser {
     for (std::size_t i = 0; i < mask_.size(); ++i) {
       const Dim& wanted = scores[4 - mask_.size() + i];
       const auto name = mask_[i].symbol_name();
-      if (!name || mask_[i] == wanted || appears_in(use_, *name)) continue;
+      if (!name || mask_[i] == wanted || appears_in(use_, *name) || names_source_axis(mask_[i])) continue;
       if (const auto value = wanted.evaluate(bindings)) bindings[*name] = *value;
     }
     return bindings;
   }
 
  private:
+  bool names_source_axis(const Dim& dim) const {
+    return std::find(source_.begin(), source_.end(), dim) != source_.end();
+  }
+
   static void bind(Bindings& bindings, const Dim& dim, std::int64_t value) {
     for (const std::string& name : dim.symbols()) bindings[name] = value;
   }

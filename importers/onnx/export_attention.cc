@@ -152,9 +152,9 @@ bool spell_multi_head_attention(Graph& graph, NodeId id, BiasCache& biases) {
              split_v = split_heads(e, v, e.integer("kv_num_heads"));
   const Dim heads = e.dim(split_q, 1);
   if (!heads.is_constant()) return false;
-  const std::int64_t group = heads_per_key(e, q, k);
+  // Grouped heads would have to be repeated for it; the standard operator's kernel reads them as they are.
+  if (heads_per_key(e, q, k) != 1) return false;
   const bool flat = e.rank(q) == 3;
-  const bool as_projected = e.rank(k) == 3 && e.rank(v) == 3 && group == 1;
   Expr bias = biases.bias_of(e, node, split_q, split_k);
   if (bias) {  // [1 or B, 1 or H, S, T]
     const std::int64_t rank = e.rank(bias);
@@ -166,8 +166,9 @@ bool spell_multi_head_attention(Graph& graph, NodeId id, BiasCache& biases) {
   Call call{"com.microsoft::MultiHeadAttention", {}, scale_of(e), e.shape(node.outputs[0])};
   call.attributes["num_heads"] = heads.value();
   const Expr query = flat ? q : merge_heads(e, q);
-  const Expr key = as_projected ? k : repeat_heads(e, split_k, group);
-  const Expr value = as_projected ? v : repeat_heads(e, split_v, group);
+  const bool as_projected = e.rank(k) == 3 && e.rank(v) == 3;
+  const Expr key = as_projected ? k : split_k;
+  const Expr value = as_projected ? v : split_v;
   call.inputs = {query, key, value, {}, {}, bias.id()};
   call.output = {e.dim(query, 0), e.dim(query, 1), heads * e.dim(split_v, 3)};
   Expr y = e.wrap(add_call(graph, id, std::move(call), node, e.dtype(q)));
