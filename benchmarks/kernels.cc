@@ -102,7 +102,57 @@ void rows_of(benchmark::State& state, const Machine& machine, const std::string&
   report(state, machine, {0, 4.0 * static_cast<double>(rows * columns)});
 }
 
+// Shapes of one Attention, in [B, S, H * D] and [B, T, Hkv * D].
+struct AttentionCase {
+  const char* name;
+  std::int64_t batch, queries, keys, heads, key_heads, size;
+  bool causal;  // the last query sees all keys
+};
+
+void attention(benchmark::State& state, const Machine& machine, const AttentionCase& c) {
+  Graph graph;
+  const Extents q_shape = {c.batch, c.queries, c.heads * c.size}, k_shape = {c.batch, c.keys, c.key_heads * c.size};
+  const ValueId q = graph.add_input("q", {DType::kF32, to_shape(q_shape)});
+  const ValueId k = graph.add_input("k", {DType::kF32, to_shape(k_shape)});
+  const ValueId v = graph.add_input("v", {DType::kF32, to_shape(k_shape)});
+  Attributes attributes = {{"q_num_heads", c.heads}, {"kv_num_heads", c.key_heads}};
+  if (c.causal) attributes.insert({{"is_causal", std::int64_t{1}}, {"query_position", std::string("end")}});
+  Builder b(graph);
+  const ValueId inputs[] = {q, k, v};
+  graph.add_output("y", b.make("Attention", std::span<const ValueId>(inputs), attributes));
+  runtime::CompileOptions plain;
+  plain.passes = {};
+  runtime::Session session(runtime::Model::compile(std::move(graph), plain), machine.pool);
+  const std::vector<Tensor> given = {random_tensor(q_shape), random_tensor(k_shape), random_tensor(k_shape)};
+  session.run(given);
+  for (auto _ : state) benchmark::DoNotOptimize(session.run(given));
+  // Of a square that is causal, half is wanted.
+  const double pairs = static_cast<double>(c.queries * c.keys) -
+                       (c.causal ? static_cast<double>(c.queries * (c.queries - 1)) / 2 : 0);
+  report(state, machine,
+         {4.0 * static_cast<double>(c.batch * c.heads * c.size) * pairs,
+          8.0 * static_cast<double>(c.batch * c.keys * c.key_heads * c.size)});
+}
+
+void register_attention(const Machine& machine) {
+  static constexpr AttentionCase kCases[] = {
+      {"encoder/1x128", 1, 128, 128, 12, 12, 64, false},   {"encoder/8x128", 8, 128, 128, 12, 12, 64, false},
+      {"encoder/1x512", 1, 512, 512, 12, 12, 64, false},   {"MiniLM/8x128", 8, 128, 128, 12, 12, 32, false},
+      {"causal/1x128", 1, 128, 128, 12, 12, 64, true},     {"causal/1x512", 1, 512, 512, 12, 12, 64, true},
+      {"causal/1x2048", 1, 2048, 2048, 12, 12, 64, true},  {"grouped/1x512", 1, 512, 512, 32, 8, 128, true},
+      {"decode/1x1024", 1, 1, 1024, 12, 12, 64, true},     {"few/1x8x1024", 1, 8, 1024, 12, 12, 64, true},
+      {"cross/8x16x256", 8, 16, 256, 8, 8, 64, false},
+  };
+  for (const AttentionCase& c : kCases) {
+    benchmark::RegisterBenchmark(fmt::format("Attention/{}", c.name).c_str(),
+                                 [&machine, &c](benchmark::State& state) { attention(state, machine, c); })
+        ->Unit(benchmark::kMicrosecond)
+        ->UseRealTime();
+  }
+}
+
 void register_all(const Machine& machine) {
+  register_attention(machine);
   const auto add = [](const std::string& name, auto body) {
     benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMicrosecond)->UseRealTime();
   };
