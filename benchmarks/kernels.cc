@@ -127,8 +127,8 @@ void attention(benchmark::State& state, const Machine& machine, const AttentionC
   session.run(given);
   for (auto _ : state) benchmark::DoNotOptimize(session.run(given));
   // Of a square that is causal, half is wanted.
-  const double pairs = static_cast<double>(c.queries * c.keys) -
-                       (c.causal ? static_cast<double>(c.queries * (c.queries - 1)) / 2 : 0);
+  const double pairs =
+      static_cast<double>(c.queries * c.keys) - (c.causal ? static_cast<double>(c.queries * (c.queries - 1)) / 2 : 0);
   report(state, machine,
          {4.0 * static_cast<double>(c.batch * c.heads * c.size) * pairs,
           8.0 * static_cast<double>(c.batch * c.keys * c.key_heads * c.size)});
@@ -136,11 +136,11 @@ void attention(benchmark::State& state, const Machine& machine, const AttentionC
 
 void register_attention(const Machine& machine) {
   static constexpr AttentionCase kCases[] = {
-      {"encoder/1x128", 1, 128, 128, 12, 12, 64, false},   {"encoder/8x128", 8, 128, 128, 12, 12, 64, false},
-      {"encoder/1x512", 1, 512, 512, 12, 12, 64, false},   {"MiniLM/8x128", 8, 128, 128, 12, 12, 32, false},
-      {"causal/1x128", 1, 128, 128, 12, 12, 64, true},     {"causal/1x512", 1, 512, 512, 12, 12, 64, true},
-      {"causal/1x2048", 1, 2048, 2048, 12, 12, 64, true},  {"grouped/1x512", 1, 512, 512, 32, 8, 128, true},
-      {"decode/1x1024", 1, 1, 1024, 12, 12, 64, true},     {"few/1x8x1024", 1, 8, 1024, 12, 12, 64, true},
+      {"encoder/1x128", 1, 128, 128, 12, 12, 64, false},  {"encoder/8x128", 8, 128, 128, 12, 12, 64, false},
+      {"encoder/1x512", 1, 512, 512, 12, 12, 64, false},  {"MiniLM/8x128", 8, 128, 128, 12, 12, 32, false},
+      {"causal/1x128", 1, 128, 128, 12, 12, 64, true},    {"causal/1x512", 1, 512, 512, 12, 12, 64, true},
+      {"causal/1x2048", 1, 2048, 2048, 12, 12, 64, true}, {"grouped/1x512", 1, 512, 512, 32, 8, 128, true},
+      {"decode/1x1024", 1, 1, 1024, 12, 12, 64, true},    {"few/1x8x1024", 1, 8, 1024, 12, 12, 64, true},
       {"cross/8x16x256", 8, 16, 256, 8, 8, 64, false},
   };
   for (const AttentionCase& c : kCases) {

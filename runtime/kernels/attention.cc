@@ -93,6 +93,8 @@ class BoundAttention final : public BoundKernel {
   void locate(const RunContext& context) {
     q_ = Layout(context.inputs[kQ]->shape(), settings_.query_heads);
     out_ = Layout(context.outputs[0]->shape(), settings_.query_heads);
+    query_data_ = context.in<float>(kQ);
+    out_data_ = context.out<float>(0);
     const auto find = [&](std::size_t input, CacheLayout wanted, const CacheState*& cache, const float*& data) {
       cache = context.caches[input];
       if (cache == nullptr) {
@@ -133,12 +135,16 @@ class BoundAttention final : public BoundKernel {
     const std::size_t slots =
         work < kSerialWork ? 1 : std::min(tasks, static_cast<std::size_t>(context.pool->threads()));
     std::byte* scratch = context.pool->scratch(slots * scratch_size * sizeof(float));
+    std::size_t most_rows = 0;
+    for (const AttentionItem& item : work_.items()) most_rows = std::max<std::size_t>(most_rows, item.row_count);
+    rows_.resize(slots * most_rows);
     std::atomic<std::size_t> next{0};
     const auto slot = [&](std::size_t i) {
       float* own = reinterpret_cast<float*>(scratch) + i * scratch_size;
       for (std::size_t task = next++; task < tasks; task = next++) {
         const auto heads = static_cast<std::size_t>(shape_.key_heads);
-        run_task(context, work_.items()[task / heads], static_cast<std::int64_t>(task % heads), own);
+        run_task(work_.items()[task / heads], static_cast<std::int64_t>(task % heads), own,
+                 std::span(rows_).subspan(i * most_rows, most_rows));
       }
     };
     if (slots == 1) {
@@ -146,7 +152,7 @@ class BoundAttention final : public BoundKernel {
     } else {
       context.pool->parallel_for(slots, slot);
     }
-    if (work_.parts() > 1) finish(context, reinterpret_cast<float*>(scratch));
+    if (work_.parts() > 1) finish(reinterpret_cast<float*>(scratch));
   }
 
   simd::AttentionTask task(float* scratch) const {
@@ -164,41 +170,46 @@ class BoundAttention final : public BoundKernel {
     return task;
   }
 
-  // Query row `index` of a batch row and key head: position by position, the heads of a group together.
-  simd::AttentionRow row(const RunContext& context, std::int64_t b, std::int64_t key_head, std::int64_t index) const {
-    const std::int64_t group = shape_.group(), s = index / group, h = key_head * group + index % group;
+  simd::AttentionRow row(std::int64_t b, std::int64_t h, std::int64_t s) const {
     simd::AttentionRow row;
-    row.q = context.in<float>(kQ) + q_.at(b, h, s);
-    row.out = context.out<float>(0) + out_.at(b, h, s);
+    row.q = query_data_ + q_.at(b, h, s);
+    row.out = out_data_ + out_.at(b, h, s);
     return row;
   }
+  // Query row `index` of a batch row and key head: position by position, the heads of a group together.
   std::size_t partial_of(std::int64_t b, std::int64_t key_head, std::int64_t index) const {
     return static_cast<std::size_t>(((b * shape_.key_heads + key_head) * shape_.rows() + index) * work_.parts()) *
            partial_size();
   }
 
-  void run_task(const RunContext& context, const AttentionItem& item, std::int64_t key_head, float* scratch) {
+  void run_task(const AttentionItem& item, std::int64_t key_head, float* scratch, std::span<simd::AttentionRow> rows) {
     simd::AttentionTask task = this->task(scratch);
     const auto part = static_cast<std::int64_t>(item.part);
     const std::int64_t part_keys = work_.parts() > 1 ? AttentionWork::kPartKeys : shape_.keys;
     task.begin = static_cast<std::size_t>(part * part_keys);
     task.end = static_cast<std::size_t>(std::min((part + 1) * part_keys, shape_.keys));
     const std::span<const std::uint32_t> batch_rows = work_.batch_rows(item);
-    simd::AttentionRow rows[simd::kTaskRows];
+    auto place = static_cast<std::size_t>(item.first_row / shape_.rows());
+    std::int64_t index = item.first_row % shape_.rows();
+    std::int64_t s = index / shape_.group(), member = index % shape_.group();
     for (std::uint32_t i = 0; i < item.row_count; ++i) {
-      const std::int64_t place = (item.first_row + i) / shape_.rows(), index = (item.first_row + i) % shape_.rows();
-      const std::int64_t b = batch_rows[static_cast<std::size_t>(place)];
-      rows[i] = row(context, b, key_head, index);
-      masks_.apply(rows[i], settings_.masks, task.scale, b, key_head * shape_.group() + index % shape_.group(),
-                   index / shape_.group());
+      const std::int64_t b = batch_rows[place], h = key_head * shape_.group() + member;
+      rows[i] = row(b, h, s);
+      masks_.apply(rows[i], settings_.masks, task.scale, b, h, s);
       if (rows[i].first < first_token_) {
         fail(ErrorCode::kInternal, "attention looks at token {}, dropped before {}", rows[i].first, first_token_);
       }
       if (work_.parts() > 1) {
         rows[i].partial = partials_.data() + partial_of(b, key_head, index) + item.part * partial_size();
       }
+      ++index;
+      if (++member < shape_.group()) continue;
+      member = 0;
+      if (++s < shape_.queries) continue;
+      s = index = 0;
+      ++place;
     }
-    task.rows = {rows, item.row_count};
+    task.rows = rows.first(item.row_count);
     const simd::AttentionSegment whole = whole_segment(batch_rows[0], key_head);
     task.segments = item.segment_count > 0 ? work_.segments(item) : std::span(&whole, 1);
     if (keys_ != nullptr) task.key_offset = keys_->head_offset(key_head);
@@ -224,13 +235,14 @@ class BoundAttention final : public BoundKernel {
     return segment;
   }
 
-  void finish(const RunContext& context, float* scratch) {
+  void finish(float* scratch) {
     const simd::AttentionTask task = this->task(scratch);
     for (std::int64_t b = 0; b < shape_.batch; ++b) {
       for (std::int64_t h = 0; h < shape_.key_heads; ++h) {
         for (std::int64_t i = 0; i < shape_.rows(); ++i) {
-          simd::AttentionRow row = this->row(context, b, h, i);
-          row.sink = masks_.sink(h * shape_.group() + i % shape_.group());
+          const std::int64_t head = h * shape_.group() + i % shape_.group();
+          simd::AttentionRow row = this->row(b, head, i / shape_.group());
+          row.sink = masks_.sink(head);
           simd::finish_attention(task, row, partials_.data() + partial_of(b, h, i),
                                  static_cast<std::size_t>(work_.parts()));
         }
@@ -241,13 +253,15 @@ class BoundAttention final : public BoundKernel {
   Settings settings_;
   AttentionMasks masks_;
   AttentionWork work_;
-  std::vector<float> partials_;  // of rows whose keys are cut into parts
+  std::vector<float> partials_;           // of rows whose keys are cut into parts
+  std::vector<simd::AttentionRow> rows_;  // of the tasks at work
   // Of the run:
   Layout q_, k_, v_, out_;
   AttentionShape shape_;
   const CacheState *keys_ = nullptr, *values_ = nullptr;
   std::size_t first_token_ = 0;  // that the caches still have
-  const float *key_data_ = nullptr, *value_data_ = nullptr;
+  const float *query_data_ = nullptr, *key_data_ = nullptr, *value_data_ = nullptr;
+  float* out_data_ = nullptr;
   Tensor key_copy_, value_copy_;
 };
 

@@ -50,31 +50,48 @@ HWY_INLINE float Exp2(float x) { return hn::GetLane(Exp2(hn::Set(F(), x))); }
 
 // --- Packing ---------------------------------------------------------------------------------------
 
+// Four floats of every fourth row from `row` on, a block of the vector each.
+template <class D, class Row>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const Row& row, std::size_t r, std::size_t i) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    return hn::LoadU(d, row(r) + i);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadBlocks(half, row, r + hn::MaxLanes(half), i), LoadBlocks(half, row, r, i));
+  }
+}
+
+// to[i * stride + r] = row(r)[i], for as many rows as d has lanes and i < size.
+template <class D, class Row>
+HWY_INLINE void TransposeRows(D d, const Row& row, std::size_t size, float* to, std::size_t stride) {
+  const hn::RepartitionToWide<D> dd;
+  std::size_t i = 0;
+  for (; i + 4 <= size; i += 4, to += 4 * stride) {
+    const auto a = LoadBlocks(d, row, 0, i), b = LoadBlocks(d, row, 1, i);
+    const auto c = LoadBlocks(d, row, 2, i), e = LoadBlocks(d, row, 3, i);
+    const auto ab0 = hn::BitCast(dd, hn::InterleaveLower(d, a, b)), ab1 = hn::BitCast(dd, hn::InterleaveUpper(d, a, b));
+    const auto ce0 = hn::BitCast(dd, hn::InterleaveLower(d, c, e)), ce1 = hn::BitCast(dd, hn::InterleaveUpper(d, c, e));
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab0, ce0)), d, to);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab0, ce0)), d, to + stride);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab1, ce1)), d, to + 2 * stride);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab1, ce1)), d, to + 3 * stride);
+  }
+  for (; i < size; ++i, to += stride) {
+    for (std::size_t r = 0; r < hn::MaxLanes(d); ++r) to[r] = row(r)[i];
+  }
+}
+
 void StoreKeys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
                std::size_t at) {
-  const hn::FixedTag<float, 4> d;
-  const hn::RepartitionToWide<decltype(d)> dd;
   std::size_t t = 0;
-  for (; t + 4 <= count && at % 4 == 0; t += 4) {
-    const float* k = keys + t * stride;
-    float* to = panel + at + t;
-    std::size_t i = 0;
-    for (; i + 4 <= size; i += 4) {
-      const auto a = hn::LoadU(d, k + i), b = hn::LoadU(d, k + stride + i);
-      const auto c = hn::LoadU(d, k + 2 * stride + i), e = hn::LoadU(d, k + 3 * stride + i);
-      const auto ab0 = hn::BitCast(dd, hn::InterleaveLower(d, a, b)),
-                 ab1 = hn::BitCast(dd, hn::InterleaveUpper(d, a, b));
-      const auto ce0 = hn::BitCast(dd, hn::InterleaveLower(d, c, e)),
-                 ce1 = hn::BitCast(dd, hn::InterleaveUpper(d, c, e));
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab0, ce0)), d, to + i * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab0, ce0)), d, to + (i + 1) * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab1, ce1)), d, to + (i + 2) * kPanelKeys);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab1, ce1)), d, to + (i + 3) * kPanelKeys);
+  const auto transpose = [&](auto d) HWY_ATTR {
+    for (; t + hn::MaxLanes(d) <= count && at % 4 == 0; t += hn::MaxLanes(d)) {
+      const auto row = [&](std::size_t r) { return keys + (t + r) * stride; };
+      TransposeRows(d, row, size, panel + at + t, kPanelKeys);
     }
-    for (; i < size; ++i) {
-      for (std::size_t j = 0; j < 4; ++j) to[i * kPanelKeys + j] = k[j * stride + i];
-    }
-  }
+  };
+  transpose(F());
+  transpose(hn::FixedTag<float, 4>());
   for (; t < count; ++t) {
     for (std::size_t i = 0; i < size; ++i) panel[i * kPanelKeys + at + t] = keys[t * stride + i];
   }
@@ -134,16 +151,21 @@ HWY_INLINE void ScoreRows(const float* q, const float* const* keys, const float*
   }
 }
 
-// results[r][..] += weights[r][t] * v_t over the tokens of some panels, for N vectors of the values.
+// results[r][..] = results[r][..] * corrections[r] + weights[r][t] * v_t over the tokens of some panels, for N vectors
+// of the values.
 template <std::size_t R, std::size_t N>
 HWY_INLINE void AddPanels(const float* weights, const float* const* values, const float* const* ahead, std::size_t e,
-                          std::size_t stride, std::size_t tokens, float* results, std::size_t width) {
+                          std::size_t stride, std::size_t tokens, const float* corrections, float* results,
+                          std::size_t width) {
   const F d;
   V sum[R][N];
   HWY_UNROLL(8)
   for (std::size_t r = 0; r < R; ++r) {
+    const V correction = hn::Set(d, corrections[r]);
     HWY_UNROLL(8)
-    for (std::size_t n = 0; n < N; ++n) sum[r][n] = hn::LoadU(d, results + r * width + n * kLanes);
+    for (std::size_t n = 0; n < N; ++n) {
+      sum[r][n] = hn::Mul(hn::LoadU(d, results + r * width + n * kLanes), correction);
+    }
   }
   for (std::size_t first = 0; first < tokens; first += kPanelKeys) {
     const float* value = *values++ + e;
@@ -174,13 +196,15 @@ HWY_INLINE void AddPanels(const float* weights, const float* const* values, cons
 // values: rows of at least `width` (a multiple of kPanelKeys) readable floats.
 template <std::size_t R>
 HWY_INLINE void AddRows(const float* weights, const float* const* values, const float* const* ahead, std::size_t stride,
-                        std::size_t tokens, float* results, std::size_t width) {
+                        std::size_t tokens, const float* corrections, float* results, std::size_t width) {
   constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 4 : 2);
   std::size_t e = 0;
   for (; e + kMost * kLanes <= width; e += kMost * kLanes) {
-    AddPanels<R, kMost>(weights, values, ahead, e, stride, tokens, results + e, width);
+    AddPanels<R, kMost>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
   }
-  for (; e < width; e += kLanes) AddPanels<R, 1>(weights, values, ahead, e, stride, tokens, results + e, width);
+  for (; e < width; e += kLanes) {
+    AddPanels<R, 1>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
+  }
 }
 
 // body(number of rows as a constant), for 1 <= rows <= kBlockRows.

@@ -12,8 +12,8 @@
 #include <cstring>
 #include <limits>
 
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "runtime/kernels/attention_masking-inl.h"
 #include "runtime/kernels/attention_micro-inl.h"
 #include "runtime/kernels/attention_simd.h"
 
@@ -22,8 +22,9 @@ namespace weft::runtime::simd::HWY_NAMESPACE {
 
 constexpr std::size_t kPanels = kChunkKeys / kPanelKeys;
 constexpr std::size_t kStripRows = 32;  // rows between two passes over a chunk: their scores stay in the first cache
-constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kOnes[] = {1, 1, 1, 1, 1, 1, 1, 1};
+static_assert(std::size(kOnes) >= kBlockRows);
 
 class Attender {
  public:
@@ -45,6 +46,7 @@ class Attender {
     tile_queries_ = take(kBlockRows * a_.size);
     keys_ = take(kChunkKeys * a_.size);
     maxima_ = take(a_.rows.size());
+    corrections_ = take(a_.rows.size());
     std::fill(sums_, sums_ + a_.rows.size() * kPanelKeys, 0.0f);
     std::fill(results_, results_ + rows * width_, 0.0f);
     std::fill(maxima_, maxima_ + a_.rows.size(), kLowest);
@@ -60,7 +62,11 @@ class Attender {
       if (!SetRanges(0, a_.rows.size())) continue;
       whole_ ? RunWhole() : RunSegments();
     }
-    for (std::size_t r = 0; r < a_.rows.size(); ++r) Emit(r);
+    for (std::size_t r = 0; r < a_.rows.size(); ++r) {
+      const float* const later = a_.rows[HWY_MIN(r + kBlockRows, a_.rows.size() - 1)].out;
+      for (std::size_t e = 0; e < a_.value_size; e += 64 / sizeof(float)) __builtin_prefetch(later + e, 1);
+      Emit(r);
+    }
   }
 
  private:
@@ -82,10 +88,21 @@ class Attender {
 
   HWY_ATTR void PackQueries(std::size_t row, float* to) const {
     const std::size_t count = HWY_MIN(kBlockRows, a_.rows.size() - row);
-    for (std::size_t r = 0; r < count; ++r) {
-      const float* q = a_.rows[row + r].q;
-      for (std::size_t i = 0; i < a_.size; ++i) to[i * kBlockRows + r] = q[i];
+    for (std::size_t r = row + count; r < HWY_MIN(row + count + kBlockRows, a_.rows.size()); ++r) {
+      PrefetchRow(a_.rows[r].q, a_.size);
     }
+    // Lanes beyond the last row repeat it; nobody reads what comes of them.
+    const auto query = [&](std::size_t r) { return a_.rows[row + HWY_MIN(r, count - 1)].q; };
+    TransposeRows(hn::CappedTag<float, kBlockRows>(), query, a_.size, to, kBlockRows);
+  }
+
+  // The hardware does not see rows coming that are far apart.
+  static HWY_ATTR void PrefetchRow(const float* row, std::size_t size) {
+    for (std::size_t i = 0; i < size; i += 64 / sizeof(float)) hwy::Prefetch(row + i);
+  }
+  static HWY_ATTR void PrefetchRows(const AttentionSource& source, std::size_t token, std::size_t count,
+                                    std::size_t size) {
+    for (std::size_t t = token; t < token + count; ++t) PrefetchRow(source.base + t * source.stride, size);
   }
 
   // Points key_panels_ and value_panels_ at panels [first, last) of the chunk, packing what is not in blocks.
@@ -94,6 +111,9 @@ class Attender {
     for (std::size_t j = first; j < last; ++j) {
       const std::size_t token = begin_ + j * kPanelKeys;
       const std::size_t count = HWY_MIN(kPanelKeys, end_ - token);
+      const std::size_t next_count = HWY_MIN(kPanelKeys, end_ - token - count);
+      if (segment.keys.blocks == nullptr) PrefetchRows(segment.keys, token + count, next_count, a_.size);
+      if (segment.values.blocks == nullptr) PrefetchRows(segment.values, token + count, next_count, a_.value_size);
       if (segment.keys.blocks != nullptr) {
         key_panels_[j] = segment.keys.blocks[chunk + j] + a_.key_offset;
         const std::size_t next = HWY_MIN(chunk + j + kPanels, segment.last - 1);
@@ -113,13 +133,19 @@ class Attender {
       } else {
         float* panel = values_ + j * kPanelKeys * width_;
         for (std::size_t t = 0; t < count; ++t) {
-          std::memcpy(panel + t * width_, segment.values.base + (token + t) * segment.values.stride,
-                      a_.value_size * sizeof(float));
+          CopyValue(segment.values.base + (token + t) * segment.values.stride, panel + t * width_);
         }
         value_panels_[j] = panel;
         value_stride_ = width_;
       }
     }
+  }
+
+  HWY_ATTR void CopyValue(const float* from, float* to) const {
+    const F d;
+    std::size_t e = 0;
+    for (; e + kLanes <= a_.value_size; e += kLanes) hn::StoreU(hn::LoadU(d, from + e), d, to + e);
+    for (; e < a_.value_size; ++e) to[e] = from[e];
   }
 
   HWY_ATTR void Score(const float* q, std::size_t rows, std::size_t first, std::size_t last, float* scores) const {
@@ -128,11 +154,12 @@ class Attender {
                                 scores + first * kPanelKeys);
     });
   }
-  HWY_ATTR void Add(const float* weights, std::size_t rows, std::size_t first, std::size_t last, float* results) const {
+  HWY_ATTR void Add(const float* weights, std::size_t rows, std::size_t first, std::size_t last,
+                    const float* corrections, float* results) const {
     const std::size_t tokens = HWY_MIN(last * kPanelKeys, end_ - begin_) - first * kPanelKeys;
     WithRows<kBlockRows>(rows, [&](auto constant) HWY_ATTR {
       AddRows<constant.value>(weights + first * kPanelKeys, value_panels_ + first, next_panels_ + first, value_stride_,
-                              tokens, results, width_);
+                              tokens, corrections, results, width_);
     });
   }
 
@@ -147,9 +174,9 @@ class Attender {
           if (!SetRanges(r, r + rows)) continue;
           if (scoring) {
             Score(queries_ + r * a_.size, rows, first_panel_, last_panel_, scores_ + r * kChunkKeys);
-            for (std::size_t i = r; i < r + rows; ++i) Weigh(i);
+            Weigh(r, rows);
           } else {
-            Add(scores_ + r * kChunkKeys, rows, first_panel_, last_panel_, results_ + r * width_);
+            Add(scores_ + r * kChunkKeys, rows, first_panel_, last_panel_, corrections_ + r, results_ + r * width_);
           }
         }
       }
@@ -183,22 +210,49 @@ class Attender {
                     tile_scores_ + r * kChunkKeys + first * kPanelKeys, (last - first) * kPanelKeys * sizeof(float));
       }
     });
-    for (std::size_t r = 0; r < a_.rows.size(); ++r) Weigh(r);
+    for (std::size_t r = 0; r < a_.rows.size(); r += kBlockRows) Weigh(r, HWY_MIN(kBlockRows, a_.rows.size() - r));
+    for (std::size_t r = 0; r < a_.rows.size(); ++r) Correct(r);
     ForEachPart([&](std::size_t first, std::size_t last, std::span<const std::uint32_t> rows) HWY_ATTR {
       for (std::size_t r = 0; r < rows.size(); ++r) {
         std::memcpy(tile_scores_ + r * kChunkKeys + first * kPanelKeys,
                     scores_ + rows[r] * kChunkKeys + first * kPanelKeys, (last - first) * kPanelKeys * sizeof(float));
         std::memcpy(tile_results_ + r * width_, results_ + rows[r] * width_, width_ * sizeof(float));
       }
-      Add(tile_scores_, rows.size(), first, last, tile_results_);
+      Add(tile_scores_, rows.size(), first, last, kOnes, tile_results_);
       for (std::size_t r = 0; r < rows.size(); ++r) {
         std::memcpy(results_ + rows[r] * width_, tile_results_ + r * width_, width_ * sizeof(float));
       }
     });
   }
 
-  // Turns a row's scores of the chunk into weights, relative to the highest score so far.
-  HWY_ATTR void Weigh(std::size_t r) {
+  // Turns the scores that a block of rows has of the chunk into weights, relative to each row's highest score so far.
+  // What the row's results have been until now is to be multiplied by corrections_.
+  HWY_ATTR void Weigh(std::size_t first_row, std::size_t count) {
+    const F d;
+    HWY_ALIGN float scales[kPanelKeys], old[kPanelKeys], references[kPanelKeys], corrections[kPanelKeys];
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t r = first_row + i;
+      old[i] = maxima_[r];
+      scales[i] = Log2Scale(a_.rows[r]);
+      maxima_[r] = Highest(r);
+      // With nothing but -inf so far any finite reference does: 2^-inf is 0.
+      references[i] = maxima_[r] == kLowest ? 0.0f : maxima_[r];
+    }
+    std::fill(scales + count, scales + kPanelKeys, 0.0f);
+    std::fill(old + count, old + kPanelKeys, 0.0f);
+    std::fill(references + count, references + kPanelKeys, 0.0f);
+    for (std::size_t i = 0; i < count; i += kLanes) {
+      const V below = hn::Sub(hn::Load(d, old + i), hn::Load(d, references + i));
+      hn::Store(Exp2(hn::Mul(below, hn::Load(d, scales + i))), d, corrections + i);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      corrections_[first_row + i] = corrections[i];
+      AddWeights(first_row + i, references[i], scales[i], corrections[i]);
+    }
+  }
+
+  // Of the row's scores, those of this chunk and before; keys that it does not look at score -inf.
+  HWY_ATTR float Highest(std::size_t r) const {
     const F d;
     const AttentionRow& row = a_.rows[r];
     float* scores = scores_ + r * kChunkKeys;
@@ -206,31 +260,27 @@ class Attender {
     const std::size_t first = HWY_MAX(row.first, begin_) - begin_;
     const std::size_t last = HWY_MIN(row.last, end_) - HWY_MIN(begin_, HWY_MIN(row.last, end_));
     if (first >= last) {
-      std::fill(scores + from, scores + to, 0.0f);
-      return;
+      std::fill(scores + from, scores + to, kLowest);
+      return maxima_[r];
     }
-    if (!row.plain) Transform(row, first, last, scores);
-    const float log2_scale = Log2Scale(row);
-    std::fill(scores + from, scores + first, kLowest);
-    std::fill(scores + last, scores + to, kLowest);
-    V highest = hn::Set(d, maxima_[r]);
-    for (std::size_t t = from; t < to; t += kLanes) highest = hn::Max(highest, hn::LoadU(d, scores + t));
-    const float maximum = hn::ReduceMax(d, highest);
-    // With nothing but -inf so far any finite reference does: 2^-inf is 0.
-    const float reference = maximum == kLowest ? 0.0f : maximum;
-    const V factor = hn::Set(d, log2_scale), shift = hn::Set(d, reference);
+    if (!row.plain) ApplyMasks(a_, row, begin_, end_, first, last, scores);
+    if (from < first) std::fill(scores + from, scores + first, kLowest);
+    if (last < to) std::fill(scores + last, scores + to, kLowest);
+    V highest[2] = {hn::Set(d, maxima_[r]), hn::LoadU(d, scores + from)};
+    for (std::size_t t = from + kLanes; t < to; t += kLanes) {
+      highest[1] = hn::Max(highest[1], hn::LoadU(d, scores + t));
+    }
+    return hn::ReduceMax(d, hn::Max(highest[0], highest[1]));
+  }
+
+  HWY_ATTR void AddWeights(std::size_t r, float reference, float log2_scale, float correction) const {
+    const F d;
+    float* scores = scores_ + r * kChunkKeys;
+    float* sums = sums_ + r * kPanelKeys;
+    const V factor = hn::Set(d, log2_scale), shift = hn::Set(d, reference), corrected = hn::Set(d, correction);
     V total[kVectors];
-    for (std::size_t n = 0; n < kVectors; ++n) total[n] = hn::LoadU(d, sums_ + r * kPanelKeys + n * kLanes);
-    if (maximum != maxima_[r] && maxima_[r] != kLowest) {
-      const V correction = hn::Set(d, Exp2((maxima_[r] - reference) * log2_scale));
-      for (std::size_t n = 0; n < kVectors; ++n) total[n] = hn::Mul(total[n], correction);
-      float* results = results_ + r * width_;
-      for (std::size_t e = 0; e < width_; e += kLanes) {
-        hn::StoreU(hn::Mul(hn::LoadU(d, results + e), correction), d, results + e);
-      }
-    }
-    maxima_[r] = maximum;
-    for (std::size_t t = from; t < to; t += kPanelKeys) {
+    for (std::size_t n = 0; n < kVectors; ++n) total[n] = hn::Mul(hn::LoadU(d, sums + n * kLanes), corrected);
+    for (std::size_t t = first_panel_ * kPanelKeys; t < last_panel_ * kPanelKeys; t += kPanelKeys) {
       HWY_UNROLL(4)
       for (std::size_t n = 0; n < kVectors; ++n) {
         float* at = scores + t + n * kLanes;
@@ -239,52 +289,16 @@ class Attender {
         total[n] = hn::Add(total[n], weight);
       }
     }
-    for (std::size_t n = 0; n < kVectors; ++n) hn::StoreU(total[n], d, sums_ + r * kPanelKeys + n * kLanes);
+    for (std::size_t n = 0; n < kVectors; ++n) hn::StoreU(total[n], d, sums + n * kLanes);
   }
 
-  // Scale, soft cap, masks and slopes; first and last within the chunk.
-  HWY_ATTR void Transform(const AttentionRow& row, std::size_t first, std::size_t last, float* scores) const {
+  HWY_ATTR void Correct(std::size_t r) const {
     const F d;
-    const V fill = hn::Set(d, row.fill), zero = hn::Zero(d), lowest = hn::Set(d, kLowest);
-    const float from_position = static_cast<float>(begin_) - row.position;
-    for (std::size_t t = first / kLanes * kLanes; t < last; t += kLanes) {
-      const std::size_t key = begin_ + t;
-      const std::size_t lanes = HWY_MIN(kLanes, end_ - key);
-      V x = hn::Mul(hn::LoadU(d, scores + t), hn::Set(d, a_.scale));
-      if (a_.softcap > 0) {
-        const V y = hn::Mul(x, hn::Set(d, 1.0f / a_.softcap));
-        x = hn::Mul(hn::IfThenElse(hn::IsNaN(y), y, hn::Tanh(d, y)), hn::Set(d, a_.softcap));
-      }
-      if (row.mask != nullptr) {
-        x = hn::Add(x, a_.mask_key_stride == 0 ? hn::Set(d, *row.mask) : hn::LoadN(d, row.mask + key, lanes));
-      } else if (row.mask_bits != nullptr) {
-        x = hn::Add(x, hn::IfThenElse(Nonzero(row.mask_bits, a_.mask_key_stride, key, lanes), zero, lowest));
-      }
-      const V at = hn::Iota(d, static_cast<float>(t));
-      if (row.slope != 0) x = hn::MulAdd(hn::Set(d, row.slope), hn::Add(at, hn::Set(d, from_position)), x);
-      const float allowed = static_cast<float>(row.allowed) - static_cast<float>(begin_);
-      const float forbidden = static_cast<float>(row.forbidden) - static_cast<float>(begin_);
-      auto attended = hn::And(hn::Ge(at, hn::Set(d, allowed)), hn::Lt(at, hn::Set(d, forbidden)));
-      if (row.padding != nullptr) {
-        const auto kept = Nonzero(row.padding, 1, key, lanes);
-        if (a_.fill_per_condition) {
-          x = hn::Add(x, hn::IfThenElse(kept, zero, fill));
-        } else {
-          attended = hn::And(attended, kept);
-        }
-      }
-      x = hn::Add(x, hn::IfThenElse(attended, zero, fill));
-      hn::StoreU(x, d, scores + t);
+    float* results = results_ + r * width_;
+    const V correction = hn::Set(d, corrections_[r]);
+    for (std::size_t e = 0; e < width_; e += kLanes) {
+      hn::StoreU(hn::Mul(hn::LoadU(d, results + e), correction), d, results + e);
     }
-  }
-
-  static HWY_ATTR hn::Mask<F> Nonzero(const std::uint8_t* bits, std::size_t stride, std::size_t key,
-                                      std::size_t lanes) {
-    const F d;
-    const hn::RebindToUnsigned<F> du;
-    const hn::Rebind<std::uint8_t, F> db;
-    const auto bytes = stride == 0 ? hn::Set(db, *bits) : hn::LoadN(db, bits + key, lanes);
-    return hn::RebindMask(d, hn::Ne(hn::PromoteTo(du, bytes), hn::Zero(du)));
   }
 
   // From scores to powers of 2.
@@ -292,8 +306,12 @@ class Attender {
 
   HWY_ATTR void Emit(std::size_t r) const {
     const AttentionRow& row = a_.rows[r];
-    float sum = 0;
-    for (std::size_t i = 0; i < kPanelKeys; ++i) sum += sums_[r * kPanelKeys + i];
+    float parts[kPanelKeys];
+    std::copy_n(sums_ + r * kPanelKeys, kPanelKeys, parts);
+    for (std::size_t half = kPanelKeys / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) parts[i] += parts[half + i];
+    }
+    const float sum = parts[0];
     const float head[2] = {row.plain ? maxima_[r] * a_.scale : maxima_[r], sum};
     const float* results = results_ + r * width_;
     if (row.partial == nullptr) return FinishRow(a_, row, head, results);
@@ -330,7 +348,7 @@ class Attender {
   const AttentionTask& a_;
   std::size_t width_;  // E rounded up
   float *sums_, *results_, *tile_results_, *scores_, *tile_scores_, *values_, *queries_, *tile_queries_, *keys_;
-  float* maxima_;
+  float *maxima_, *corrections_;
   bool whole_ = false;
   std::size_t begin_ = 0, end_ = 0;               // keys of the chunk
   std::size_t first_panel_ = 0, last_panel_ = 0;  // of the chunk

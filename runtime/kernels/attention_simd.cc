@@ -21,7 +21,7 @@ std::size_t attention_scratch(std::size_t size, std::size_t value_size) {
   const std::size_t wide = (value_size + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
   // Queries, keys, values, scores, results, sums, and one tile of rows taken from several places.
   return (kTaskRows + 16) * size + kChunkKeys * (size + wide) + (kTaskRows + 16) * kChunkKeys +
-         (kTaskRows + 16) * wide + kTaskRows * (kPanelKeys + 2) + 64;
+         (kTaskRows + 16) * wide + kTaskRows * (kPanelKeys + 3) + 64;
 }
 std::size_t attention_partial(std::size_t value_size) {
   return (value_size + kPanelKeys - 1) / kPanelKeys * kPanelKeys + kPanelKeys;

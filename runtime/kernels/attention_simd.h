@@ -14,7 +14,7 @@ namespace weft::runtime::simd {
 
 inline constexpr std::size_t kPanelKeys = 16;   // keys of a panel, tokens of a block of a cache
 inline constexpr std::size_t kChunkKeys = 128;  // keys of a step of the online softmax
-inline constexpr std::size_t kTaskRows = 128;   // query rows of a task, at most
+inline constexpr std::size_t kTaskRows = 512;   // query rows of a task, at most
 static_assert(kChunkKeys % kPanelKeys == 0);
 
 // Where keys or values of one head lie. Either panel j is at blocks[j] + the task's offset (keys [D][kPanelKeys],
