@@ -1,8 +1,10 @@
-// f32 elementwise operators, broadcast as NumPy does.
+// Elementwise operators, broadcast as NumPy does.
 #include <algorithm>
-#include <array>
 #include <optional>
 
+#include "ops/op_def.h"
+#include "runtime/kernels/broadcast.h"
+#include "runtime/kernels/elements.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/kernels/simd.h"
 
@@ -11,38 +13,6 @@ namespace {
 
 constexpr std::size_t kGrain = 16 * 1024;  // elements worth handing to a thread
 
-template <class Operator>
-struct Mapping {
-  std::string_view op;
-  Operator simd;
-};
-
-constexpr std::array<Mapping<simd::Binary>, 4> kBinary = {{
-    {"Add", simd::Binary::kAdd},
-    {"Sub", simd::Binary::kSub},
-    {"Mul", simd::Binary::kMul},
-    {"Div", simd::Binary::kDiv},
-}};
-constexpr std::array<Mapping<simd::Unary>, 8> kUnary = {{
-    {"Abs", simd::Unary::kAbs},
-    {"Neg", simd::Unary::kNeg},
-    {"Sqrt", simd::Unary::kSqrt},
-    {"Reciprocal", simd::Unary::kReciprocal},
-    {"Floor", simd::Unary::kFloor},
-    {"Ceil", simd::Unary::kCeil},
-    {"Exp", simd::Unary::kExp},
-    {"Erf", simd::Unary::kErf},
-}};
-
-template <class Table>
-auto find(const Table& table, std::string_view op) {
-  std::optional<decltype(table[0].simd)> result;
-  for (const auto& entry : table) {
-    if (entry.op == op) result = entry.simd;
-  }
-  return result;
-}
-
 // Calls body(first, last) for parts of [0, count), on the pool when there is enough work.
 template <class Body>
 void for_parts(ThreadPool& pool, std::size_t count, const Body& body) {
@@ -50,135 +20,227 @@ void for_parts(ThreadPool& pool, std::size_t count, const Body& body) {
   pool.parallel_for(parts, [&](std::size_t i) { body(i * count / parts, (i + 1) * count / parts); });
 }
 
-// How two operands are walked, axes that both take in one stride joined. The last axis is the row: along it an operand
-// either advances by one or stays.
-class Broadcast {
- public:
-  Broadcast(const Extents& out, const Extents& a, const Extents& b) {
-    const Extents strides_a = strides(out, a), strides_b = strides(out, b);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      if (out[i] == 1) continue;
-      const Axis axis{out[i], {strides_a[i], strides_b[i]}};
-      const bool joins = !axes_.empty() && axes_.back().strides[0] == axis.strides[0] * axis.extent &&
-                         axes_.back().strides[1] == axis.strides[1] * axis.extent;
-      if (joins) {
-        axes_.back() = {axes_.back().extent * axis.extent, axis.strides};
-      } else {
-        axes_.push_back(axis);
-      }
-    }
-    if (axes_.empty()) axes_.push_back({1, {0, 0}});
-  }
+std::size_t count_of(const Extents& shape) { return static_cast<std::size_t>(element_count(shape)); }
 
-  std::size_t row_length() const { return static_cast<std::size_t>(axes_.back().extent); }
-  bool advances(std::size_t operand) const { return axes_.back().strides[operand] != 0; }
-  // Where an operand's row begins.
-  std::size_t offset(std::size_t operand, std::size_t row) const {
-    auto rest = static_cast<std::int64_t>(row);
-    std::int64_t result = 0;
-    for (std::size_t i = axes_.size() - 1; i-- > 0;) {
-      result += rest % axes_[i].extent * axes_[i].strides[operand];
-      rest /= axes_[i].extent;
-    }
-    return static_cast<std::size_t>(result);
+// --- Two operands ---------------------------------------------------------------------------------------------
+
+class PairKernel final : public Kernel {
+ public:
+  PairKernel(elements::PairRow row, DType from, DType to)
+      : row_(row), from_(element_size(from)), to_(element_size(to)) {}
+  std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
+    return std::make_unique<Bound>(*this, context);
   }
+  bool may_overwrite(std::size_t) const override { return from_ == to_; }
 
  private:
-  struct Axis {
-    std::int64_t extent;
-    std::array<std::int64_t, 2> strides;
+  class Bound final : public BoundKernel {
+   public:
+    Bound(const PairKernel& kernel, const BindContext& context)
+        : kernel_(kernel),
+          broadcast_(context.outputs[0], {&context.inputs[0], &context.inputs[1]}),
+          count_(count_of(context.outputs[0])) {}
+
+    void run(const RunContext& context) override {
+      const std::byte* a = context.inputs[0]->bytes().data();
+      const std::byte* b = context.inputs[1]->bytes().data();
+      std::byte* y = context.outputs[0]->mutable_bytes().data();
+      for_parts(*context.pool, count_, [&](std::size_t first, std::size_t last) {
+        broadcast_.for_runs(first, last, [&](std::size_t position, std::size_t count, const auto& at) {
+          kernel_.row_(a + at[0] * kernel_.from_, broadcast_.advances(0), b + at[1] * kernel_.from_,
+                       broadcast_.advances(1), y + position * kernel_.to_, count);
+        });
+      });
+    }
+
+   private:
+    const PairKernel& kernel_;
+    Broadcast<2> broadcast_;
+    std::size_t count_;
   };
 
-  static Extents strides(const Extents& out, const Extents& own) {
-    Extents result(out.size(), 0);
-    const Extents dense = row_major_strides(own);
-    for (std::size_t i = 0; i < own.size(); ++i) {
-      if (own[i] != 1) result[out.size() - own.size() + i] = dense[i];
+  elements::PairRow row_;
+  std::size_t from_, to_;
+};
+
+std::unique_ptr<Kernel> make_pair(const Graph& graph, const Node& node) {
+  if (node.inputs.size() != 2 || !has_input(node, 1)) return nullptr;
+  const DType dtype = graph.value(node.inputs[0]).type.dtype;
+  if (!input_is(graph, node, 1, dtype)) return nullptr;
+  const elements::PairRow row = elements::pair_row(node.op == "Sum" ? "Add" : node.op, dtype);
+  if (row == nullptr) return nullptr;
+  return std::make_unique<PairKernel>(row, dtype, graph.value(node.outputs[0]).type.dtype);
+}
+
+// --- Where ----------------------------------------------------------------------------------------------------
+
+class SelectKernel final : public Kernel {
+ public:
+  explicit SelectKernel(std::size_t size) : row_(elements::select_row(size)), size_(size) {}
+  std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
+    return std::make_unique<Bound>(*this, context);
+  }
+  bool may_overwrite(std::size_t) const override { return true; }
+
+ private:
+  class Bound final : public BoundKernel {
+   public:
+    Bound(const SelectKernel& kernel, const BindContext& context)
+        : kernel_(kernel),
+          broadcast_(context.outputs[0], {&context.inputs[0], &context.inputs[1], &context.inputs[2]}),
+          count_(count_of(context.outputs[0])) {}
+
+    void run(const RunContext& context) override {
+      const std::size_t size = kernel_.size_;
+      const std::byte* condition = context.inputs[0]->bytes().data();
+      const std::byte* a = context.inputs[1]->bytes().data();
+      const std::byte* b = context.inputs[2]->bytes().data();
+      std::byte* y = context.outputs[0]->mutable_bytes().data();
+      for_parts(*context.pool, count_, [&](std::size_t first, std::size_t last) {
+        broadcast_.for_runs(first, last, [&](std::size_t position, std::size_t count, const auto& at) {
+          kernel_.row_(condition + at[0], broadcast_.advances(0), a + at[1] * size, broadcast_.advances(1),
+                       b + at[2] * size, broadcast_.advances(2), y + position * size, count);
+        });
+      });
     }
-    return result;
-  }
 
-  std::vector<Axis> axes_;
+   private:
+    const SelectKernel& kernel_;
+    Broadcast<3> broadcast_;
+    std::size_t count_;
+  };
+
+  elements::SelectRow row_;
+  std::size_t size_;
 };
 
-class BoundBinary final : public BoundKernel {
+std::unique_ptr<Kernel> make_select(const Graph& graph, const Node& node) {
+  const DType dtype = graph.value(node.inputs[1]).type.dtype;
+  if (is_object(dtype) || !input_is(graph, node, 2, dtype)) return nullptr;
+  return std::make_unique<SelectKernel>(element_size(dtype));
+}
+
+// --- One operand ------------------------------------------------------------------------------------------------
+
+// body(x, y, count) for parts of the elements.
+template <class Part>
+class PartKernel final : public Kernel {
  public:
-  BoundBinary(simd::Binary type, const BindContext& context)
-      : type_(type),
-        broadcast_(context.outputs[0], context.inputs[0], context.inputs[1]),
-        count_(static_cast<std::size_t>(element_count(context.outputs[0]))) {}
-
-  void run(const RunContext& context) override {
-    const float* a = context.in<float>(0);
-    const float* b = context.in<float>(1);
-    float* y = context.out<float>(0);
-    const std::size_t length = broadcast_.row_length();
-    for_parts(*context.pool, count_, [&](std::size_t first, std::size_t last) {
-      while (first < last) {
-        const std::size_t row = first / length, column = first % length;
-        const std::size_t count = std::min(length - column, last - first);
-        const bool moves_a = broadcast_.advances(0), moves_b = broadcast_.advances(1);
-        simd::binary(type_, a + broadcast_.offset(0, row) + (moves_a ? column : 0), moves_a,
-                     b + broadcast_.offset(1, row) + (moves_b ? column : 0), moves_b, y + first, count);
-        first += count;
-      }
-    });
-  }
-
- private:
-  simd::Binary type_;
-  Broadcast broadcast_;
-  std::size_t count_;
-};
-
-class BoundUnary final : public BoundKernel {
- public:
-  BoundUnary(simd::Unary type, std::size_t count) : type_(type), count_(count) {}
-
-  void run(const RunContext& context) override {
-    const float* x = context.in<float>(0);
-    float* y = context.out<float>(0);
-    for_parts(*context.pool, count_,
-              [&](std::size_t first, std::size_t last) { simd::unary(type_, x + first, y + first, last - first); });
-  }
-
- private:
-  simd::Unary type_;
-  std::size_t count_;
-};
-
-class BinaryKernel final : public Kernel {
- public:
-  explicit BinaryKernel(simd::Binary type) : type_(type) {}
+  PartKernel(Part part, DType from, DType to) : part_(part), from_(element_size(from)), to_(element_size(to)) {}
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
-    return std::make_unique<BoundBinary>(type_, context);
+    return std::make_unique<Bound>(*this, count_of(context.outputs[0]));
   }
-  bool may_overwrite(std::size_t) const override { return true; }
+  bool may_overwrite(std::size_t input) const override { return input == 0 && from_ == to_; }
 
  private:
-  simd::Binary type_;
+  class Bound final : public BoundKernel {
+   public:
+    Bound(const PartKernel& kernel, std::size_t count) : kernel_(kernel), count_(count) {}
+    void run(const RunContext& context) override {
+      const std::byte* x = context.inputs[0]->bytes().data();
+      std::byte* y = context.outputs[0]->mutable_bytes().data();
+      for_parts(*context.pool, count_, [&](std::size_t first, std::size_t last) {
+        kernel_.part_(context, x + first * kernel_.from_, y + first * kernel_.to_, last - first);
+      });
+    }
+
+   private:
+    const PartKernel& kernel_;
+    std::size_t count_;
+  };
+
+  Part part_;
+  std::size_t from_, to_;
 };
 
-class UnaryKernel final : public Kernel {
- public:
-  explicit UnaryKernel(simd::Unary type) : type_(type) {}
-  std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
-    return std::make_unique<BoundUnary>(type_, static_cast<std::size_t>(element_count(context.outputs[0])));
-  }
-  bool may_overwrite(std::size_t) const override { return true; }
+template <class Part>
+std::unique_ptr<Kernel> part_kernel(Part part, DType from, DType to) {
+  return std::make_unique<PartKernel<Part>>(part, from, to);
+}
 
- private:
-  simd::Unary type_;
+// How an f32 operator is computed, and the attributes that are its parameters.
+struct Function {
+  std::string_view op;
+  simd::Unary simd;
+  std::string_view alpha = {}, beta = {};
 };
+
+constexpr Function kFunctions[] = {
+    {"Abs", simd::Unary::kAbs},
+    {"Neg", simd::Unary::kNeg},
+    {"Sqrt", simd::Unary::kSqrt},
+    {"Reciprocal", simd::Unary::kReciprocal},
+    {"Floor", simd::Unary::kFloor},
+    {"Ceil", simd::Unary::kCeil},
+    {"Round", simd::Unary::kRound},
+    {"Sign", simd::Unary::kSign},
+    {"Exp", simd::Unary::kExp},
+    {"Log", simd::Unary::kLog},
+    {"Sin", simd::Unary::kSin},
+    {"Cos", simd::Unary::kCos},
+    {"Erf", simd::Unary::kErf},
+    {"Softplus", simd::Unary::kSoftplus},
+    {"Softsign", simd::Unary::kSoftsign},
+    {"Mish", simd::Unary::kMish},
+    {"HardSwish", simd::Unary::kHardSwish},
+    {"HardSigmoid", simd::Unary::kHardSigmoid, "alpha", "beta"},
+    {"LeakyRelu", simd::Unary::kLeakyRelu, "alpha"},
+    {"ThresholdedRelu", simd::Unary::kThresholdedRelu, "alpha"},
+    {"Elu", simd::Unary::kElu, "alpha"},
+    {"Celu", simd::Unary::kCelu, "alpha"},
+    {"Selu", simd::Unary::kSelu, "alpha", "gamma"},
+};
+
+std::unique_ptr<Kernel> make_function(const Node& node) {
+  const auto found = std::find_if(std::begin(kFunctions), std::end(kFunctions),
+                                  [&](const Function& function) { return function.op == node.op; });
+  if (found == std::end(kFunctions)) return nullptr;
+  const AttributeReader attributes(get_op(node.op), node.attributes);
+  const auto parameter = [&](std::string_view name) {
+    return name.empty() ? 0.0f : static_cast<float>(attributes.number(name));
+  };
+  const simd::Function function = {found->simd, parameter(found->alpha), parameter(found->beta)};
+  return part_kernel(
+      [function](const RunContext&, const std::byte* x, std::byte* y, std::size_t count) {
+        simd::unary(function, reinterpret_cast<const float*>(x), reinterpret_cast<float*>(y), count);
+      },
+      DType::kF32, DType::kF32);
+}
+
+// Bounds are read when it runs.
+std::unique_ptr<Kernel> make_clip() {
+  return part_kernel(
+      [](const RunContext& context, const std::byte* x, std::byte* y, std::size_t count) {
+        const auto bound = [&](std::size_t i, float fallback) {
+          const bool given = context.inputs.size() > i && context.inputs[i] != nullptr;
+          return given ? static_cast<float>(context.inputs[i]->item()) : fallback;
+        };
+        constexpr float kInfinity = std::numeric_limits<float>::infinity();
+        const simd::Function clip = {simd::Unary::kClip, bound(1, -kInfinity), bound(2, kInfinity)};
+        simd::unary(clip, reinterpret_cast<const float*>(x), reinterpret_cast<float*>(y), count);
+      },
+      DType::kF32, DType::kF32);
+}
+
+std::unique_ptr<Kernel> make_map(elements::MapRow row, DType from, DType to) {
+  return part_kernel(
+      [row](const RunContext&, const std::byte* x, std::byte* y, std::size_t count) { row(x, y, count); }, from, to);
+}
 
 }  // namespace
 
 std::unique_ptr<Kernel> make_elementwise_kernel(const Graph& graph, const Node& node) {
-  if (!input_is(graph, node, 0, DType::kF32)) return nullptr;
-  if (const auto unary = find(kUnary, node.op)) return std::make_unique<UnaryKernel>(*unary);
-  const auto binary = find(kBinary, node.op);
-  if (!binary || !input_is(graph, node, 1, DType::kF32)) return nullptr;
-  return std::make_unique<BinaryKernel>(*binary);
+  if (node.outputs.size() != 1 || !has_input(node, 0)) return nullptr;
+  if (node.op == "Where") return make_select(graph, node);
+  if (std::unique_ptr<Kernel> pair = make_pair(graph, node)) return pair;
+  const DType from = graph.value(node.inputs[0]).type.dtype, to = graph.value(node.outputs[0]).type.dtype;
+  if (const elements::MapRow row = elements::map_row(node.op, from)) return make_map(row, from, to);
+  if (node.op == "Cast") {
+    const elements::MapRow row = elements::cast_row(from, to);
+    return row == nullptr ? nullptr : make_map(row, from, to);
+  }
+  if (from != DType::kF32) return nullptr;
+  return node.op == "Clip" ? make_clip() : make_function(node);
 }
 
 }  // namespace weft::runtime

@@ -39,47 +39,105 @@ HWY_INLINE V Exp(V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-void ApplyUnary(Unary op, const float* x, float* y, std::size_t count) {
-  const V one = hn::Set(F(), 1.0f);
-  switch (op) {
-    case Unary::kAbs: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Abs(v); });
-    case Unary::kNeg: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Neg(v); });
-    case Unary::kSqrt: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Sqrt(v); });
-    case Unary::kReciprocal: return Map(x, y, count, [one](V v) HWY_ATTR { return hn::Div(one, v); });
-    case Unary::kFloor: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Floor(v); });
-    case Unary::kCeil: return Map(x, y, count, [](V v) HWY_ATTR { return hn::Ceil(v); });
-    case Unary::kExp: return Map(x, y, count, [](V v) HWY_ATTR { return Exp(v); });
-    case Unary::kErf: return Map(x, y, count, [](V v) HWY_ATTR { return Erf(v); });
-  }
-}
-
-template <class Function>
-HWY_INLINE void Combine(const float* a, bool a_advances, const float* b, bool b_advances, float* y, std::size_t count,
-                        const Function& function) {
+HWY_INLINE V Log(V x) {
   const F d;
-  if (a_advances && b_advances) {
-    ForEachVector(count, [&](std::size_t i, std::size_t lanes)
-                             HWY_ATTR { Store(function(Load(a + i, lanes), Load(b + i, lanes)), y + i, lanes); });
-  } else if (b_advances) {
-    const V left = hn::Set(d, *a);
-    Map(b, y, count, [&](V right) HWY_ATTR { return function(left, right); });
-  } else if (a_advances) {
-    const V right = hn::Set(d, *b);
-    Map(a, y, count, [&](V left) HWY_ATTR { return function(left, right); });
-  } else {
-    const V value = function(hn::Set(d, *a), hn::Set(d, *b));
-    ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { Store(value, y + i, lanes); });
-  }
+  const V infinity = hn::Inf(d), zero = hn::Zero(d);
+  V y = hn::Log(d, x);
+  y = hn::IfThenElse(hn::Eq(x, zero), hn::Neg(infinity), y);
+  y = hn::IfThenElse(hn::Lt(x, zero), hn::NaN(d), y);
+  return hn::IfThenElse(hn::Or(hn::IsNaN(x), hn::Eq(x, infinity)), x, y);
 }
 
-void ApplyBinary(Binary op, const float* a, bool a_advances, const float* b, bool b_advances, float* y,
-                 std::size_t count) {
-  const auto apply = [&](const auto& function) HWY_ATTR { Combine(a, a_advances, b, b_advances, y, count, function); };
-  switch (op) {
-    case Binary::kAdd: return apply([](V l, V r) HWY_ATTR { return hn::Add(l, r); });
-    case Binary::kSub: return apply([](V l, V r) HWY_ATTR { return hn::Sub(l, r); });
-    case Binary::kMul: return apply([](V l, V r) HWY_ATTR { return hn::Mul(l, r); });
-    case Binary::kDiv: return apply([](V l, V r) HWY_ATTR { return hn::Div(l, r); });
+// exp(x) - 1 where it cannot overflow.
+HWY_INLINE V Expm1(V x) {
+  const F d;
+  const V y = hn::Expm1(d, hn::Clamp(x, hn::Set(d, -88.0f), hn::Set(d, 88.0f)));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+HWY_INLINE V Softplus(V x) {
+  const F d;
+  const V y = hn::Add(hn::Max(x, hn::Zero(d)), hn::Log1p(d, Exp(hn::Neg(hn::Abs(x)))));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+// x tanh(log(1 + e)), e = exp(x): the tangent is that of (1 + e)^2 - 1 and (1 + e)^2 + 1.
+HWY_INLINE V Mish(V x) {
+  const F d;
+  const V two = hn::Set(d, 2.0f);
+  const V e = Exp(hn::Min(x, hn::Set(d, 20.0f)));
+  const V n = hn::Mul(e, hn::Add(e, two));
+  return hn::Mul(x, hn::Div(n, hn::Add(n, two)));
+}
+
+// f(x) where the library's functions are exact enough, scalar(x) of vectors that go beyond.
+template <class Function, class Scalar>
+HWY_INLINE V Periodic(V x, const Function& function, const Scalar& scalar) {
+  const F d;
+  if (HWY_LIKELY(hn::AllTrue(d, hn::Lt(hn::Abs(x), hn::Set(d, 39000.0f))))) return function(x);
+  float values[HWY_MAX_BYTES / sizeof(float)];
+  hn::StoreU(x, d, values);
+  for (std::size_t i = 0; i < hn::Lanes(d); ++i) values[i] = scalar(values[i]);
+  return hn::LoadU(d, values);
+}
+
+HWY_INLINE V Sin(V x) {
+  return Periodic(x, [](V v) HWY_ATTR { return hn::Sin(F(), v); }, [](float v) { return std::sin(v); });
+}
+HWY_INLINE V Cos(V x) {
+  return Periodic(x, [](V v) HWY_ATTR { return hn::Cos(F(), v); }, [](float v) { return std::cos(v); });
+}
+
+// NaN passes.
+HWY_INLINE V Clip(V x, V low, V high) {
+  const V y = hn::IfThenElse(hn::Lt(x, low), low, x);
+  return hn::IfThenElse(hn::Gt(y, high), high, y);
+}
+
+HWY_INLINE V Sign(V x) {
+  const F d;
+  const V one = hn::Set(d, 1.0f), zero = hn::Zero(d);
+  const V y = hn::Sub(hn::IfThenElseZero(hn::Gt(x, zero), one), hn::IfThenElseZero(hn::Lt(x, zero), one));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+void ApplyUnary(const Function& function, const float* x, float* y, std::size_t count) {
+  const F d;
+  const V zero = hn::Zero(d), one = hn::Set(d, 1.0f), half = hn::Set(d, 0.5f), sixth = hn::Set(d, 1.0f / 6);
+  const V alpha = hn::Set(d, function.alpha), beta = hn::Set(d, function.beta);
+  const auto map = [&](const auto& f) HWY_ATTR { Map(x, y, count, f); };
+  switch (function.op) {
+    case Unary::kAbs: return map([](V v) HWY_ATTR { return hn::Abs(v); });
+    case Unary::kNeg: return map([](V v) HWY_ATTR { return hn::Neg(v); });
+    case Unary::kSqrt: return map([](V v) HWY_ATTR { return hn::Sqrt(v); });
+    case Unary::kReciprocal: return map([&](V v) HWY_ATTR { return hn::Div(one, v); });
+    case Unary::kFloor: return map([](V v) HWY_ATTR { return hn::Floor(v); });
+    case Unary::kCeil: return map([](V v) HWY_ATTR { return hn::Ceil(v); });
+    case Unary::kRound: return map([](V v) HWY_ATTR { return hn::Round(v); });
+    case Unary::kSign: return map([](V v) HWY_ATTR { return Sign(v); });
+    case Unary::kExp: return map([](V v) HWY_ATTR { return Exp(v); });
+    case Unary::kLog: return map([](V v) HWY_ATTR { return Log(v); });
+    case Unary::kSin: return map([](V v) HWY_ATTR { return Sin(v); });
+    case Unary::kCos: return map([](V v) HWY_ATTR { return Cos(v); });
+    case Unary::kErf: return map([](V v) HWY_ATTR { return Erf(v); });
+    case Unary::kSoftplus: return map([](V v) HWY_ATTR { return Softplus(v); });
+    case Unary::kSoftsign: return map([&](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Abs(v))); });
+    case Unary::kMish: return map([](V v) HWY_ATTR { return Mish(v); });
+    case Unary::kHardSwish:
+      return map([&](V v) HWY_ATTR { return hn::Mul(v, Clip(hn::MulAdd(v, sixth, half), zero, one)); });
+    case Unary::kHardSigmoid: return map([&](V v) HWY_ATTR { return Clip(hn::MulAdd(v, alpha, beta), zero, one); });
+    case Unary::kLeakyRelu:
+      return map([&](V v) HWY_ATTR { return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(alpha, v), v); });
+    case Unary::kThresholdedRelu: return map([&](V v) HWY_ATTR { return hn::IfThenElseZero(hn::Gt(v, alpha), v); });
+    case Unary::kElu:
+      return map([&](V v) HWY_ATTR { return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(alpha, Expm1(v)), v); });
+    case Unary::kCelu:
+      return map([&](V v)
+                     HWY_ATTR { return hn::IfThenElse(hn::Gt(v, zero), v, hn::Mul(alpha, Expm1(hn::Div(v, alpha)))); });
+    case Unary::kSelu:
+      return map([&](V v)
+                     HWY_ATTR { return hn::Mul(beta, hn::IfThenElse(hn::Gt(v, zero), v, hn::Mul(alpha, Expm1(v)))); });
+    case Unary::kClip: return map([&](V v) HWY_ATTR { return Clip(v, alpha, beta); });
   }
 }
 

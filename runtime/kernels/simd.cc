@@ -16,7 +16,6 @@ namespace weft::runtime::simd {
 HWY_EXPORT(TargetName);
 HWY_EXPORT(Activate);
 HWY_EXPORT(ApplyUnary);
-HWY_EXPORT(ApplyBinary);
 HWY_EXPORT(SoftmaxRow);
 HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(RmsNormRow);
@@ -27,9 +26,8 @@ std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
 void activate(Activation activation, float alpha, const float* x, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(Activate)(activation, alpha, x, y, count);
 }
-void unary(Unary op, const float* x, float* y, std::size_t count) { HWY_DYNAMIC_DISPATCH(ApplyUnary)(op, x, y, count); }
-void binary(Binary op, const float* a, bool a_advances, const float* b, bool b_advances, float* y, std::size_t count) {
-  HWY_DYNAMIC_DISPATCH(ApplyBinary)(op, a, a_advances, b, b_advances, y, count);
+void unary(const Function& function, const float* x, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(ApplyUnary)(function, x, y, count);
 }
 void softmax_row(const float* x, float* y, std::size_t count) { HWY_DYNAMIC_DISPATCH(SoftmaxRow)(x, y, count); }
 void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {

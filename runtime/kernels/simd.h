@@ -15,13 +15,39 @@ enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu, kT
 // y[i] = f(x[i]); x and y may be the same. kQuickGelu is x * sigmoid(alpha x), kSilu the same with 1.
 void activate(Activation activation, float alpha, const float* x, float* y, std::size_t count);
 
-// y[i] = f(x[i]); x and y may be the same.
-enum class Unary : std::uint8_t { kAbs, kNeg, kSqrt, kReciprocal, kFloor, kCeil, kExp, kErf };
-void unary(Unary op, const float* x, float* y, std::size_t count);
-
-// y[i] = f(a[i], b[i]); an operand that does not advance is one number. y may be an operand.
-enum class Binary : std::uint8_t { kAdd, kSub, kMul, kDiv };
-void binary(Binary op, const float* a, bool a_advances, const float* b, bool b_advances, float* y, std::size_t count);
+// y[i] = f(x[i]); x and y may be the same. alpha and beta are the operator's attributes of that name, gamma of Selu and
+// the bounds of Clip.
+enum class Unary : std::uint8_t {
+  kAbs,
+  kNeg,
+  kSqrt,
+  kReciprocal,
+  kFloor,
+  kCeil,
+  kRound,
+  kSign,
+  kExp,
+  kLog,
+  kSin,
+  kCos,
+  kErf,
+  kSoftplus,
+  kSoftsign,
+  kMish,
+  kHardSwish,
+  kHardSigmoid,
+  kLeakyRelu,
+  kThresholdedRelu,
+  kElu,
+  kCelu,
+  kSelu,
+  kClip,
+};
+struct Function {
+  Unary op;
+  float alpha = 0, beta = 0;
+};
+void unary(const Function& function, const float* x, float* y, std::size_t count);
 
 // One row: y = exp(x - max) / sum. NaN where the row holds NaN, +inf, or nothing but -inf. x and y may be the same.
 void softmax_row(const float* x, float* y, std::size_t count);

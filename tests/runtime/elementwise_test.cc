@@ -5,8 +5,8 @@
 #include <limits>
 #include <random>
 
-#include "ops/builder.h"
-#include "runtime/session.h"
+#include "ops/cast.h"
+#include "tests/runtime/one_node.h"
 
 namespace weft::runtime {
 namespace {
@@ -84,10 +84,101 @@ TEST(Elementwise, FunctionsOverTheirRange) {
   const auto count = static_cast<std::int64_t>(values.size());
   const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{count})});
   Builder builder(graph);
-  for (const char* op : {"Abs", "Neg", "Sqrt", "Reciprocal", "Floor", "Ceil", "Exp", "Erf"}) {
+  for (const char* op :
+       {"Abs", "Neg", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Exp", "Log", "Erf", "Softsign"}) {
     graph.add_output(op, builder.make(op, {a}));
   }
   expect_same_as_reference(graph, Tensor::vector<float>(values), {}, 5e-7);
+}
+
+// To a rounding error of what they add up.
+TEST(Elementwise, FunctionsThatAddUp) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> values = {0.0f,     -0.0f, 1e-30f,    -1e-30f,    1e30f, -1e30f,
+                               40000.0f, -1e9f, kInfinity, -kInfinity, NAN};
+  for (float x = -100.0f; x < 100.0f; x += 0.0513f) values.push_back(x);
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{static_cast<std::int64_t>(values.size())})});
+  Builder b(graph);
+  for (const char* op :
+       {"Sin", "Cos", "Softplus", "Mish", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Selu", "ThresholdedRelu"}) {
+    graph.add_output(op, b.make(op, {a}));
+  }
+  graph.add_output("celu", b.make("Celu", {a}, {{"alpha", 0.7}}));
+  graph.add_output("elu", b.make("Elu", {a}, {{"alpha", 1.7}}));
+  graph.add_output("hard_sigmoid", b.make("HardSigmoid", {a}, {{"alpha", 0.3}, {"beta", 0.4}}));
+  graph.add_output("leaky", b.make("LeakyRelu", {a}, {{"alpha", 0.2}}));
+  expect_same_as_reference(graph, Tensor::vector<float>(values), {}, 1e-6, 0.25);
+}
+
+TEST(Elementwise, ClipTakesBoundsAsTheyCome) {
+  const Tensor x = Tensor::of<float>({5}, {-3.0f, NAN, 0.25f, 2.0f, 7.0f});
+  const Given low = {Tensor::scalar(-1.0f)}, high = {Tensor::scalar(1.5f), true}, none = {Tensor()};
+  check("Clip", {{x}, low, high}, 1, {});
+  check("Clip", {{x}, none, high}, 1, {});
+  check("Clip", {{x}, low}, 1, {});
+  check("Clip", {{x}, {Tensor::scalar(3.0f)}, high}, 1, {});  // crossed
+}
+
+Tensor small(DType dtype, const Extents& shape, std::uint32_t seed) {
+  Tensor numbers = random_floats(shape, seed, 3.0f);
+  if (dtype != DType::kF32) return cast(numbers, dtype);
+  if (numbers.size() > 2) numbers.mutable_data<float>()[2] = NAN;
+  return numbers;
+}
+
+const std::pair<Extents, Extents> kBroadcasts[] = {{{}, {}},
+                                                   {{70}, {}},
+                                                   {{}, {70}},
+                                                   {{2, 3, 17}, {17}},
+                                                   {{2, 3, 17}, {3, 1}},
+                                                   {{7, 1}, {1, 9}},
+                                                   {{0, 3}, {3}},
+                                                   {{300, 200}, {300, 1}},
+                                                   {{8}, {8, 1}}};
+
+TEST(Elementwise, PairsOfEveryType) {
+  for (const auto& [left, right] : kBroadcasts) {
+    for (const DType dtype : {DType::kF32, DType::kI32, DType::kI64}) {
+      SCOPED_TRACE(fmt::format("{} with {} {}", to_string(left), to_string(right), to_string(dtype)));
+      for (const char* op :
+           {"Add", "Sub", "Mul", "Max", "Min", "Sum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}) {
+        check(op, {{small(dtype, left, 1)}, {small(dtype, right, 2)}}, 1, {}, 0);
+      }
+    }
+    check("PRelu", {{small(DType::kF32, left, 1)}, {small(DType::kF32, right, 2)}}, 1, {}, 0);
+    for (const char* op : {"And", "Or", "Xor", "Equal"})
+      check(op, {{small(DType::kBool, left, 1)}, {small(DType::kBool, right, 2)}}, 1, {});
+  }
+  const Tensor most = Tensor::vector<std::int64_t>(Ints{INT64_MAX, INT64_MIN, -1});
+  for (const char* op : {"Add", "Sub", "Mul"}) check(op, {{most}, {most}}, 1, {});
+}
+
+TEST(Elementwise, WhereOfEveryWidth) {
+  for (const auto& [left, right] : kBroadcasts) {
+    for (const DType dtype : {DType::kU8, DType::kF16, DType::kF32, DType::kI64}) {
+      const Tensor a = random_bytes(dtype, left, 1), b = random_bytes(dtype, right, 2);
+      check("Where", {{small(DType::kBool, left, 3)}, {a}, {b}}, 1, {});
+      check("Where", {{small(DType::kBool, right, 3)}, {a}, {a}}, 1, {});
+      check("Where", {{Tensor::scalar(true)}, {a}, {b}}, 1, {});
+      check("Where", {{Tensor::scalar(false)}, {a}, {b}}, 1, {});
+    }
+  }
+}
+
+TEST(Elementwise, CastsSaturateAndWrap) {
+  const Tensor edges = Tensor::vector<float>(std::vector<float>{
+      NAN, 1e30f, -1e30f, 2147483520.0f, 2147483648.0f, -2147483648.0f, 9.2233715e18f, 9.223372e18f, -9.223372e18f,
+      1.9f, -1.9f, -0.0f, 1e-30f, std::numeric_limits<float>::infinity(), 16777217.0f});
+  for (const DType to : {DType::kBool, DType::kI32, DType::kI64}) check("Cast", {{edges}}, 1, {{"to", to}});
+  for (const DType from : {DType::kU8, DType::kBool, DType::kI32, DType::kI64}) {
+    const Tensor x = from == DType::kBool ? small(from, {100}, 1) : random_bytes(from, {100}, 1);
+    for (const DType to : {DType::kBool, DType::kF32, DType::kI32, DType::kI64}) {
+      if (from != to) check("Cast", {{x}}, 1, {{"to", to}}, 0);
+    }
+  }
+  check("Not", {{small(DType::kBool, {100}, 1)}}, 1, {});
+  check("IsNaN", {{small(DType::kF32, {100}, 1)}}, 1, {});
 }
 
 TEST(Elementwise, ActivationsOverTheirRange) {
