@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "runtime/kernels/attention_simd.h"
 
@@ -13,13 +14,24 @@ CacheState::Block::Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads,
     : ledger(std::move(counted_by)),
       // Zero, because panels are read beyond their last token.
       data(Tensor::zeros(DType::kF32, {heads, size, kBlockTokens})) {
+  if (ledger->budget) ledger->budget->used_ += data.byte_size();
   const std::uint64_t bytes = ledger->bytes += data.byte_size();
   std::uint64_t peak = ledger->peak;
   while (peak < bytes && !ledger->peak.compare_exchange_weak(peak, bytes)) {
   }
 }
 
-CacheState::Block::~Block() { ledger->bytes -= data.byte_size(); }
+CacheState::Block::~Block() {
+  ledger->bytes -= data.byte_size();
+  if (ledger->budget) ledger->budget->used_ -= data.byte_size();
+}
+
+void CacheBudget::require(std::uint64_t more) const {
+  const std::uint64_t taken = used_;
+  if (taken <= limit_ && more <= limit_ - taken) return;
+  fail(ErrorCode::kInvalidArgument,
+       "keys and values would take {} bytes more than the {} that they have; the limit is {}", more, taken, limit_);
+}
 
 CacheState::CacheState(std::int64_t heads, std::int64_t size, Options options)
     : heads_(heads), size_(size), options_(options), ledger_(std::make_shared<Ledger>()) {}
@@ -38,6 +50,31 @@ CacheUsage& CacheUsage::operator+=(const CacheUsage& other) {
 }
 
 CacheUsage CacheState::usage() const { return {ledger_->appended, ledger_->copied, ledger_->bytes, ledger_->peak}; }
+
+void CacheState::set_budget(std::shared_ptr<CacheBudget> budget) {
+  if (ledger_->budget) ledger_->budget->used_ -= ledger_->bytes;
+  ledger_->budget = std::move(budget);
+  if (ledger_->budget) ledger_->budget->used_ += ledger_->bytes;
+}
+
+std::uint64_t CacheState::growth(std::int64_t tokens) {
+  if (tokens == 0) return 0;
+  drop_before_window();
+  auto blocks = static_cast<std::uint64_t>(batch() * (blocks_for(length_ + tokens) - blocks_for(length_)));
+  if (length_ % kBlockTokens == 0) return blocks * block_bytes();
+  // Of a last block that rows share, and perhaps other caches, the last to write has none to copy.
+  std::map<const Block*, long> shared;
+  for (const Row& row : rows_) {
+    const auto& last = row.blocks[static_cast<std::size_t>(length_ / kBlockTokens)];
+    const long sharing = ++shared[last.get()];
+    blocks += sharing < last.use_count() ? 1 : 0;
+  }
+  return blocks * block_bytes();
+}
+
+std::uint64_t CacheState::bytes_of(const Extents& shape) const {
+  return shape.size() == 4 ? static_cast<std::uint64_t>(shape[0] * blocks_for(shape[2])) * block_bytes() : 0;
+}
 
 // --- Writing ---------------------------------------------------------------------------------------
 
@@ -66,9 +103,9 @@ void CacheState::own(std::shared_ptr<Block>& block) {
 
 // Blocks of the row's own for tokens [length, length + tokens).
 void CacheState::make_room(Row& row, std::int64_t tokens) {
-  const auto needed = static_cast<std::size_t>((length_ + tokens + kBlockTokens - 1) / kBlockTokens);
+  const auto needed = static_cast<std::size_t>(blocks_for(length_ + tokens));
   // What an append that failed has left.
-  row.blocks.resize(static_cast<std::size_t>((length_ + kBlockTokens - 1) / kBlockTokens));
+  row.blocks.resize(static_cast<std::size_t>(blocks_for(length_)));
   if (length_ % kBlockTokens != 0) own(row.blocks[static_cast<std::size_t>(length_ / kBlockTokens)]);
   while (row.blocks.size() < needed) row.blocks.push_back(std::make_shared<Block>(ledger_, heads_, size_));
   row.data.resize(needed);
@@ -88,7 +125,7 @@ void CacheState::append(const Tensor& added, ThreadPool* pool) {
   drop_before_window();  // before, so that what is appended can be taken back
   for (Row& row : rows_) make_room(row, tokens);
   const std::int64_t first = length_ / kBlockTokens, end = length_ + tokens;
-  const std::int64_t blocks = (end + kBlockTokens - 1) / kBlockTokens - first;
+  const std::int64_t blocks = blocks_for(end) - first;
   const auto write = [&](std::size_t i) {
     const auto at = static_cast<std::int64_t>(i);
     write_block(added, at / blocks, first + at % blocks, end);
@@ -167,7 +204,7 @@ void CacheState::truncate(std::int64_t length) {
          first_token_, length);
   }
   for (Row& row : rows_) {
-    row.blocks.resize(static_cast<std::size_t>((length + kBlockTokens - 1) / kBlockTokens));
+    row.blocks.resize(static_cast<std::size_t>(blocks_for(length)));
     row.data.resize(row.blocks.size());
   }
   length_ = length;

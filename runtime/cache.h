@@ -28,6 +28,23 @@ struct CacheUsage {
   CacheUsage& operator+=(const CacheUsage& other);
 };
 
+// Bytes that the blocks of all caches given one budget may take: of a session, or of many. Thread-safe.
+class CacheBudget {
+ public:
+  explicit CacheBudget(std::uint64_t limit) : limit_(limit) {}
+
+  std::uint64_t limit() const { return limit_; }
+  std::uint64_t used() const { return used_; }
+  // Error kInvalidArgument when so many bytes more do not fit.
+  void require(std::uint64_t more) const;
+
+ private:
+  friend class CacheState;
+
+  std::uint64_t limit_;
+  std::atomic<std::uint64_t> used_{0};
+};
+
 // f32[B, H, length, D]. A row is a table of blocks of kBlockTokens tokens, so that growing moves nothing, rows of the
 // same beginning share its blocks, and picking rows is picking tables. A shared block is copied when it is written.
 // Copies of a cache share all blocks. Not thread-safe itself; caches that share blocks may be used from different
@@ -60,6 +77,13 @@ class CacheState {
   void assign(const Tensor& value);
   // added: f32[B, H, S, D]. pool: may be null. Strong: an Error (memory) leaves the contents as they were.
   void append(const Tensor& added, ThreadPool* pool = nullptr);
+  // Bytes of the blocks that an append of so many tokens makes. What the window lets go is dropped first.
+  std::uint64_t growth(std::int64_t tokens);
+  // Of the blocks that hold a value of this shape when nothing shares them.
+  std::uint64_t bytes_of(const Extents& shape) const;
+  // Counts its blocks there from now on, and those of caches that share them; null: nowhere. These caches may not be at
+  // work in other threads. Who appends asks the budget first.
+  void set_budget(std::shared_ptr<CacheBudget> budget);
   // Row r becomes what row parents[r] was.
   void reorder(std::span<const std::int64_t> parents);
   // Forgets tokens from `length` on. Error kInvalidArgument when there are fewer, or dropped ones would be needed.
@@ -79,6 +103,7 @@ class CacheState {
 
   struct Ledger {
     std::atomic<std::uint64_t> appended{0}, copied{0}, bytes{0}, peak{0};
+    std::shared_ptr<CacheBudget> budget;  // may be null
   };
   struct Block {
     Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads, std::int64_t size);
@@ -91,6 +116,7 @@ class CacheState {
     std::vector<const float*> data;
   };
 
+  static std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
   std::size_t block_bytes() const { return static_cast<std::size_t>(heads_ * size_ * kBlockTokens) * sizeof(float); }
   void make_room(Row& row, std::int64_t tokens);
   void own(std::shared_ptr<Block>& block);

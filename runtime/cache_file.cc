@@ -122,6 +122,7 @@ class CacheFile {
     CacheState cache(like);
     cache.reset(static_cast<std::int64_t>(header.batch));
     const auto table = take(header.batch * header.blocks * sizeof(std::uint32_t));
+    if (const auto& budget = cache.ledger_->budget) budget->require(header.unique * cache.block_bytes());
     std::vector<std::shared_ptr<CacheState::Block>> unique;
     for (std::uint64_t i = 0; i < header.unique; ++i) {
       const auto bytes = take(cache.block_bytes());

@@ -135,6 +135,7 @@ void Executor::place_view(std::size_t step_index) {
 std::vector<Tensor> Executor::run(std::span<const Tensor> inputs) {
   for (std::size_t i = 0; i < workspace_.caches.size(); ++i) lengths_[i] = workspace_.caches[i].length();
   try {
+    if (workspace_.budget) check_budget();
     prepare(inputs);
     for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
       if (!arguments_[i].fixed_view) run_step(i);
@@ -151,6 +152,21 @@ std::vector<Tensor> Executor::run(std::span<const Tensor> inputs) {
     }
     throw;
   }
+}
+
+// Before anything is computed. Appended values whose extents come out of the run are asked for when they are there.
+void Executor::check_budget() {
+  std::uint64_t bytes = 0;
+  for (const PlanStep& step : plan_->steps) {
+    if (step.compiled->kind != StepKind::kCache) continue;
+    const ValuePlan& added = plan_->values[step.compiled->inputs[1]];
+    if (added.place != Place::kDynamic) bytes += workspace_.caches[step.compiled->state].growth(added.shape[2]);
+  }
+  for (std::size_t i = 0; i < workspace_.caches.size(); ++i) {
+    const Slot next = model().state_nexts[i];
+    if (cache_of_[next] != i) bytes += workspace_.caches[i].bytes_of(plan_->values[next].shape);
+  }
+  workspace_.budget->require(bytes);
 }
 
 void Executor::prepare(std::span<const Tensor> inputs) {
@@ -199,7 +215,10 @@ void Executor::run_view(const PlanStep& step) {
 // Appends this run's keys or values to the state.
 void Executor::run_cache(PlanStep& step) {
   CacheState& cache = workspace_.caches[step.compiled->state];
-  cache.append(table_[step.compiled->inputs[1]], workspace_.pool.get());
+  const Tensor& added = table_[step.compiled->inputs[1]];
+  const bool unchecked = plan_->values[step.compiled->inputs[1]].place == Place::kDynamic;
+  if (workspace_.budget && unchecked && added.rank() == 4) workspace_.budget->require(cache.growth(added.extent(2)));
+  cache.append(added, workspace_.pool.get());
   if (step.materialize_cache) table_[step.compiled->outputs[0]] = cache.to_tensor();
 }
 

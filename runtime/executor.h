@@ -16,7 +16,8 @@ class Profile;
 struct Workspace {
   std::shared_ptr<const Model> model;
   std::shared_ptr<ThreadPool> pool;
-  std::vector<CacheState> caches;  // one per state of the graph
+  std::vector<CacheState> caches;       // one per state of the graph
+  std::shared_ptr<CacheBudget> budget;  // of these; may be null
   Tensor arena;
   OutputPool outputs;
   Profile* profile = nullptr;
@@ -46,6 +47,7 @@ class Executor {
   void place(Slot slot);
   void place_view(std::size_t step);
   void point_arguments();
+  void check_budget();
   void prepare(std::span<const Tensor> inputs);
   void run_step(std::size_t index);
   void run_view(const PlanStep& step);

@@ -155,7 +155,9 @@ void Session::truncate_state(std::string_view name, std::int64_t length) {
 }
 
 void Session::set_state(std::string_view name, const Tensor& value) {
-  impl_->workspace.caches[state_index(impl_->graph(), name)].assign(value);
+  CacheState& cache = impl_->workspace.caches[state_index(impl_->graph(), name)];
+  if (impl_->workspace.budget) impl_->workspace.budget->require(cache.bytes_of(value.shape()));
+  cache.assign(value);
 }
 
 Tensor Session::state(std::string_view name) const {
@@ -166,6 +168,7 @@ Session Session::fork(std::shared_ptr<ThreadPool> pool) const {
   const Workspace& workspace = impl_->workspace;
   Session other(workspace.model, pool ? std::move(pool) : workspace.pool);
   other.impl_->workspace.caches = workspace.caches;
+  other.impl_->workspace.budget = workspace.budget;
   return other;
 }
 
@@ -176,6 +179,11 @@ void Session::save_states(const std::filesystem::path& path) const {
 void Session::load_states(const std::filesystem::path& path) {
   std::vector<CacheState>& caches = impl_->workspace.caches;
   caches = read_caches(path, impl_->workspace.model->impl().identity, impl_->graph().states(), caches);
+}
+
+void Session::set_cache_budget(const std::shared_ptr<CacheBudget>& budget) {
+  impl_->workspace.budget = budget;
+  for (CacheState& cache : impl_->workspace.caches) cache.set_budget(budget);
 }
 
 CacheUsage Session::cache_usage() const {

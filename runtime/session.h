@@ -60,6 +60,10 @@ class Session {
   // they were. Error kIo. What rows share is stored once.
   void save_states(const std::filesystem::path& path) const;
   void load_states(const std::filesystem::path& path);
+  // What the states, and those of forks, may take, alone or together with those of other sessions of the same budget;
+  // null: no limit. A run, or set_state() and load_states(), that would take more is Error kInvalidArgument before
+  // anything is computed, and leaves the states as they were. For sessions without forks at work in other threads.
+  void set_cache_budget(const std::shared_ptr<CacheBudget>& budget);
   // Of all states, and of forks: what they take, and what was written and copied so far.
   CacheUsage cache_usage() const;
 

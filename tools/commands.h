@@ -84,13 +84,15 @@ struct GenerateOptions {
   std::string passes = "all";
   int threads = 0;
   bool json = false;
-  bool timing = false;     // report tokens per second after the results
-  bool stream = false;     // print tokens as they come
-  int batch_size = 8;      // prompts decoded together
-  std::string assistant;   // a smaller model, for speculation
-  int repeat = 1;          // generate from every prompt so often
-  std::string packed;      // folder of packed weights
-  std::string attentions;  // .npz to write attention weights to
+  bool timing = false;         // report tokens per second after the results
+  bool stream = false;         // print tokens as they come
+  int batch_size = 8;          // prompts decoded together
+  std::string assistant;       // a smaller model, for speculation
+  int repeat = 1;              // generate from every prompt so often
+  std::string packed;          // folder of packed weights
+  std::string attentions;      // .npz to write attention weights to
+  std::size_t max_memory = 0;  // bytes that loading and each run may take, and all caches
+  std::size_t max_cache = 0;   // that all caches may take; 0: max_memory
 };
 int generate(const GenerateOptions& options);
 

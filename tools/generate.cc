@@ -188,6 +188,7 @@ int generate(const GenerateOptions& options) {
   runtime::CompileOptions compile;
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
+  compile.max_memory = options.max_memory;
   const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, parse_io(options.io));
   runtime::GenerationModel assistant;
   if (!options.assistant.empty()) assistant = runtime::GenerationModel::load(options.assistant, compile);
@@ -197,6 +198,8 @@ int generate(const GenerateOptions& options) {
   if (!options.attentions.empty())
     reader.emplace(runtime::GenerationModel::load_with_attentions(path, compile, parse_io(options.io)), pool);
   runtime::Generator generator(model, pool, options.assistant.empty() ? nullptr : &assistant);
+  if (const std::size_t limit = options.max_cache != 0 ? options.max_cache : options.max_memory; limit != 0)
+    generator.set_cache_budget(std::make_shared<runtime::CacheBudget>(limit));
   runtime::Callbacks callbacks;
   if (tokenizer != nullptr) {
     callbacks.decode = [tokenizer](auto tokens) { return tokenizer->decode({tokens.begin(), tokens.end()}, false); };

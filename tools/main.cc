@@ -140,6 +140,12 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
   command->add_option("--assistant", options->assistant, "a smaller model with the same tokens, for speculation");
   command->add_option("--attentions", options->attentions,
                       "write what each position of the results attends to into this .npz (another run, unfused)");
+  command
+      ->add_option("--max-memory", options->max_memory,
+                   "bytes (or 512MB, 2GB) that loading and each run may take, and all keys and values")
+      ->transform(CLI::AsSizeValue(false));
+  command->add_option("--max-cache", options->max_cache, "bytes that all keys and values may take")
+      ->transform(CLI::AsSizeValue(false));
   command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();

@@ -172,7 +172,25 @@ Tensor Decoder::input(const Value& value, const Tensor& tokens) const {
   fail(ErrorCode::kUnsupported, "generation does not know what input \"{}\" of the decoder is", name);
 }
 
+void Decoder::set_cache_budget(const std::shared_ptr<CacheBudget>& budget) {
+  budget_ = budget;
+  session_.set_cache_budget(budget);
+}
+
+// Of caches that are no states, which are there before the run and longer behind it; the session asks for the others.
+void Decoder::check_budget(std::int64_t steps) const {
+  std::uint64_t bytes = 0;
+  for (const auto& [name, past] : pasts_) {
+    Extents longer = past.shape();
+    if (!stays(name)) longer[cache_axes(*find_input(graph(), name)).time] += steps;
+    bytes += past.byte_size();
+    bytes += static_cast<std::uint64_t>(element_count(longer)) * element_size(past.dtype());
+  }
+  budget_->require(bytes);
+}
+
 Tensor Decoder::run(const Tensor& tokens) {
+  if (budget_ && !pasts_.empty()) check_budget(tokens.extent(1));
   TensorMap inputs = pasts_;
   for (const ValueId id : graph().inputs()) {
     const Value& value = graph().value(id);

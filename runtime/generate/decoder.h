@@ -23,6 +23,8 @@ class Decoder {
 
   const Graph& graph() const { return session_.model().graph(); }
   void set_profile(Profile* profile) { session_.set_profile(profile); }
+  // Of all its caches. What the run needs before and after is asked for before it begins, see Session.
+  void set_cache_budget(const std::shared_ptr<CacheBudget>& budget);
   CacheUsage cache_usage() const { return session_.cache_usage(); }
   // Names of its caches; empty: a decoder that remembers nothing.
   const std::vector<std::string>& caches() const { return caches_; }
@@ -50,10 +52,12 @@ class Decoder {
 
  private:
   bool is_state(std::string_view name) const;
+  void check_budget(std::int64_t steps) const;
   void set_past(const std::string& name, const Tensor& value);
   Tensor input(const Value& value, const Tensor& tokens) const;
 
   Session session_;
+  std::shared_ptr<CacheBudget> budget_;
   std::vector<std::string> caches_;
   std::set<std::string, std::less<>> staying_;  // of them
   TensorMap fixed_;

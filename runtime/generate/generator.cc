@@ -14,6 +14,7 @@ struct Generator::Impl {
 
   GenerationModel files;
   std::shared_ptr<ThreadPool> pool;
+  std::shared_ptr<CacheBudget> budget;
   LanguageModel model;
   std::unique_ptr<LanguageModel> assistant;
   std::unique_ptr<LanguageModel> unconditional;  // made when guidance_scale asks for it
@@ -75,7 +76,10 @@ struct Generator::Impl {
     if (model.has_source()) {
       fail(ErrorCode::kUnsupported, "guidance_scale with an encoder-decoder model");
     }
-    if (!unconditional) unconditional = std::make_unique<LanguageModel>(files, pool);
+    if (!unconditional) {
+      unconditional = std::make_unique<LanguageModel>(files, pool);
+      unconditional->set_cache_budget(budget);
+    }
     return true;
   }
 };
@@ -89,6 +93,13 @@ Generator::Generator(const GenerationModel& model, std::shared_ptr<ThreadPool> p
 void Generator::set_profile(Profile* profile) {
   impl_->model.set_profile(profile);
   if (impl_->assistant) impl_->assistant->set_profile(profile);
+}
+
+void Generator::set_cache_budget(std::shared_ptr<CacheBudget> budget) {
+  impl_->budget = std::move(budget);
+  for (LanguageModel* model : {&impl_->model, impl_->assistant.get(), impl_->unconditional.get()}) {
+    if (model != nullptr) model->set_cache_budget(impl_->budget);
+  }
 }
 
 CacheUsage Generator::cache_usage() const { return impl_->model.cache_usage(); }

@@ -42,6 +42,9 @@ class Generator {
 
   // Records the runs of encoders and decoders, see Session::set_profile().
   void set_profile(Profile* profile);
+  // What the caches of all its decoders (assistant and guidance too), alone or with those of others, may take; null: no
+  // limit. A step that would take more is Error kInvalidArgument before it runs.
+  void set_cache_budget(std::shared_ptr<CacheBudget> budget);
   // Of the decoder's caches, since this generator was made.
   CacheUsage cache_usage() const;
   // Is there a source beside the prompt: an encoder-decoder model?

@@ -121,6 +121,11 @@ const Tensor* LanguageModel::output(std::string_view name) const {
   return index && *index < encoded_.size() ? &encoded_[*index] : nullptr;
 }
 
+void LanguageModel::set_cache_budget(const std::shared_ptr<CacheBudget>& budget) {
+  if (first_) first_->set_cache_budget(budget);
+  if (next_) next_->set_cache_budget(budget);
+}
+
 CacheUsage LanguageModel::cache_usage() const {
   CacheUsage sum;
   if (first_) sum += first_->cache_usage();

@@ -20,6 +20,7 @@ class LanguageModel final : public TokenModel {
   LanguageModel(const GenerationModel& model, std::shared_ptr<ThreadPool> pool);
 
   void set_profile(Profile* profile);
+  void set_cache_budget(const std::shared_ptr<CacheBudget>& budget);
   CacheUsage cache_usage() const;
   // Has it a source beside the prompt?
   bool has_source() const { return source_in_decoder_ || encoder_ != nullptr; }

@@ -111,7 +111,9 @@ TEST(Cache, AnySequenceOfOperationsKeepsItsContents) {
         case 2: copies.emplace_back(cache, plain); break;
         default: {
           const Tensor added = random_tensor({cache.batch(), heads, below(3) == 0 ? below(40) : 1, size}, random());
+          const std::uint64_t before = cache.usage().bytes, growth = cache.growth(added.extent(2));
           cache.append(added, &pool);
+          ASSERT_EQ(cache.usage().bytes, before + growth) << "seed " << seed << " step " << step;
           plain.append(added);
         }
       }
@@ -351,6 +353,61 @@ TEST(CachedAttention, ForksThatPartGiveWhatSeparateRunsGive) {
   }
 }
 
+// --- Limits ----------------------------------------------------------------------------------------
+
+constexpr std::uint64_t kBlockOfHead = CacheState::kBlockTokens * 8 * sizeof(float);  // of a head of attention_block()
+
+TEST(CacheBudget, ARunThatNeedsMoreFailsBeforeItChangesAnything) {
+  const auto model = with_states(-1);
+  const auto budget = std::make_shared<CacheBudget>(4 * 2 * kBlockOfHead);  // two blocks of keys, two of values
+  Session session(model, std::make_shared<ThreadPool>(1)), free(model, std::make_shared<ThreadPool>(1));
+  session.set_cache_budget(budget);
+  const auto step = [](Session& s, std::int64_t rows, std::int64_t tokens, std::uint32_t seed) {
+    return s.run({{"x", random_tensor({rows, tokens, 8}, seed)}})[0];
+  };
+  for (Session* s : {&session, &free}) {
+    s->reset_states(1);
+    step(*s, 1, 31, 1);
+  }
+  EXPECT_EQ(budget->used(), budget->limit());
+  EXPECT_TRUE(step(session, 1, 1, 2).identical(step(free, 1, 1, 2)));  // the last of the block
+  const Tensor before = session.state("past.key");
+  for (const std::int64_t tokens : {1, 16, 5000}) {
+    try {
+      step(session, 1, tokens, 3);
+      ADD_FAILURE() << tokens;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_NE(error.message().find("the limit is 4096"), std::string::npos) << error.message();
+    }
+  }
+  EXPECT_TRUE(session.state("past.key").identical(before));
+  EXPECT_EQ(budget->used(), budget->limit());
+  // More is allowed, and nothing was lost.
+  session.set_cache_budget(std::make_shared<CacheBudget>(6 * 2 * kBlockOfHead));
+  EXPECT_EQ(budget->used(), 0u);
+  EXPECT_TRUE(step(session, 1, 1, 3).identical(step(free, 1, 1, 3)));
+}
+
+TEST(CacheBudget, CountsSharedBlocksOnce) {
+  const auto model = with_states(-1);
+  const auto budget = std::make_shared<CacheBudget>(2 * 2 * (1 + 3) * kBlockOfHead);
+  Session session(model, std::make_shared<ThreadPool>(1));
+  session.set_cache_budget(budget);
+  session.reset_states(1);
+  session.run({{"x", random_tensor({1, 20, 8}, 1)}});
+  session.reorder_states(std::vector<std::int64_t>{0, 0, 0});
+  session.run({{"x", random_tensor({3, 1, 8}, 2)}});  // two copies of the second block
+  EXPECT_EQ(budget->used(), budget->limit());
+  Session fork = session.fork();
+  EXPECT_EQ(budget->used(), budget->limit());
+  EXPECT_THROW(fork.run({{"x", random_tensor({3, 1, 8}, 3)}}), Error);
+  fork.reset_states(1);
+  EXPECT_NO_THROW(session.run({{"x", random_tensor({3, 1, 8}, 3)}}));
+  EXPECT_THROW(session.set_state("past.key", random_tensor({3, 2, 1, 8}, 1)), Error);
+  EXPECT_EQ(session.state("past.key").extent(2), 22);
+}
+
 struct SavedStates : ::testing::Test {
   std::filesystem::path path =
       std::filesystem::temp_directory_path() / ("weft-states-" + std::to_string(::getpid()) + ".kv");
@@ -384,6 +441,16 @@ TEST_F(SavedStates, GiveWhatAnUninterruptedRunGives) {
     const Tensor x = random_tensor({2, 1, 8}, 10 + i);
     ASSERT_TRUE(later.run({{"x", x}})[0].identical(session.run({{"x", x}})[0])) << i;
   }
+}
+
+TEST_F(SavedStates, KeepToTheBudget) {
+  Session later(model, std::make_shared<ThreadPool>(1));
+  const std::uint64_t bytes = session.cache_usage().bytes;
+  later.set_cache_budget(std::make_shared<CacheBudget>(bytes - 1));
+  EXPECT_THROW(later.load_states(path), Error);
+  EXPECT_EQ(later.cache_usage().bytes, 0u);
+  later.set_cache_budget(std::make_shared<CacheBudget>(bytes));
+  EXPECT_NO_THROW(later.load_states(path));
 }
 
 TEST_F(SavedStates, AreOfOneModel) {

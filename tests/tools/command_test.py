@@ -153,6 +153,16 @@ class Command(unittest.TestCase):
         self.assertEqual(line["texts"], ["2003-02-01"])
         self.assertEqual(len(line["scores"]), 1)
 
+    def test_generate_keeps_to_limits(self):
+        for kind in ("past", "past-stacked"):  # caches that are states, and others
+            folder = ROOT / "tests/generate/folders/kinds" / kind
+            command = ("generate", folder, "--ids-file", folder / "prompts.jsonl", "--batch-size", 1)
+            self.assertEqual(weft(*command, "--max-cache", "16KB", "--max-memory", "4MB")[0], 0)
+            code, out, error = weft(*command, "--max-cache", "1KB")
+            self.assertEqual((code, out), (1, ""))
+            self.assertRegex(error, r"invalid_argument: keys and values would take \d+ bytes more than the \d+ that they have; the limit is 1024")
+            self.assertEqual(weft(*command, "--max-memory", "1KB")[0], 1)
+
     def test_bench_reports(self):
         with tempfile.TemporaryDirectory() as folder:
             trace = pathlib.Path(folder) / "trace.json"
