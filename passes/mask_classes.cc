@@ -248,10 +248,60 @@ class Fitter {
   bool zero_keeps_ = false;
 };
 
+// --- Slopes ----------------------------------------------------------------------------------------
+
+double at(const MaskSample& sample, std::int64_t s, std::int64_t t) {
+  return sample.values[static_cast<std::size_t>(s * sample.keys + t)];
+}
+
+// The step from one key to the next: next to a zero exact, else from the first to the last.
+std::optional<double> slope_of(const MaskSamples& samples, std::int64_t head) {
+  std::optional<double> widest;
+  std::int64_t most = 1;
+  for (const MaskSample& sample : samples.samples) {
+    if (sample.head != head || sample.queries == 0) continue;
+    for (std::int64_t t = 0; t + 1 < sample.keys; ++t) {
+      const double here = at(sample, 0, t), next = at(sample, 0, t + 1);
+      if (here == 0 || next == 0) return next - here;
+    }
+    if (sample.keys <= most) continue;
+    most = sample.keys;
+    widest = (at(sample, 0, most - 1) - at(sample, 0, 0)) / static_cast<double>(most - 1);
+  }
+  return widest;
+}
+
+bool has_slope(const MaskSample& sample, double slope) {
+  constexpr double kPrecision = 4e-7;  // of f32 that were rounded once or twice
+  for (std::int64_t s = 0; s < sample.queries; ++s) {
+    const double first = at(sample, s, 0), last = at(sample, s, sample.keys - 1);
+    const double allowed = kPrecision * std::max(std::abs(first), std::abs(last));
+    for (std::int64_t t = 0; t < sample.keys; ++t) {
+      if (!(std::abs(at(sample, s, t) - (first + slope * static_cast<double>(t))) <= allowed)) return false;
+    }
+  }
+  return true;
+}
+
+std::optional<MaskClass> fit_slopes(const MaskSamples& samples, std::string& reason) {
+  reason = "the mask differs between heads, and by more than a slope";
+  if (samples.is_bool || samples.is_rounded) return std::nullopt;
+  MaskClass result;
+  for (std::int64_t head = 0; head < samples.heads; ++head) {
+    const auto slope = slope_of(samples, head);
+    if (!slope || !std::isfinite(*slope)) return std::nullopt;
+    result.slopes.push_back(*slope);
+  }
+  const bool fits = std::all_of(samples.samples.begin(), samples.samples.end(), [&](const MaskSample& sample) {
+    return has_slope(sample, result.slopes[static_cast<std::size_t>(sample.head)]);
+  });
+  return fits ? std::optional(result) : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<MaskClass> classify_mask(const MaskSamples& samples, std::string& reason) {
-  return Fitter(samples).fit(reason);
+  return samples.heads > 1 ? fit_slopes(samples, reason) : Fitter(samples).fit(reason);
 }
 
 }  // namespace weft

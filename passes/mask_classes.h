@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "passes/mask_samples.h"
 
@@ -18,11 +19,13 @@ struct MaskClass {
   PaddingTest padding = PaddingTest::kNone;  // keys of the source that may be attended
   double fill = 0;                           // added where a key is excluded; -inf of bool masks; 0: none is
   bool fill_per_condition = false;           // added twice where both exclude
+  std::vector<double> slopes;                // of each head: adds slope * (t - p), and nothing of the above
 
   bool by_position() const { return is_causal || left_window >= 0 || right_window >= 0 || chunk > 0; }
 };
 
-// The class that gives every number of every sample exactly, if there is one.
+// The class that gives every number of every sample exactly, if there is one; slopes up to what softmax does not see,
+// a number per row.
 std::optional<MaskClass> classify_mask(const MaskSamples& samples, std::string& reason);
 
 }  // namespace weft

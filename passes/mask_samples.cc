@@ -4,143 +4,14 @@
 #include <map>
 #include <set>
 
-#include "passes/mask_tables.h"
+#include "passes/mask_cone.h"
 #include "passes/node_util.h"
 
 namespace weft {
 namespace {
 
-constexpr std::size_t kMaxNodes = 400;
-constexpr std::int64_t kLeastThreshold = 8;       // smaller ones show in samples as they are
-constexpr std::int64_t kMostThreshold = 1 << 30;  // larger ones mean "to the end"
 constexpr std::int64_t kSameCluster = 3;
 constexpr std::size_t kLargestConstant = 1 << 24;
-
-// The nodes behind a value down to sizes, constants and graph inputs.
-struct Cone {
-  std::vector<NodeId> nodes;  // in execution order
-  std::set<ValueId> sizes;    // integers that inference knows in terms of symbols
-  ValueId source;
-  std::map<ValueId, BandTable> tables;   // constants larger than the samples
-  std::vector<std::int64_t> thresholds;  // magnitudes, sorted, unique
-};
-
-bool is_threshold_reader(std::string_view op) {
-  static constexpr std::string_view kOps[] = {"Add",         "Sub",   "Greater", "Less", "GreaterOrEqual",
-                                              "LessOrEqual", "Trilu", "Div",     "Mod"};
-  return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
-}
-
-std::optional<std::int64_t> threshold_of(const Graph& graph, ValueId id) {
-  const Value& value = graph.value(id);
-  if (value.kind != ValueKind::kConstant || !is_integer(value.type.dtype) || value.tensor->size() != 1) return {};
-  const std::int64_t number = std::abs(value.tensor->aligned().to_ints().front());
-  if (number < kLeastThreshold || number > kMostThreshold) return {};
-  const bool compared = std::any_of(value.uses.begin(), value.uses.end(),
-                                    [&](const Use& use) { return is_threshold_reader(graph.node(use.node).op); });
-  return compared ? std::optional(number) : std::nullopt;
-}
-
-bool appears_in(const MaskUse& use, const std::string& symbol) {
-  for (const Dim& dim : {use.batch, use.heads, use.queries, use.keys}) {
-    const auto names = dim.symbols();
-    if (std::find(names.begin(), names.end(), symbol) != names.end()) return true;
-  }
-  return false;
-}
-
-class ConeBuilder {
- public:
-  ConeBuilder(const Graph& graph, const MaskUse& use)
-      : graph_(graph), use_(use), sizes_vary_(!use.queries.is_constant() || !use.keys.is_constant()) {}
-
-  std::optional<Cone> build(std::string& reason) {
-    std::vector<ValueId> pending = {use_.mask};
-    std::set<ValueId> seen;
-    std::set<NodeId> nodes;
-    while (!pending.empty()) {
-      const ValueId id = pending.back();
-      pending.pop_back();
-      if (!id.valid() || !seen.insert(id).second) continue;
-      const Value& value = graph_.value(id);
-      if (value.kind == ValueKind::kConstant) {
-        if (sizes_vary_ && !take_constant(id, reason)) return std::nullopt;
-        continue;
-      }
-      if (value.elements && value.type.shape && is_static(*value.type.shape)) {
-        cone_.sizes.insert(id);
-        continue;
-      }
-      if (value.kind == ValueKind::kInput) {
-        if (!take_source(id, reason)) return std::nullopt;
-        continue;
-      }
-      const Node& node = graph_.node(value.producer);
-      if (!can_run(node, reason)) return std::nullopt;
-      if (!nodes.insert(value.producer).second) continue;
-      if (nodes.size() > kMaxNodes) {
-        reason = "the mask comes out of too many operators";
-        return std::nullopt;
-      }
-      pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
-    }
-    cone_.nodes.assign(nodes.begin(), nodes.end());
-    std::sort(cone_.nodes.begin(), cone_.nodes.end(), [&](NodeId a, NodeId b) { return graph_.precedes(a, b); });
-    std::sort(cone_.thresholds.begin(), cone_.thresholds.end());
-    cone_.thresholds.erase(std::unique(cone_.thresholds.begin(), cone_.thresholds.end()), cone_.thresholds.end());
-    return std::move(cone_);
-  }
-
- private:
-  bool can_run(const Node& node, std::string& reason) const {
-    static constexpr std::string_view kHeavy[] = {"MatMul", "Linear", "Conv", "Softmax", "Attention",
-                                                  "Gemm",   "Loop",   "If",   "Scan"};
-    const bool heavy = std::find(std::begin(kHeavy), std::end(kHeavy), node.op) != std::end(kHeavy);
-    if (!heavy && get_op(node.op).deterministic && node.subgraphs.empty()) return true;
-    reason = fmt::format("the mask depends on {} ({})", report_name(node), node.op);
-    return false;
-  }
-
-  // Samples show what small constants do. Of large ones a band is known everywhere from where it changes.
-  bool take_constant(ValueId id, std::string& reason) {
-    if (const auto threshold = threshold_of(graph_, id)) cone_.thresholds.push_back(*threshold);
-    const Tensor& tensor = *graph_.value(id).tensor;
-    if (is_object(tensor.dtype()) || is_covered_by_samples(tensor)) return true;
-    const auto table = read_band_table(tensor);
-    if (!table) {
-      reason = fmt::format("the mask depends on the constant {}, which is no band", to_string(graph_.value(id).type));
-      return false;
-    }
-    for (const std::int64_t change : table->changes) {
-      if (std::abs(change) >= kLeastThreshold) cone_.thresholds.push_back(std::abs(change));
-    }
-    cone_.tables.emplace(id, *table);
-    return true;
-  }
-
-  // Rows are those of the batch, columns the keys, or sizes by names of their own.
-  bool take_source(ValueId id, std::string& reason) {
-    const Value& value = graph_.value(id);
-    const Shape* shape = shape_of(graph_, id);
-    const bool is_state = std::find(graph_.inputs().begin(), graph_.inputs().end(), id) == graph_.inputs().end();
-    const auto fits = [&](const Dim& dim, const Dim& wanted) {
-      return dim == wanted || (dim.symbol_name() && !appears_in(use_, *dim.symbol_name()));
-    };
-    const bool rows = !is_state && !cone_.source.valid() && shape != nullptr && shape->size() == 2 &&
-                      fits((*shape)[0], use_.batch) && fits((*shape)[1], use_.keys);
-    if (!rows) {
-      reason = fmt::format("the mask depends on the input \"{}\" of {}", value.name, to_string(value.type));
-      return false;
-    }
-    cone_.source = id;
-    return true;
-  }
-
-  const Graph& graph_;
-  const MaskUse& use_;
-  bool sizes_vary_;
-  Cone cone_;
-};
 
 // --- Sizes -----------------------------------------------------------------------------------------
 
@@ -181,6 +52,7 @@ class SizeChooser {
     bind(bindings, use_.keys, use_.keys.symbol_name() ? sizes.past + sizes.queries : sizes.past);
     bind(bindings, use_.queries, sizes.queries);
     bind(bindings, use_.batch, sizes.batch);
+    solve(bindings, use_.queries, sizes.queries);
     for (std::size_t axis = 0; axis < source_.size(); ++axis) {
       const auto name = source_[axis].symbol_name();
       const auto wanted = (axis == 0 ? use_.batch : use_.keys).evaluate(bindings);
@@ -204,6 +76,18 @@ class SizeChooser {
 
   static void bind(Bindings& bindings, const Dim& dim, std::int64_t value) {
     for (const std::string& name : dim.symbols()) bindings[name] = value;
+  }
+
+  // Of an extent that is computed, as frames are from samples of a sound: the first size that gives so many.
+  static void solve(Bindings& bindings, const Dim& dim, std::int64_t value) {
+    constexpr std::int64_t kLargest = 4096;
+    const std::vector<std::string> names = dim.symbols();
+    if (names.size() != 1 || dim.symbol_name()) return;
+    for (std::int64_t size = value; size <= kLargest; ++size) {
+      if (dim.evaluate({{names[0], size}}) != value) continue;
+      bindings[names[0]] = size;
+      return;
+    }
   }
 
   const MaskUse& use_;
@@ -262,6 +146,7 @@ class Sampler {
   bool run(MaskSamples& result, std::string& reason) {
     result.source = cone_.source;
     result.is_bool = graph_.value(use_.mask).type.dtype == DType::kBool;
+    result.is_rounded = cone_.is_rounded;
     std::int64_t trial = 0, impossible = 0;
     for (const Sizes& sizes : kTrials) {
       const Outcome outcome = run_trial(sizes, trial++, result, reason);
@@ -298,7 +183,9 @@ class Sampler {
   }
 
   bool run_one(const Bindings& bindings, std::int64_t trial, int pattern, MaskSamples& result, std::string& reason) {
-    const auto batch = use_.batch.evaluate(bindings), heads = use_.heads.evaluate(bindings),
+    const bool heads_agree = mask_has_one_head();
+    const auto batch = use_.batch.evaluate(bindings),
+               heads = heads_agree ? std::optional<std::int64_t>(1) : use_.heads.evaluate(bindings),
                queries = use_.queries.evaluate(bindings), keys = use_.keys.evaluate(bindings);
     if (!batch || !heads || !queries || !keys) {
       reason = "the sizes of the scores are not known";
@@ -383,6 +270,11 @@ class Sampler {
     return values[id] = integers_of(value.type.dtype, value.tensor->shape(), {negative ? -small : small});
   }
 
+  bool mask_has_one_head() const {
+    const Shape& mask = *shape_of(graph_, use_.mask);
+    return mask.size() < 3 || mask[mask.size() - 3].is(1);
+  }
+
   static std::int64_t small_of(const std::vector<Threshold>& thresholds, std::int64_t value) {
     return std::find_if(thresholds.begin(), thresholds.end(), [&](const Threshold& t) { return t.value == value; })
         ->small;
@@ -399,9 +291,9 @@ class Sampler {
     return integers_of(value.type.dtype, *weft::evaluate(*value.type.shape, {}), numbers);
   }
 
-  // One sample per batch row; heads have to agree.
-  static bool read(const Tensor& mask, const Extents& scores, const std::vector<double>& padding, const Extents& source,
-                   const std::vector<Threshold>& thresholds, MaskSamples& result, std::string& reason) {
+  // One sample per batch row, of every head where they differ.
+  bool read(const Tensor& mask, const Extents& scores, const std::vector<double>& padding, const Extents& source,
+            const std::vector<Threshold>& thresholds, MaskSamples& result, std::string& reason) const {
     const auto rank = static_cast<std::size_t>(mask.rank());
     Extents strides = row_major_strides(mask.shape()), full(4, 0);
     for (std::size_t i = 0; i < rank; ++i) {
@@ -412,27 +304,26 @@ class Sampler {
       }
       full[axis] = mask.shape()[i] == 1 ? 0 : strides[i];
     }
-    const std::vector<double> values = numbers_of(mask);
+    std::vector<double> values = numbers_of(mask);
+    if (use_.excludes) std::for_each(values.begin(), values.end(), [](double& x) { x = 1 - x; });
+    const std::int64_t heads = full[1] == 0 ? 1 : scores[1];
     for (std::int64_t b = 0; b < scores[0]; ++b) {
-      MaskSample sample{scores[2], scores[3], {}, {}, thresholds};
-      if (!padding.empty()) {
-        sample.padding.assign(padding.begin() + b * source[1], padding.begin() + b * source[1] + scores[3]);
-      }
-      for (std::int64_t s = 0; s < scores[2]; ++s) {
-        for (std::int64_t t = 0; t < scores[3]; ++t) {
-          const auto at = [&](std::int64_t h) {
-            return values[static_cast<std::size_t>(b * full[0] + h * full[1] + s * full[2] + t * full[3])];
-          };
-          for (std::int64_t h = 1; h < scores[1] && full[1] != 0; ++h) {
-            if (at(h) != at(0)) {
-              reason = "the mask differs between heads";
-              return false;
-            }
-          }
-          sample.values.push_back(at(0));
+      for (std::int64_t h = 0; h < heads; ++h) {
+        MaskSample sample{scores[2], scores[3], h, {}, {}, thresholds};
+        if (!padding.empty()) {
+          sample.padding.assign(padding.begin() + b * source[1], padding.begin() + b * source[1] + scores[3]);
         }
+        for (std::int64_t s = 0; s < scores[2]; ++s) {
+          for (std::int64_t t = 0; t < scores[3]; ++t) {
+            sample.values.push_back(
+                values[static_cast<std::size_t>(b * full[0] + h * full[1] + s * full[2] + t * full[3])]);
+          }
+        }
+        if (h > 0 && sample.values != result.samples[result.samples.size() - static_cast<std::size_t>(h)].values) {
+          result.heads = heads;
+        }
+        result.samples.push_back(std::move(sample));
       }
-      result.samples.push_back(std::move(sample));
     }
     return true;
   }
@@ -452,10 +343,11 @@ std::optional<MaskSamples> sample_mask(const Graph& graph, const MaskUse& use, s
     reason = "the rank of the mask is not known";
     return std::nullopt;
   }
-  const auto cone = ConeBuilder(graph, use).build(reason);
+  const auto cone = find_cone(graph, use, reason);
   if (!cone) return std::nullopt;
   MaskSamples samples;
   if (!Sampler(graph, use, *cone).run(samples, reason)) return std::nullopt;
+  if (samples.heads == 1) std::erase_if(samples.samples, [](const MaskSample& sample) { return sample.head > 0; });
   return samples;
 }
 

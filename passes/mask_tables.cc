@@ -1,6 +1,8 @@
 #include "passes/mask_tables.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 
 namespace weft {
 namespace {
@@ -21,12 +23,35 @@ bool with_numbers(const Tensor& tensor, Body&& body) {
   return result;
 }
 
+// [..., heads, 1, N] or [heads, N], the steps of a row equal as far as their precision goes; one number is a row too.
+bool is_steps_per_head(const Tensor& tensor, const Dim& heads) {
+  constexpr double kPrecision = 4e-7;
+  const Extents& shape = tensor.shape();
+  if (shape.empty() || !is_float(tensor.dtype()) || !heads.is_constant()) return false;
+  const std::int64_t columns = shape.back();
+  std::vector<std::int64_t> wide;
+  std::copy_if(shape.begin(), shape.end() - 1, std::back_inserter(wide), [](std::int64_t n) { return n != 1; });
+  if (wide != std::vector<std::int64_t>{heads.value()}) return false;
+  if (columns == 1) return true;
+  return with_numbers(tensor, [&](auto numbers) {
+    for (std::size_t row = 0; row < numbers.size(); row += static_cast<std::size_t>(columns)) {
+      const auto at = [&](std::int64_t i) { return static_cast<double>(numbers[row + static_cast<std::size_t>(i)]); };
+      const double step = (at(columns - 1) - at(0)) / static_cast<double>(columns - 1);
+      const double allowed = kPrecision * std::max(std::abs(at(0)), std::abs(at(columns - 1)));
+      for (std::int64_t i = 0; i < columns; ++i) {
+        if (!(std::abs(at(i) - (at(0) + step * static_cast<double>(i))) <= allowed)) return false;
+      }
+    }
+    return true;
+  });
+}
+
 }  // namespace
 
-bool is_covered_by_samples(const Tensor& tensor) {
+bool is_covered_by_samples(const Tensor& tensor, const Dim& heads) {
   const bool small =
       std::all_of(tensor.shape().begin(), tensor.shape().end(), [](std::int64_t n) { return n <= kCovered; });
-  if (small) return true;
+  if (small || is_steps_per_head(tensor, heads)) return true;
   const bool row =
       std::count_if(tensor.shape().begin(), tensor.shape().end(), [](std::int64_t n) { return n != 1; }) == 1;
   return row && with_numbers(tensor, [](auto numbers) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "graph/dim.h"
 #include "graph/tensor.h"
 
 namespace weft {
@@ -17,8 +18,9 @@ struct BandTable {
   std::vector<double> values;         // one more than changes
 };
 
-// Small enough that samples of masks see all of it, or a count 0, 1, 2, ... whose rest they know.
-bool is_covered_by_samples(const Tensor& tensor);
+// Small enough that samples of masks see all of it, or known beyond what they see: a count 0, 1, 2, ..., or one row
+// for each head of numbers in equal steps.
+bool is_covered_by_samples(const Tensor& tensor, const Dim& heads);
 std::optional<BandTable> read_band_table(const Tensor& tensor);
 // The same with its changes elsewhere and at most 64 rows and columns.
 Tensor make_band_table(const BandTable& table, const std::function<std::int64_t(std::int64_t)>& moved);

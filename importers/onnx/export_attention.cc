@@ -154,6 +154,8 @@ bool spell_multi_head_attention(Graph& graph, NodeId id, BiasCache& biases) {
   if (!heads.is_constant()) return false;
   // Grouped heads would have to be repeated for it; the standard operator's kernel reads them as they are.
   if (heads_per_key(e, q, k) != 1) return false;
+  // Its keys and values of four axes have one size.
+  if (!(e.dim(split_k, 3) == e.dim(split_v, 3))) return false;
   const bool flat = e.rank(q) == 3;
   Expr bias = biases.bias_of(e, node, split_q, split_k);
   if (bias) {  // [1 or B, 1 or H, S, T]

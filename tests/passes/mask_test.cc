@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "ops/builder.h"
@@ -64,7 +65,7 @@ std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes) {
 // What is left of the mask and the attributes, after the numbers have been compared on several sizes.
 struct Absorbed {
   Attributes attributes;
-  bool has_mask = false, has_padding = false;
+  bool has_mask = false, has_padding = false, has_slopes = false;
   std::string reason;
 
   std::int64_t integer(std::string_view name) const {
@@ -99,6 +100,7 @@ Absorbed absorb(const Graph& before,
     result.attributes = node.attributes;
     result.has_mask = node.inputs.size() > 3 && node.inputs[3].valid();
     result.has_padding = node.inputs.size() > 4 && node.inputs[4].valid();
+    result.has_slopes = node.inputs.size() > 5 && node.inputs[5].valid();
   }
   return result;
 }
@@ -252,13 +254,129 @@ TEST(Masks, OfNumbersOfTheGraphAreGeneral) {
   EXPECT_THAT(a.reason, ::testing::HasSubstr("MatMul"));
 }
 
-TEST(Masks, ThatDifferBetweenHeadsAreGeneral) {
+// [2, 1, 1] times something of positions.
+Expr per_head(Decoder& d, Expr of_positions) {
+  const Expr slopes = d.b.constant(Tensor::of<float>({2, 1, 1}, {0.25f, 0.0625f}));
+  return slopes * d.b.unsqueeze(d.b.cast(of_positions, DType::kF32), {0, 1});
+}
+
+// A bias of relative positions: rows of a table, found by t - p.
+Expr relative_bias(Decoder& d) {
+  std::vector<float> table(64);
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i * i % 13) / 8;
+  const Expr distance = d.b.make("Abs", {(d.key_positions() - d.query_positions()).id()});
+  const Expr bias = d.b.make("Gather", {d.b.constant(Tensor::of<float>({32, 2}, table)).id(), distance.id()});
+  return d.b.transpose(bias, {2, 0, 1});
+}
+
+TEST(Masks, SlopesOfHeads) {
   Decoder d;
-  const Expr slopes = d.b.constant(Tensor::of<float>({2, 1, 1}, {-2000.0f, -4000.0f}));
-  d.attend(slopes * d.b.unsqueeze(d.b.cast(d.key_positions(), DType::kF32), {0, 1}));
+  d.attend(d.fill(d.both(d.causal(), d.kept())) + per_head(d, d.key_positions()));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_slopes);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_FALSE(a.has_mask);
+}
+
+TEST(Masks, SlopesUnderAFill) {
+  Decoder d;
+  const Expr excluded = d.b.unary("Not", d.causal());
+  d.attend(d.b.where(excluded, d.b.scalar(DType::kF32, kLowest), per_head(d, d.key_positions() - d.query_positions())));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_slopes);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_FALSE(a.has_mask);
+}
+
+// slope * (t - 63), of which the last T columns are taken.
+Expr last_of_table(Decoder& d, float odd_one) {
+  std::vector<float> steps;
+  for (const float slope : {0.5f, 0.0625f}) {
+    for (int t = 0; t < 64; ++t) steps.push_back(slope * static_cast<float>(t - 63) + (t == 3 ? odd_one : 0));
+  }
+  const Expr table = d.b.constant(Tensor::of<float>({2, 1, 64}, steps));
+  const ValueId start = (d.b.extent_of(d.k, 2) * -1.0).id();
+  return d.b.make("Slice", {table.id(), start, d.b.ints({64}).id(), d.b.ints({2}).id()});
+}
+
+TEST(Masks, SlopesCutFromATable) {
+  Decoder d;
+  d.attend(d.fill(d.causal()) + last_of_table(d, 0));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_slopes);
+  EXPECT_FALSE(a.has_mask);
+}
+
+TEST(Masks, TablesOfOtherStepsFarAwayAreGeneral) {
+  Decoder d;
+  d.attend(d.fill(d.causal()) + last_of_table(d, 1));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_FALSE(a.has_slopes);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+}
+
+TEST(Masks, ThatDifferBetweenHeadsByMoreThanASlopeAreGeneral) {
+  Decoder d;
+  d.attend(per_head(d, d.key_positions() * d.key_positions()));
   const Absorbed a = absorb(d.graph);
   EXPECT_TRUE(a.has_mask);
-  EXPECT_THAT(a.reason, ::testing::HasSubstr("differs between heads"));
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("by more than a slope"));
+}
+
+TEST(Masks, SlopesThatAreRoundedAreGeneral) {
+  Decoder d;
+  d.attend(d.b.cast(d.b.cast(per_head(d, d.key_positions()), DType::kF16), DType::kF32));
+  EXPECT_TRUE(absorb(d.graph).has_mask);
+}
+
+TEST(Masks, SinksSeeWhatSlopesLeaveOpen) {
+  Decoder d;
+  const Expr sinks = d.b.constant(Tensor::vector<float>(std::vector<float>{0.5f, -1.0f}));
+  const std::vector<ValueId> inputs = {d.q, d.k, d.v, per_head(d, d.key_positions()), {}, {}, sinks};
+  d.graph.add_output("y", d.b.make("Attention", inputs, {{"scale", 0.5}}));
+  EXPECT_TRUE(absorb(d.graph).has_mask);
+}
+
+TEST(Masks, PositionsAreTakenFromAWhereOverABoundedBias) {
+  Decoder d;
+  d.attend(d.b.where(d.causal(), relative_bias(d), d.b.scalar(DType::kF32, kLowest)));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_FALSE(a.attributes.contains("masked_fill"));  // every row has a key
+  EXPECT_THAT(a.reason, ::testing::HasSubstr("no band"));
+}
+
+TEST(Masks, PaddingIsTakenFromAWhereOverABoundedBias) {
+  Decoder d;
+  d.attend(d.b.where(d.kept(), relative_bias(d), d.b.scalar(DType::kF32, kLowest)));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_TRUE(a.has_mask);
+  EXPECT_TRUE(a.attributes.contains("masked_fill"));
+}
+
+TEST(Masks, AFillOverABiasOfAnySizeStays) {
+  for (const double low : {kLowest, -std::numeric_limits<double>::infinity()}) {
+    Decoder d;
+    const Expr bias = d.input("bias", DType::kF32, {Dim(2), S, d.keys});
+    d.attend(d.b.where(d.causal(), bias, d.b.scalar(DType::kF32, low)));
+    const Absorbed a = absorb(d.graph);
+    EXPECT_EQ(a.integer("is_causal"), std::isinf(low) ? 1 : -1) << low;  // -inf is the last word whatever is added
+    EXPECT_TRUE(a.has_mask);
+  }
+}
+
+TEST(Masks, AWhereOverAnotherFillsOnce) {
+  Decoder d;
+  d.attend(d.b.where(d.causal(), d.fill(d.kept()), d.b.scalar(DType::kF32, kLowest)));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_EQ(a.integer("is_causal"), 1);
+  EXPECT_TRUE(a.has_padding);
+  EXPECT_EQ(a.integer("fill_per_condition"), -1);
+  EXPECT_FALSE(a.has_mask);
 }
 
 TEST(Masks, ThatOnlyPreferAreGeneral) {
