@@ -1,9 +1,11 @@
 // present = Concat(past, new) becomes a state of the session that grows in place; a past that only attention reads, and
-// that comes out as it went in or not at all, a state that is set once.
+// that comes out as it went in or not at all, a state that is set once; a cache in another layout, states of what
+// attention reads of it.
 #include <algorithm>
 
 #include "passes/node_util.h"
 #include "passes/passes.h"
+#include "passes/rearranged_caches.h"
 
 namespace weft {
 namespace {
@@ -48,14 +50,19 @@ bool cache_stays(const Graph& graph, ValueId past, std::string_view present_name
   return value.tensor && value.tensor->size() == 0;
 }
 
-int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs) {
-  int lifted = 0;
+int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs, bool any_layout) {
+  int lifted = 0, rearranged = 0;
   for (const auto& [past_name, present_name] : pairs) {
     const auto past = graph.find_value(past_name);
-    if (!past || graph.value(*past).kind != ValueKind::kInput || !is_cache(graph, *past)) continue;
+    if (!past || graph.value(*past).kind != ValueKind::kInput) continue;
     const auto output = find_output(graph, present_name);
     const bool comes_out = output != graph.outputs().end();
     const auto index = static_cast<std::size_t>(output - graph.outputs().begin());
+    if (!is_cache(graph, *past)) {
+      std::string reason;
+      if (any_layout && comes_out && lift_rearranged_cache(graph, past_name, *past, index, reason)) ++rearranged;
+      continue;
+    }
     if (comes_out && appends(graph, *past, output->value)) {
       const ValueId present = output->value;
       const NodeId concat = graph.value(present).producer;
@@ -69,12 +76,15 @@ int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std
       else
         graph.add_output(present_name, *past);
     } else {
+      std::string reason;
+      if (any_layout && comes_out && lift_rearranged_cache(graph, past_name, *past, index, reason)) ++rearranged;
       continue;
     }
     graph.make_state(past_name, *past, index);
     ++lifted;
   }
-  return lifted;
+  if (rearranged > 0) optimize(graph, {.passes = canonical_passes()});
+  return lifted + rearranged;
 }
 
 }  // namespace weft

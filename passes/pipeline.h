@@ -68,9 +68,17 @@ PassReport optimize(Graph& graph, const PassOptions& options = {.passes = defaul
 bool cache_stays(const Graph& graph, ValueId past, std::string_view present_name);
 
 // Turns into states the pairs of names (past input, present output) where present = Concat(past, new) along the axis of
-// time, and those that only attention reads of caches that stay. Caches are f32[B, heads, P, size]. For decode loops,
-// after fusion; not in "all". Returns how many became states.
-int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs);
+// time, and those that only attention reads of caches that stay. Caches are f32[B, heads, P, size]. any_layout: and
+// caches that are transposed, flattened, or hold keys and values side by side, if attention reads of them what it read
+// before with new tokens behind; each part that attention reads becomes a state f32[B, heads, P, size], named "past" or
+// "past.0", "past.1", ... For decode loops, after fusion; not in "all". Returns how many pairs became states.
+int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs,
+                      bool any_layout = true);
+
+// Gives extents of inputs that a Concat needs to be equal to something else that expression as their name: a cache
+// [N, size, P] that is joined to [12 * B, size, S] is one [12 * B, size, P]. The graph's interface says so afterwards;
+// for decode loops, before fusion. Returns how many names went.
+int unify_extents(Graph& graph);
 
 // A run of more than this many positions computes only the last position of outputs that keep_last_position() changed.
 inline constexpr std::int64_t kAllPositions = 32;

@@ -20,6 +20,8 @@ struct CompileOptions {
   std::function<void(const Graph& graph, std::string_view pass, std::string_view rule)> after_rewrite = nullptr;
   // (past input, present output) names to keep inside sessions, see lift_cache_states().
   std::vector<std::pair<std::string, std::string>> states;
+  // false: only those that are f32[B, heads, P, size] in the file, so that set_state() takes what another file gives.
+  bool states_of_any_layout = true;
   // Outputs [B, S, ...] of which only the last position is read after a prompt, see keep_last_position(): their extent
   // S becomes 1 in runs of more than kAllPositions positions.
   std::vector<std::string> last_position_outputs;

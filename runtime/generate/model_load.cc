@@ -43,19 +43,22 @@ struct Loader {
                       });
   }
 
-  // with_past: the branch of a file with both decoders.
-  std::shared_ptr<const Model> decoder(const Path& path, std::optional<bool> with_past = std::nullopt) const {
+  // with_past: the branch of a file with both decoders. first: the decoder whose caches this one goes on with, if any.
+  std::shared_ptr<const Model> decoder(const Path& path, std::optional<bool> with_past = std::nullopt,
+                                       const Model* first = nullptr) const {
     return with_frame([&] { return "while loading " + path.string(); },
-                      [&] { return decoder(import_onnx(path), with_past); });
+                      [&] { return decoder(import_onnx(path), with_past, first); });
   }
 
   // Caches become states of the session where the pass that lifts them can.
-  std::shared_ptr<const Model> decoder(Graph graph, std::optional<bool> with_past = std::nullopt) const {
+  std::shared_ptr<const Model> decoder(Graph graph, std::optional<bool> with_past = std::nullopt,
+                                       const Model* first = nullptr) const {
     name_decoder_io(graph, names);
     if (!find_input(graph, "input_ids") && !find_input(graph, "decoder_input_ids")) {
       fail(ErrorCode::kUnsupported, "no input is tokens, integers [B, S]; found {}", describe_io(graph).text);
     }
     if (with_past) choose_branch(graph, *with_past);
+    unify_extents(graph);
     CompileOptions own = options;
     if (attentions)
       expose_attentions(graph);
@@ -65,12 +68,13 @@ struct Loader {
       const std::string& name = graph.value(id).name;
       if (is_past(name)) own.states.emplace_back(name, present_name(name));
     }
+    own.states_of_any_layout = first == nullptr;
     return Model::compile(std::move(graph), own);
   }
 
   void merged(const Path& path, GenerationModel& model) const {
     model.decoder = decoder(path, false);
-    model.decoder_with_past = decoder(path, true);
+    model.decoder_with_past = decoder(path, true, model.decoder.get());
   }
 };
 
@@ -80,7 +84,8 @@ bool load_named(const Path& folder, const Loader& loader, GenerationModel& model
   if (exists("encoder_model.onnx")) model.encoder = loader.encoder(folder / "encoder_model.onnx");
   if (exists("decoder_model.onnx")) model.decoder = loader.decoder(folder / "decoder_model.onnx");
   if (exists("decoder_with_past_model.onnx")) {
-    model.decoder_with_past = loader.decoder(folder / "decoder_with_past_model.onnx");
+    model.decoder_with_past =
+        loader.decoder(folder / "decoder_with_past_model.onnx", std::nullopt, model.decoder.get());
   } else if (exists("model.onnx")) {
     model.decoder_with_past = loader.decoder(folder / "model.onnx");
   } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
@@ -136,7 +141,7 @@ void load_by_interface(const std::vector<Path>& paths, const Loader& loader, Gen
   }
   if (beginning != nullptr) model.decoder = loader.decoder(beginning->path);
   if (both != nullptr) loader.merged(both->path, model);
-  if (later != nullptr) model.decoder_with_past = loader.decoder(later->path);
+  if (later != nullptr) model.decoder_with_past = loader.decoder(later->path, std::nullopt, model.decoder.get());
   if (!model.decoder && !model.decoder_with_past) {
     fail(ErrorCode::kUnsupported, "no file takes tokens, integers [B, S]:{}", described(others));
   }

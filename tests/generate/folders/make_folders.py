@@ -212,6 +212,45 @@ def decoder_only(out):
     settle(out / "past-multi-query", [greedy(lambda x: query(x)[0], p) for p in PROMPTS])
 
 
+def rearranged(out):
+    """Caches that are not [B, heads, P, size]: another order of axes, heads among the rows."""
+    model = Decoder()
+    expected = [greedy(lambda x: model(x)[0], p) for p in PROMPTS]
+    pasts, presents = [f"past_key_values.{n}" for n in NAMES], [f"present.{n}" for n in NAMES]
+    turned = lambda order: ((lambda x: x.permute(*order)), (lambda x, rows: x.permute(*[order.index(i) for i in range(4)])))
+    layouts = {  # file's layout of [B, heads, P, size] and back, axes of batch and time, for keys and for values
+        "past-time-first": 2 * [(*turned((0, 2, 1, 3)), 0, 1)],
+        "past-time-outermost": 2 * [(*turned((2, 0, 1, 3)), 1, 0)],
+        "past-heads-in-rows": [(lambda x: x.reshape(-1, x.shape[2], D).transpose(1, 2), lambda x, rows: x.reshape(rows, H, D, -1).transpose(2, 3), 0, 2),
+                               (lambda x: x.reshape(-1, x.shape[2], D), lambda x, rows: x.reshape(rows, H, -1, D), 0, 1)]}
+
+    class Laid(Layer):
+        layout = None
+
+        def forward(self, x, past, bias_of, states, states_bias):
+            q, new = self.split(self.q(x), H), (self.split(self.k(x), H), self.split(self.v(x), H))
+            present = tuple(torch.cat([p, lay(n)], time) for p, n, (lay, _, _, time) in zip(past, new, self.layout))
+            k, v = (back(p, x.shape[0]) for p, (_, back, _, _) in zip(present, self.layout))
+            x = x + self.out(self.attend(q, k, v, bias_of(k, q)))
+            return x + self.down(torch.relu(self.up(x))), present
+
+    for kind, layout in layouts.items():
+        Laid.layout = layout
+        for layer in model.layers:
+            layer.__class__ = Laid
+
+        def run(x, mask, *past):
+            positions = torch.arange(x.shape[1])[None] + past[0].shape[layout[0][3]]
+            logits, presents_of = model(x, positions, mask, pairs(past))
+            return (logits, *flat(presents_of))
+        given = [layout[i % 2][0](c) for i, c in enumerate(caches())]
+        rows = "rows" if kind == "past-heads-in-rows" else "batch"
+        axes = {n: {layout[i % 2][2]: rows, layout[i % 2][3]: "past"} for i, n in enumerate(pasts)}
+        export(out / kind / "model.onnx", run, [model], (ids(), torch.ones(2, 7, dtype=torch.long), *given), ["input_ids", "attention_mask", *pasts],
+               ["logits", *presents], {"input_ids": BATCH_STEP, "attention_mask": {0: "batch", 1: "past + step"}, **axes})
+        settle(out / kind, expected)
+
+
 def genai(out):
     """GroupQueryAttention with a packed projection, as onnxruntime-genai's builder writes it."""
     torch.manual_seed(6)
@@ -367,6 +406,7 @@ def main():
     for name in ("kinds", "broken"):
         shutil.rmtree(out / name, ignore_errors=True)
     decoder_only(out / "kinds")
+    rearranged(out / "kinds")
     genai(out / "kinds")
     encoder_decoder(out / "kinds")
     broken(out / "broken")
