@@ -4,25 +4,15 @@
 #include <cmath>
 #include <numeric>
 
+#include "runtime/kernels/score_simd.h"
+
 namespace weft::runtime {
 
-void log_softmax(std::span<float> x) {
-  const float top = *std::max_element(x.begin(), x.end());
-  double total = 0;
-  for (const float value : x) total += std::exp(static_cast<double>(value - top));
-  const auto shift = static_cast<float>(std::log(total));
-  for (float& value : x) value = value - top - shift;
-}
+void log_softmax(std::span<float> x) { simd::log_softmax_row(x.data(), x.size()); }
 
 std::vector<double> softmax(std::span<const float> x) {
-  const float top = *std::max_element(x.begin(), x.end());
-  std::vector<double> result;
-  result.reserve(x.size());
-  double total = 0;
-  for (const float value : x) {
-    result.push_back(std::exp(static_cast<double>(value) - static_cast<double>(top)));
-    total += result.back();
-  }
+  std::vector<double> result(x.size());
+  const double total = simd::exp_row(x.data(), result.data(), x.size());
   for (double& value : result) value /= total;
   return result;
 }
@@ -38,8 +28,13 @@ std::vector<std::size_t> top(std::span<const float> scores, std::size_t k) {
   k = std::min(k, scores.size());
   std::vector<std::size_t> best;  // sorted
   best.reserve(k + 1);
+  if (k == 0) return best;
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (best.size() == k && (k == 0 || !better(scores[i], scores[best.back()]))) continue;
+    if (best.size() == k) {
+      const float limit = scores[best.back()];
+      i = simd::find_larger(scores.data(), i, scores.size(), limit);
+      if (i == scores.size() || std::isnan(limit)) break;
+    }
     const auto at = std::upper_bound(best.begin(), best.end(), i,
                                      [&](std::size_t a, std::size_t b) { return better(scores[a], scores[b]); });
     best.insert(at, i);

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 
 #include "graph/error.h"
 #include "runtime/generate/distribution.h"
@@ -127,6 +130,66 @@ TEST(LogitsWarpers, KeepWhatTransformersKeeps) {
       if (!std::isinf(result[k])) kept.push_back(k);
     }
     EXPECT_EQ(kept, cases[i].kept) << i;
+  }
+}
+
+// --- Scores as probabilities -------------------------------------------------------------------------
+
+std::vector<float> spread_scores(std::size_t count, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<float> x(count);
+  for (float& value : x) value = static_cast<float>(random() % 4000) * 0.02f - 40.0f;  // with ties
+  return x;
+}
+
+TEST(Distribution, IsThatOfItsDefinition) {
+  for (const std::size_t count : {1u, 2u, 7u, 16u, 33u, 5001u, 50257u}) {
+    std::vector<float> x = spread_scores(count, static_cast<std::uint32_t>(count));
+    if (count > 2) x[count / 2] = -INFINITY;
+    double total = 0;
+    for (const float value : x) total += std::exp(static_cast<double>(value));
+    const std::vector<double> probabilities = softmax(x);
+    std::vector<float> logarithms = x;
+    log_softmax(logarithms);
+    for (std::size_t i = 0; i < count; ++i) {
+      EXPECT_NEAR(probabilities[i], std::exp(static_cast<double>(x[i])) / total, 1e-14);
+      if (std::isinf(x[i]))
+        EXPECT_EQ(logarithms[i], -INFINITY);
+      else
+        EXPECT_NEAR(static_cast<double>(logarithms[i]), static_cast<double>(x[i]) - std::log(total), 1e-5);
+    }
+  }
+}
+
+TEST(Distribution, OfWhatIsNoNumberIsNone) {
+  for (const std::size_t count : {1u, 5u, 40u}) {
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> x(count, std::isinf(bad) && bad < 0 ? bad : 0.5f);
+      x[count / 2] = bad;
+      std::vector<float> logarithms = x;
+      log_softmax(logarithms);
+      for (const float value : logarithms) EXPECT_TRUE(std::isnan(value));
+      for (const double p : softmax(x)) EXPECT_TRUE(std::isnan(p));
+    }
+  }
+}
+
+TEST(Distribution, TopIsASortedBeginning) {
+  for (const std::size_t count : {0u, 1u, 6u, 70u, 5001u}) {
+    for (const bool nan : {false, true}) {
+      std::vector<float> x = spread_scores(count, 3);
+      if (nan && count > 3) x[3] = x[count - 1] = NAN;
+      std::vector<std::size_t> order(count);
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return x[a] > x[b] || (std::isnan(x[a]) && !std::isnan(x[b]));
+      });
+      for (const std::size_t k : {0u, 1u, 2u, 12u, 100u}) {
+        const std::vector<std::size_t> expected(order.begin(),
+                                                order.begin() + static_cast<std::ptrdiff_t>(std::min(k, count)));
+        EXPECT_EQ(top(x, k), expected) << count << " " << k;
+      }
+    }
   }
 }
 
