@@ -81,6 +81,71 @@ std::vector<Rule> sign_rules() {
   return rules;
 }
 
+// Conditions under each other that put the same number in as one condition.
+Rule filled_twice(bool outer_keeps, bool inner_keeps) {
+  const Pattern outer = any("condition"), inner = any("inner condition"), x = any("x");
+  const Scalar fill = scalar("fill"), inner_fill = scalar("fill");
+  const auto filled = [](const Pattern& condition, const Pattern& kept, const Scalar& low, bool keeps) {
+    return keeps ? where(condition, kept, low) : where(condition, low, kept);
+  };
+  const Pattern root = filled(outer, filled(inner, x, inner_fill, inner_keeps), fill, outer_keeps);
+  return {"filled-twice", root,
+          [=](Match& m) {
+            if (m.number(fill) != m.number(inner_fill)) return m.refuse("another number is put in");
+            return same_type(m.graph(), m[fill], m[inner_fill]) || m.refuse("the numbers have other axes");
+          },
+          [=](Builder& b, const Match& m) {
+            const auto keeping = [&](const Pattern& condition, bool keeps) {
+              const Expr given = b.wrap(m[condition]);
+              return keeps ? given : b.unary("Not", given);
+            };
+            const Expr low = b.wrap(m[fill]);
+            if (!outer_keeps && !inner_keeps) return b.where(b.make("Or", {m[outer], m[inner]}), low, b.wrap(m[x]));
+            const Expr both = b.make("And", {keeping(outer, outer_keeps).id(), keeping(inner, inner_keeps).id()});
+            return b.where(both, b.wrap(m[x]), low);
+          }};
+}
+
+// x + zeros made for the sum, as addmm and its like leave behind.
+Rule added_zeros() {
+  const Pattern x = any("x");
+  const Pattern zeros = op("ConstantOfShape", {any("shape")})
+                            .shareable()
+                            .when(
+                                [](const Graph& graph, const Node& node) {
+                                  const DType dtype = graph.value(node.outputs[0]).type.dtype;
+                                  if (!is_float(dtype)) return false;
+                                  const auto* value = std::get_if<Tensor>(&node.attributes.at("value"));
+                                  return value != nullptr && value->size() == 1 && value->dtype() == DType::kF32 &&
+                                         value->data<float>()[0] == 0;
+                                },
+                                "not zeros");
+  const Pattern root = x + zeros;
+  return {"added-zeros", root,
+          [=](Match& m) { return same_type(m.graph(), m[x], m[root]) || m.refuse("the zeros add axes"); },
+          [=](Builder& b, const Match& m) { return b.wrap(m[x]); }};
+}
+
+// Softmax before axes in front of its own are merged or split.
+Rule softmax_first() {
+  const Pattern x = any("x");
+  const Pattern inner = reshape(x);
+  const Pattern root = softmax_last(inner);
+  return {"softmax-before-reshape", root,
+          [=](Match& m) {
+            const Shape *from = shape_of(m.graph(), m[x]), *to = shape_of(m.graph(), m[inner]);
+            const bool same_rows = from != nullptr && to != nullptr && !from->empty() && !to->empty() &&
+                                   from->back() == to->back() && is_float(m.dtype(x));
+            return same_rows || m.refuse("rows of the softmax are not those of its input");
+          },
+          [=](Builder& b, const Match& m) {
+            const Node& spread = m.node(inner);
+            const ValueId shape = spread.inputs[1];
+            const Attributes attributes = spread.attributes;
+            return b.make("Reshape", {b.softmax(b.wrap(m[x]), -1).id(), shape}, Attributes(attributes));
+          }};
+}
+
 // The number of elements that a reduction folds into one; nullopt unless known.
 std::optional<double> folded(const Graph& graph, const Node& reduction) {
   const Shape* shape = shape_of(graph, reduction.inputs[0]);
@@ -138,6 +203,10 @@ std::vector<Rule> function_rules() {
 int canonicalize_spelling(Graph& graph, PassContext& context) {
   int changed = run_rules(graph, power_rules(), context);
   changed += run_rules(graph, sign_rules(), context);
+  changed += run_rules(graph,
+                       {filled_twice(true, true), filled_twice(true, false), filled_twice(false, true),
+                        filled_twice(false, false), added_zeros(), softmax_first()},
+                       context);
   return changed + run_rules(graph, function_rules(), context);
 }
 

@@ -52,18 +52,20 @@ Rule layer_normalization_bias() {
           }};
 }
 
+// Exporters take an epsilon of 1e-8 for 0 and leave it out.
 Rule rms_normalization() {
   const Pattern x = any("x"), scale = any("scale");
   const Scalar epsilon = scalar("epsilon");
-  const Pattern norm = over_root(x, mean_last(x * x) + epsilon);
+  const Pattern square = mean_last(x * x);
+  const Pattern norm = over_root(x, either({square + epsilon, square}));
   return {"fuse-rms-normalization", norm * scale,
           [=](Match& m) {
-            if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
+            if (m.has(epsilon) && m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
             return is_row(m, x, scale, "scale");
           },
           [=](Builder& b, const Match& m) {
             return b.make("RMSNormalization", {m[x], m[scale]},
-                          {{"axis", std::int64_t{-1}}, {"epsilon", m.number(epsilon)}});
+                          {{"axis", std::int64_t{-1}}, {"epsilon", m.has(epsilon) ? m.number(epsilon) : 0.0}});
           }};
 }
 

@@ -1,5 +1,6 @@
 // Sizes are read off the inputs of the graph: what only asked an activation for its shape asks it no more, and
-// layers share one computation of each size.
+// layers share one computation of each size. What no sum of inputs' extents gives (frames that convolutions leave of a
+// sound) is read off the first value that has it.
 #include <algorithm>
 #include <map>
 
@@ -14,9 +15,65 @@ struct DimLess {
   bool operator()(const Dim& a, const Dim& b) const { return Dim::compare(a, b) < 0; }
 };
 
+// The first values with each extent: of all, and of those that rewrites are not likely to take in.
+class Sources {
+ public:
+  struct Source {
+    ValueId value;
+    std::size_t axis = 0;
+  };
+
+  explicit Sources(const Graph& graph) : graph_(graph), nodes_(graph.nodes()) {
+    for (const NodeId id : nodes_) {
+      const Node& node = graph.node(id);
+      const ValueId value = node.outputs.empty() ? ValueId() : node.outputs[0];
+      const Shape* shape = value.valid() ? shape_of(graph, value) : nullptr;
+      if (shape == nullptr || !is_float(graph.value(value).type.dtype)) continue;
+      for (std::size_t axis = 0; axis < shape->size(); ++axis) {
+        const Dim& dim = (*shape)[axis];
+        if (dim.is_constant() || dim.symbol_name()) continue;
+        first_.try_emplace(dim, Source{value, axis});
+        if (stays(node.op)) staying_.try_emplace(dim, Source{value, axis});
+      }
+    }
+  }
+
+  // One that is there before the reader.
+  std::optional<Source> find(const Dim& dim, NodeId reader) const {
+    for (const auto* sources : {&staying_, &first_}) {
+      const auto found = sources->find(dim);
+      if (found == sources->end()) continue;
+      const NodeId producer = graph_.value(found->second.value).producer;
+      if (graph_.precedes(producer, reader)) return found->second;
+    }
+    return std::nullopt;
+  }
+
+  bool is_source(ValueId value, std::size_t axis) const {
+    const Dim& dim = (*shape_of(graph_, value))[axis];
+    const auto is_it = [&](const auto& sources) {
+      const auto found = sources.find(dim);
+      return found != sources.end() && found->second.value == value && found->second.axis == axis;
+    };
+    return is_it(staying_) || is_it(first_);
+  }
+
+  NodeId after(NodeId id) const { return *std::next(std::find(nodes_.begin(), nodes_.end(), id)); }
+
+ private:
+  static bool stays(std::string_view op) {
+    static constexpr std::string_view kStaying[] = {"Transpose", "Reshape", "Gather", "Slice", "Concat", "Squeeze"};
+    return std::find(std::begin(kStaying), std::end(kStaying), op) != std::end(kStaying);
+  }
+
+  const Graph& graph_;
+  std::vector<NodeId> nodes_;
+  std::map<Dim, Source, DimLess> first_, staying_;
+};
+
 class SizeBuilder {
  public:
-  explicit SizeBuilder(Graph& graph) : b_(graph, graph.nodes().front()) {
+  explicit SizeBuilder(Graph& graph) : graph_(graph), b_(graph, graph.nodes().front()) {
     for (const ValueId input : graph.inputs()) {
       const Shape* shape = shape_of(graph, input);
       for (std::size_t axis = 0; shape != nullptr && axis < shape->size(); ++axis) {
@@ -33,22 +90,70 @@ class SizeBuilder {
   }
 
   // The elements as a tensor of the rank of what it replaces.
-  ValueId sizes(const std::vector<Dim>& dims, bool is_scalar) {
+  ValueId sizes(const std::vector<Dim>& dims, bool is_scalar, NodeId reader) {
     std::vector<ValueId> parts;
+    bool at_front = true;
     for (const Dim& dim : dims) {
       parts.push_back(size(dim));
+      if (!parts.back().valid()) {
+        parts.back() = read_off(dim, reader);
+        at_front = false;
+      }
       if (!parts.back().valid()) return {};
     }
     if (parts.empty() || (is_scalar && parts.size() != 1)) return {};
-    const std::pair key{parts, is_scalar};
-    const auto found = joined_.find(key);
-    if (found != joined_.end()) return found->second;
-    ValueId result = parts.size() == 1 ? parts.front() : b_.concat(parts, 0).id();
-    if (is_scalar) result = b_.squeeze(b_.wrap(result), {0});
-    return joined_[key] = result;
+    Builder here(graph_, reader);
+    if (!at_front) return join(here, parts, is_scalar);
+    const auto [entry, is_new] = joined_.try_emplace({parts, is_scalar});
+    if (is_new) entry->second = join(b_, parts, is_scalar);
+    return entry->second;
+  }
+
+  // Is it made of nothing but what sizes are read off already?
+  bool is_rooted(ValueId id, int depth = 0) {
+    const Value& value = graph_.value(id);
+    if (value.kind != ValueKind::kResult) return value.kind == ValueKind::kConstant;
+    const Node& node = graph_.node(value.producer);
+    if (node.op == "Shape") return graph_.value(node.inputs[0]).kind == ValueKind::kInput || is_read_off(node);
+    static constexpr std::string_view kArithmetic[] = {"Concat", "Squeeze", "Add", "Mul"};
+    if (depth > 3 || std::find(std::begin(kArithmetic), std::end(kArithmetic), node.op) == std::end(kArithmetic)) {
+      return false;
+    }
+    return std::all_of(node.inputs.begin(), node.inputs.end(),
+                       [&](ValueId input) { return is_rooted(input, depth + 1); });
   }
 
  private:
+  static ValueId join(Builder& b, const std::vector<ValueId>& parts, bool is_scalar) {
+    const ValueId result = parts.size() == 1 ? parts.front() : b.concat(parts, 0).id();
+    return is_scalar ? b.squeeze(b.wrap(result), {0}).id() : result;
+  }
+
+  const Sources& computed() {
+    if (!computed_) computed_.emplace(graph_);
+    return *computed_;
+  }
+
+  ValueId read_off(const Dim& dim, NodeId reader) {
+    const auto source = computed().find(dim, reader);
+    if (!source) return {};
+    const auto [entry, is_new] = read_.try_emplace(std::pair{source->value, source->axis});
+    if (is_new) {
+      Builder b(graph_, computed().after(graph_.value(source->value).producer));
+      const auto start = static_cast<std::int64_t>(source->axis);
+      entry->second = b.make("Shape", {source->value}, {{"start", start}, {"end", start + 1}});
+    }
+    return entry->second;
+  }
+
+  bool is_read_off(const Node& shape) {
+    const AttributeReader attributes = attributes_of(shape);
+    const std::int64_t start = attributes.integer("start");
+    const Value& made = graph_.value(shape.outputs[0]);
+    return start >= 0 && made.elements && made.elements->size() == 1 && shape_of(graph_, shape.inputs[0]) != nullptr &&
+           computed().is_source(shape.inputs[0], static_cast<std::size_t>(start));
+  }
+
   ValueId build(const Dim& dim) {
     if (dim.is_constant()) return b_.ints({dim.value()});
     if (const auto name = dim.symbol_name()) {
@@ -92,7 +197,10 @@ class SizeBuilder {
     return rest.is(0) ? result : result + static_cast<double>(rest.value());
   }
 
+  Graph& graph_;
   Builder b_;
+  std::optional<Sources> computed_;
+  std::map<std::pair<ValueId, std::size_t>, ValueId> read_;
   std::map<std::string, std::pair<ValueId, std::size_t>, std::less<>> sources_;
   std::map<Dim, ValueId, DimLess> known_;
   std::map<std::pair<std::vector<ValueId>, bool>, ValueId> joined_;
@@ -101,20 +209,6 @@ class SizeBuilder {
 bool is_size(const Value& value) {
   return value.kind == ValueKind::kResult && value.elements && value.type.dtype == DType::kI64 && value.type.shape &&
          value.type.shape->size() <= 1 && !value.elements->empty();
-}
-
-// Is it made of nothing but sizes of inputs already?
-bool is_rooted(const Graph& graph, ValueId id, int depth = 0) {
-  const Value& value = graph.value(id);
-  if (value.kind != ValueKind::kResult) return value.kind == ValueKind::kConstant;
-  const Node& node = graph.node(value.producer);
-  if (node.op == "Shape") return graph.value(node.inputs[0]).kind == ValueKind::kInput;
-  static constexpr std::string_view kArithmetic[] = {"Concat", "Squeeze", "Add", "Mul"};
-  if (depth > 3 || std::find(std::begin(kArithmetic), std::end(kArithmetic), node.op) == std::end(kArithmetic)) {
-    return false;
-  }
-  return std::all_of(node.inputs.begin(), node.inputs.end(),
-                     [&](ValueId input) { return is_rooted(graph, input, depth + 1); });
 }
 
 }  // namespace
@@ -132,10 +226,11 @@ int root_shapes(Graph& graph, PassContext& context) {
     if (is_arithmetic) continue;
     for (std::size_t i = 0; i < graph.node(id).inputs.size(); ++i) {
       const ValueId input = graph.node(id).inputs[i];
-      if (!input.valid() || !is_size(graph.value(input)) || is_rooted(graph, input)) continue;
+      if (!input.valid() || !is_size(graph.value(input))) continue;
       if (!builder) builder.emplace(graph);
+      if (builder->is_rooted(input)) continue;
       const std::vector<Dim> elements = *graph.value(input).elements;
-      const ValueId size = builder->sizes(elements, graph.value(input).type.shape->empty());
+      const ValueId size = builder->sizes(elements, graph.value(input).type.shape->empty(), id);
       if (!size.valid()) continue;
       graph.set_input(id, i, size);
       context.rewritten(graph, "root-shapes");
