@@ -29,7 +29,7 @@ constexpr std::size_t kRows = kManyRegisters ? 8 : 6;
 // Rows of a panel that all tiles use before the next ones: a slice stays in the cache meanwhile. While the tiles work
 // on a slice each of them asks the memory for its share of the next one. With few tiles, slices as long as the second
 // cache allows; with one, the weights are one stream, asked for a little ahead.
-constexpr std::size_t kDepth = 384;
+constexpr std::size_t kDepth = kManyRegisters ? 768 : 384;
 constexpr std::size_t kFewTiles = 4;
 constexpr std::size_t kFewTilesDepth = 2048;
 constexpr std::size_t kPrefetchBytes = 8192;

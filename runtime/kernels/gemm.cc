@@ -25,7 +25,7 @@ namespace {
 // The rows of a block, as long as K is, stay in the second cache while all its panels pass; fewer rows than the least
 // would have the weights read too often.
 constexpr std::size_t kBlockBytes = 1024 * 1024;
-constexpr std::size_t kLeastRows = 64, kMostRows = 256;
+constexpr std::size_t kLeastRows = 64, kMostRows = 128;
 constexpr std::size_t kBlockPanels = 64;
 // So many blocks a thread let one that was held up be helped out.
 constexpr std::size_t kBlocksPerThread = 4;
