@@ -54,7 +54,7 @@ class Fitter {
       if (const auto found = fit_positions()) return found;
       if (!samples_.source.valid()) break;
     }
-    reason = "what the mask computes is no window of positions and no padding";
+    reason = "what it computes is no window of positions and no padding";
     return std::nullopt;
   }
 
@@ -91,7 +91,7 @@ class Fitter {
       for (const double value : sample.values) {
         if (value == kept_) continue;
         if (std::isnan(value) || (!samples_.is_bool && !(value <= kLeastFill))) {
-          reason = fmt::format("the mask holds {:.6g}, which neither keeps nor excludes a key", value);
+          reason = fmt::format("it holds {:.6g}, which neither keeps nor excludes a key", value);
           return false;
         }
         fill_ = any ? std::max(fill_, value) : value;
@@ -284,7 +284,7 @@ bool has_slope(const MaskSample& sample, double slope) {
 }
 
 std::optional<MaskClass> fit_slopes(const MaskSamples& samples, std::string& reason) {
-  reason = "the mask differs between heads, and by more than a slope";
+  reason = "it differs between heads, and by more than a slope";
   if (samples.is_bool || samples.is_rounded) return std::nullopt;
   MaskClass result;
   for (std::int64_t head = 0; head < samples.heads; ++head) {

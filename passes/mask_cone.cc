@@ -69,7 +69,7 @@ class ConeBuilder {
       if (!can_run(node, reason)) return std::nullopt;
       if (!nodes.insert(value.producer).second) continue;
       if (nodes.size() > kMaxNodes) {
-        reason = "the mask comes out of too many operators";
+        reason = "it comes out of too many operators";
         return std::nullopt;
       }
       pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
@@ -87,7 +87,7 @@ class ConeBuilder {
                                                   "Gemm",   "Loop",   "If",   "Scan"};
     const bool heavy = std::find(std::begin(kHeavy), std::end(kHeavy), node.op) != std::end(kHeavy);
     if (!heavy && get_op(node.op).deterministic && node.subgraphs.empty()) return true;
-    reason = fmt::format("the mask depends on {} ({})", report_name(node), node.op);
+    reason = fmt::format("it depends on {} ({})", report_name(node), node.op);
     return false;
   }
 
@@ -98,7 +98,8 @@ class ConeBuilder {
     if (is_object(tensor.dtype()) || is_covered_by_samples(tensor, use_.heads)) return true;
     const auto table = read_band_table(tensor);
     if (!table) {
-      reason = fmt::format("the mask depends on the constant {}, which is no band", to_string(graph_.value(id).type));
+      reason = fmt::format("it is read from the constant {}, which is no band of positions",
+                           to_string(graph_.value(id).type));
       return false;
     }
     for (const std::int64_t change : table->changes) {
@@ -119,7 +120,7 @@ class ConeBuilder {
     const bool rows = !is_state && !cone_.source.valid() && shape != nullptr && shape->size() == 2 &&
                       fits((*shape)[0], use_.batch) && fits((*shape)[1], use_.keys);
     if (!rows) {
-      reason = fmt::format("the mask depends on the input \"{}\" of {}", value.name, to_string(value.type));
+      reason = fmt::format("it depends on the input \"{}\" of {}", value.name, to_string(value.type));
       return false;
     }
     cone_.source = id;

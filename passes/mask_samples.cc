@@ -175,7 +175,7 @@ class Sampler {
       try {
         if (!run_one(bindings, trial, pattern, result, reason)) return Outcome::kRefused;
       } catch (const Error& error) {
-        reason = fmt::format("the mask cannot be run on small sizes: {}", error.what());
+        reason = fmt::format("it cannot be run on small sizes: {}", error.what());
         return Outcome::kImpossible;
       }
     }
@@ -299,7 +299,7 @@ class Sampler {
     for (std::size_t i = 0; i < rank; ++i) {
       const std::size_t axis = 4 - rank + i;
       if (mask.shape()[i] != 1 && mask.shape()[i] != scores[axis]) {
-        reason = fmt::format("the mask {} does not fit scores {}", to_string(mask.shape()), to_string(scores));
+        reason = fmt::format("{} does not fit scores {}", to_string(mask.shape()), to_string(scores));
         return false;
       }
       full[axis] = mask.shape()[i] == 1 ? 0 : strides[i];
@@ -340,7 +340,7 @@ class Sampler {
 std::optional<MaskSamples> sample_mask(const Graph& graph, const MaskUse& use, std::string& reason) {
   const Shape* shape = shape_of(graph, use.mask);
   if (shape == nullptr || shape->size() > 4) {
-    reason = "the rank of the mask is not known";
+    reason = "its rank is not known";
     return std::nullopt;
   }
   const auto cone = find_cone(graph, use, reason);

@@ -126,6 +126,23 @@ void find_near_miss(const PassReport& report, const MarkedSite& marked, Site& si
   }
 }
 
+// Of an Attention that still reads a mask: its shape, and why no attribute says what it means.
+std::string mask_left(const PassReport& report, const MarkedSite& marked, const Place& place) {
+  constexpr std::size_t kMask = 3;
+  const Node& node = place.graph->node(place.node);
+  if (node.op != "Attention" || node.inputs.size() <= kMask || !node.inputs[kMask].valid()) return {};
+  std::string text = fmt::format("its mask stays a tensor {}", to_string(place.graph->value(node.inputs[kMask]).type));
+  for (const RuleReport& rule : report.rules) {
+    if (rule.pass != "absorb-masks") continue;
+    for (const NearMiss& miss : rule.near_misses) {
+      const bool here = std::any_of(marked.marks.begin(), marked.marks.end(),
+                                    [&](const std::string& name) { return has_mark(miss.matched, name); });
+      if (here) return text + ": " + miss.reason;
+    }
+  }
+  return text;
+}
+
 // One operator that stands for all of them.
 const Place* common_place(const Places& places, const MarkedSite& marked) {
   const auto first = places.find(marked.marks.front());
@@ -154,6 +171,7 @@ void settle(const MarkedSite& marked, const Places& places, const PassReport& re
   if (const Place* place = common_place(places, marked)) {
     site.end = SiteEnd::kFused;
     site.into = node_text(*place->graph, place->node);
+    site.reason = mask_left(report, marked, *place);
   } else if (!left) {
     site.end = SiteEnd::kRemoved;
   } else if (site.kind == SiteKind::kSoftmax) {

@@ -34,7 +34,7 @@ struct Site {
   std::string into;  // kFused: the operator, as text
   std::string rule;  // kNotFused: which rule came closest, and where it stopped
   std::optional<NearMiss> near_miss;
-  std::string reason;  // kNotFused without a near miss: what else is known
+  std::string reason;  // kNotFused without a near miss: what else is known; kFused: what of it is left as it was
 };
 
 struct Explanation {

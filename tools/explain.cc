@@ -59,7 +59,10 @@ std::string at(const std::string& source) { return source.empty() ? "" : "  " + 
 void print_site(const Site& site) {
   const std::string where = site.scope.empty() ? "" : fmt::format(" ({})", site.scope);
   switch (site.end) {
-    case SiteEnd::kFused: fmt::print("  fused      {}{}\n             {}\n", site.node, where, site.into); return;
+    case SiteEnd::kFused:
+      fmt::print("  fused      {}{}\n             {}\n", site.node, where, site.into);
+      if (!site.reason.empty()) fmt::print("             {}\n", site.reason);
+      return;
     case SiteEnd::kRemoved: fmt::print("  removed    {}{}\n", site.node, where); return;
     case SiteEnd::kPlain:
       fmt::print("  plain      {}{}: weighs nothing{}\n", site.node, where, at(site.source));

@@ -11,6 +11,8 @@ constexpr std::size_t kMask = 3, kKeyPadding = 4, kAlibiSlopes = 5, kSinks = 6;
 // Scores this much lower have no weight beside one that is not: 2^-126 is exp(-87), and scores of models differ by
 // hundreds at most. A fill nearer to 0 is added like any other mask.
 constexpr float kOverwhelmingFill = -1000;
+// The same beside a mask, which may raise scores too.
+constexpr float kOverwhelmingAnyMask = -1e30f;
 
 bool given(std::span<const Extents> inputs, const Node& node, std::size_t i) {
   return i < inputs.size() && i < node.inputs.size() && node.inputs[i].valid();
@@ -134,11 +136,19 @@ void AttentionMasks::prepare_padding(const Tensor& padding, const AttentionShape
   }
 }
 
-bool AttentionMasks::attends(const Padding& padding, const std::uint8_t* bits, std::int64_t first,
+bool AttentionMasks::attends(const Padding& padding, const std::uint8_t* bits, std::int64_t offset, std::int64_t first,
                              std::int64_t last) const {
   first = std::max(first, padding.first);
   last = std::min(last, padding.last);
-  return first < last && (padding.whole || std::find(bits + first, bits + last, 1) != bits + last);
+  if (mask_ == nullptr && mask_bits_ == nullptr) {
+    return first < last && (padding.whole || std::find(bits + first, bits + last, 1) != bits + last);
+  }
+  for (std::int64_t t = first; t < last; ++t) {
+    const std::int64_t at = offset + t * strides_[3];
+    const bool kept = mask_ != nullptr ? mask_[at] > kOverwhelmingFill : mask_bits_[at] != 0;
+    if (kept && (padding.whole || bits[t] != 0)) return true;
+  }
+  return false;
 }
 
 void AttentionMasks::apply(simd::AttentionRow& row, const AttentionMaskSettings& settings, float scale, std::int64_t b,
@@ -164,9 +174,10 @@ void AttentionMasks::apply(simd::AttentionRow& row, const AttentionMaskSettings&
     padding = rows_[from];
     bits = padding_.data() + from * static_cast<std::size_t>(shape_.keys);
   }
+  const std::int64_t offset = b * strides_[0] + h * strides_[1] + s * strides_[2];
+  const float overwhelming = mask_ != nullptr ? kOverwhelmingAnyMask : kOverwhelmingFill;
   const bool finite = std::isfinite(settings.fill);
-  const bool exact = finite && (settings.fill > kOverwhelmingFill || mask_ != nullptr || mask_bits_ != nullptr ||
-                                !attends(padding, bits, first, last));
+  const bool exact = finite && (settings.fill > overwhelming || !attends(padding, bits, offset, first, last));
   if (exact) {  // what is not attended counts too
     row.first = 0;
     row.last = static_cast<std::size_t>(shape_.keys);
@@ -182,7 +193,6 @@ void AttentionMasks::apply(simd::AttentionRow& row, const AttentionMaskSettings&
   }
   row.allowed = static_cast<std::size_t>(first);
   row.forbidden = static_cast<std::size_t>(last);
-  const std::int64_t offset = b * strides_[0] + h * strides_[1] + s * strides_[2];
   if (mask_ != nullptr) row.mask = mask_ + offset;
   if (mask_bits_ != nullptr) row.mask_bits = mask_bits_ + offset;
   if (slopes_ != nullptr) row.slope = slopes_[h];

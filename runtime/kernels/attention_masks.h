@@ -52,7 +52,9 @@ class AttentionMasks {
 
   void prepare_mask(const Tensor& mask, const AttentionShape& shape);
   void prepare_padding(const Tensor& padding, const AttentionShape& shape);
-  bool attends(const Padding& padding, const std::uint8_t* bits, std::int64_t first, std::int64_t last) const;
+  // Is a key in [first, last) attended by padding and by the mask, whose row begins at `offset`?
+  bool attends(const Padding& padding, const std::uint8_t* bits, std::int64_t offset, std::int64_t first,
+               std::int64_t last) const;
 
   AttentionShape shape_;
   const float* mask_ = nullptr;

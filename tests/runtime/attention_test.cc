@@ -137,6 +137,13 @@ void draw_masks(Draw& draw, AttentionCase& c) {
   if (mask == 0) c.side["mask"] = random_tensor(shape, 4);
   if (mask == 1) c.side["mask"] = random_tensor({c.queries, c.keys}, 5);
   if (mask == 2) c.side["mask"] = draw.bits(shape, DType::kBool);
+  if (mask == 3) {  // some of which excludes
+    Tensor low = random_tensor(shape, 6);
+    for (float& x : low.mutable_data<float>()) {
+      if (draw.one_in(3)) x = static_cast<float>(draw.of({-3.4028234663852886e38, -1e9, -double{INFINITY}}));
+    }
+    c.side["mask"] = low;
+  }
   if (draw.one_in(3)) {
     c.side["key_padding"] = draw.bits({extent(c.batch), c.keys}, draw.of({DType::kBool, DType::kI32, DType::kI64}));
   }
