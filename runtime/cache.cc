@@ -160,10 +160,8 @@ void CacheState::write_block(const Tensor& added, std::int64_t b, std::int64_t b
 }
 
 void CacheState::drop_before_window() {
-  // Some more are kept, so that the last tokens can be taken back.
-  constexpr std::int64_t kSlack = 4 * kBlockTokens;
-  if (options_.window == kUnbounded || length_ - kSlack <= options_.window) return;
-  const std::int64_t first = (length_ - kSlack - options_.window) / kBlockTokens * kBlockTokens;
+  if (options_.window == kUnbounded || length_ - kTakenBack <= options_.window) return;
+  const std::int64_t first = (length_ - kTakenBack - options_.window) / kBlockTokens * kBlockTokens;
   for (Row& row : rows_) {
     for (std::int64_t j = first_token_ / kBlockTokens; j < first / kBlockTokens; ++j) {
       row.blocks[static_cast<std::size_t>(j)].reset();

@@ -53,6 +53,7 @@ class CacheState {
  public:
   static constexpr std::int64_t kBlockTokens = 16;
   static constexpr std::int64_t kUnbounded = -1;
+  static constexpr std::int64_t kTakenBack = 64;  // so many tokens truncate() can always forget, whatever the window
 
   struct Options {
     CacheLayout layout = CacheLayout::kTokens;
@@ -86,7 +87,8 @@ class CacheState {
   void set_budget(std::shared_ptr<CacheBudget> budget);
   // Row r becomes what row parents[r] was.
   void reorder(std::span<const std::int64_t> parents);
-  // Forgets tokens from `length` on. Error kInvalidArgument when there are fewer, or dropped ones would be needed.
+  // Forgets tokens from `length` on. Error kInvalidArgument when there are fewer, or when it is more than kTakenBack
+  // tokens and dropped ones would be needed.
   void truncate(std::int64_t length);
   // Dropped tokens are 0.
   Tensor to_tensor() const;

@@ -2,15 +2,19 @@
 
 #include <algorithm>
 
+#include "runtime/cache.h"
 #include "runtime/generate/search.h"
 
 namespace weft::runtime {
 namespace {
 
+// What is wrong of it must be within what caches can forget.
+constexpr std::int64_t kLongestDraft = CacheState::kTakenBack - 1;
+
 class PromptLookup final : public Drafter {
  public:
   PromptLookup(const GenerationConfig& config, std::int64_t prompt_length)
-      : count_(*config.prompt_lookup_num_tokens),
+      : count_(std::min(*config.prompt_lookup_num_tokens, kLongestDraft)),
         longest_(config.max_matching_ngram_size),
         max_length_(max_sequence_length(config, prompt_length)) {}
 
@@ -43,7 +47,8 @@ class Assistant final : public Drafter {
   }
 
   std::vector<std::int64_t> propose(std::span<const std::int64_t> sequence) override {
-    const std::int64_t room = std::min(config_.num_assistant_tokens, max_length_ - std::ssize(sequence) - 1);
+    const std::int64_t most = std::min(config_.num_assistant_tokens, kLongestDraft);
+    const std::int64_t room = std::min(most, max_length_ - std::ssize(sequence) - 1);
     if (room <= 0) return {};
     GenerationConfig config = config_;
     config.max_new_tokens = room;
