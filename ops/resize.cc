@@ -5,6 +5,7 @@
 
 #include "ops/cast.h"
 #include "ops/families.h"
+#include "ops/resample.h"
 #include "ops/shape_util.h"
 
 namespace weft {
@@ -112,29 +113,31 @@ std::vector<std::int64_t> resized_axes(const AttributeReader& attributes, std::i
   return axes;
 }
 
-std::vector<Axis> plan_axes(const KernelContext& context) {
-  const Tensor& x = context.input(0);
-  const AttributeReader& attributes = context.attributes();
+std::vector<Axis> plan_axes(const AttributeReader& attributes, std::span<const Tensor* const> inputs) {
+  const Tensor& x = *inputs[0];
+  // An empty list counts as left out.
+  const auto list = [&](std::size_t i) -> const Tensor* {
+    return i < inputs.size() && inputs[i] != nullptr && inputs[i]->size() > 0 ? inputs[i] : nullptr;
+  };
   std::vector<Axis> plan;
   for (const std::int64_t extent : x.shape()) plan.push_back({extent, extent, 1.0, 0.0, 1.0});
   const auto axes = resized_axes(attributes, x.rank());
-  const auto expect = [&](const Tensor& list, std::size_t per_axis, std::string_view name) {
-    if (list.rank() != 1 || list.size() != static_cast<std::int64_t>(axes.size() * per_axis)) {
-      fail(ErrorCode::kInvalidModel, "Resize of {} axes with {} of {}", axes.size(), name, to_string(list.shape()));
+  const auto expect = [&](const Tensor& given, std::size_t per_axis, std::string_view name) {
+    if (given.rank() != 1 || given.size() != static_cast<std::int64_t>(axes.size() * per_axis)) {
+      fail(ErrorCode::kInvalidModel, "Resize of {} axes with {} of {}", axes.size(), name, to_string(given.shape()));
     }
   };
-  if (context.has(1) && context.input(1).size() > 0 &&
-      attributes.text("coordinate_transformation_mode") == "tf_crop_and_resize") {
-    const Tensor region = cast(context.input(1), DType::kF64);
+  if (list(1) != nullptr && attributes.text("coordinate_transformation_mode") == "tf_crop_and_resize") {
+    const Tensor region = cast(*list(1), DType::kF64);
     expect(region, 2, "roi");
     for (std::size_t i = 0; i < axes.size(); ++i) {
       plan[static_cast<std::size_t>(axes[i])].start = region.data<double>()[i];
       plan[static_cast<std::size_t>(axes[i])].end = region.data<double>()[i + axes.size()];
     }
   }
-  if (context.has(3) && context.input(3).size() > 0) {
-    const std::vector<std::int64_t> sizes = context.input(3).to_ints();
-    expect(context.input(3), 1, "sizes");
+  if (list(3) != nullptr) {
+    const std::vector<std::int64_t> sizes = list(3)->to_ints();
+    expect(*list(3), 1, "sizes");
     const std::string& policy = attributes.text("keep_aspect_ratio_policy");
     double common = 0;
     for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -151,8 +154,8 @@ std::vector<Axis> plan_axes(const KernelContext& context) {
       axis.scale = common;
       axis.output = static_cast<std::int64_t>(std::floor(common * static_cast<double>(axis.input) + 0.5));
     }
-  } else if (context.has(2) && context.input(2).size() > 0) {
-    const Tensor scales = cast(context.input(2), DType::kF64);
+  } else if (list(2) != nullptr) {
+    const Tensor scales = cast(*list(2), DType::kF64);
     expect(scales, 1, "scales");
     for (std::size_t i = 0; i < axes.size(); ++i) {
       Axis& axis = plan[static_cast<std::size_t>(axes[i])];
@@ -175,37 +178,48 @@ struct Around {
   std::int64_t outer = 1, extent = 1, inner = 1;
   Extents resized;
 
-  Around(const Extents& shape, std::size_t axis, std::size_t output) : extent(shape[axis]), resized(shape) {
+  Around(const Extents& shape, std::size_t axis, std::int64_t output) : extent(shape[axis]), resized(shape) {
     for (std::size_t i = 0; i < axis; ++i) outer *= shape[i];
     for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
-    resized[axis] = static_cast<std::int64_t>(output);
+    resized[axis] = output;
   }
 };
 
-// x with one axis resampled.
-Tensor resample(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
-  const Around around(x.shape(), axis, taps.size());
-  Tensor y = Tensor::zeros(x.dtype(), around.resized);
-  std::vector<std::int64_t> index;
-  std::vector<float> weight;
-  for (const Taps& tap : taps) {
-    for (const std::int64_t i : tap.index) index.push_back(i * around.inner);
-    for (const double w : tap.weight) weight.push_back(static_cast<float>(w));
+// What one axis reads, and which of its outputs lie outside of a cropped region.
+struct AxisTaps : Resampling {
+  std::vector<bool> outside;
+};
+
+std::vector<AxisTaps> all_taps(const AttributeReader& attributes, const std::vector<Axis>& plan) {
+  std::vector<AxisTaps> axes(plan.size());
+  for (std::size_t i = 0; i < plan.size(); ++i) {
+    axes[i].output = plan[i].output;
+    const bool whole = plan[i].start == 0 && plan[i].end == 1;
+    if (plan[i].output == plan[i].input && plan[i].scale == 1 && whole) continue;
+    axes[i].each = 1;
+    for (std::int64_t at = 0; at < plan[i].output; ++at) {
+      const Taps taps = taps_at(attributes, plan[i], at);
+      axes[i].each = taps.index.size();
+      axes[i].index.insert(axes[i].index.end(), taps.index.begin(), taps.index.end());
+      for (const double weight : taps.weight) axes[i].weight.push_back(static_cast<float>(weight));
+      axes[i].outside.push_back(taps.outside);
+    }
   }
-  const std::size_t each = taps.empty() ? 0 : index.size() / taps.size();
+  return axes;
+}
+
+// x with one axis resampled.
+Tensor resample(const Tensor& x, std::size_t axis, const Resampling& taps) {
+  const Around around(x.shape(), axis, taps.output);
+  Tensor y = Tensor::zeros(x.dtype(), around.resized);
+  const std::size_t each = taps.each;
   const float* from = x.data<float>().data();
   float* to = y.mutable_data<float>().data();
   for (std::int64_t o = 0; o < around.outer; ++o, from += around.extent * around.inner) {
-    for (std::size_t at = 0; at < index.size(); at += each, to += around.inner) {
-      if (around.inner == 1) {
-        float sum = 0;
-        for (std::size_t k = at; k < at + each; ++k) sum += weight[k] * from[index[k]];
-        *to = sum;
-        continue;
-      }
+    for (std::size_t at = 0; at < taps.index.size(); at += each, to += around.inner) {
       for (std::size_t k = at; k < at + each; ++k) {
-        const float* row = from + index[k];
-        for (std::int64_t i = 0; i < around.inner; ++i) to[i] += weight[k] * row[i];
+        const float* row = from + taps.index[k] * around.inner;
+        for (std::int64_t i = 0; i < around.inner; ++i) to[i] += taps.weight[k] * row[i];
       }
     }
   }
@@ -213,33 +227,27 @@ Tensor resample(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps
 }
 
 // Nearest moves elements of any type.
-Tensor pick(const Tensor& x, std::size_t axis, const std::vector<Taps>& taps) {
-  const Around around(x.shape(), axis, taps.size());
+Tensor pick(const Tensor& x, std::size_t axis, const Resampling& taps) {
+  const Around around(x.shape(), axis, taps.output);
   Tensor y = Tensor::uninitialized(x.dtype(), around.resized);
-  std::vector<std::int64_t> index;
-  for (const Taps& tap : taps) index.push_back(tap.index.at(0) * around.inner);
   visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();
     T* to = y.mutable_data<T>().data();
     for (std::int64_t o = 0; o < around.outer; ++o, from += around.extent * around.inner) {
-      if (around.inner == 1) {
-        for (const std::int64_t i : index) *to++ = from[i];
-      } else {
-        for (const std::int64_t i : index) to = std::copy_n(from + i, around.inner, to);
-      }
+      for (const std::int64_t i : taps.index) to = std::copy_n(from + i * around.inner, around.inner, to);
     }
   });
   return y;
 }
 
 // Wherever any axis looked outside of a cropped region.
-void fill_outside(Tensor& y, const std::vector<std::vector<Taps>>& taps, float value) {
+void fill_outside(Tensor& y, const std::vector<AxisTaps>& taps, float value) {
   const Extents strides = row_major_strides(y.shape());
   for (std::int64_t n = 0; n < y.size(); ++n) {
     for (std::size_t axis = 0; axis < taps.size(); ++axis) {
       const std::int64_t at = n / strides[axis] % y.shape()[axis];
-      if (!taps[axis].empty() && taps[axis][static_cast<std::size_t>(at)].outside) {
+      if (!taps[axis].outside.empty() && taps[axis].outside[static_cast<std::size_t>(at)]) {
         y.mutable_data<float>()[static_cast<std::size_t>(n)] = value;
       }
     }
@@ -248,17 +256,16 @@ void fill_outside(Tensor& y, const std::vector<std::vector<Taps>>& taps, float v
 
 void resize_kernel(KernelContext& context) {
   const AttributeReader& attributes = context.attributes();
-  const std::vector<Axis> plan = plan_axes(context);
+  std::vector<const Tensor*> inputs;
+  for (std::size_t i = 0; i < context.input_count(); ++i)
+    inputs.push_back(context.has(i) ? &context.input(i) : nullptr);
+  const std::vector<AxisTaps> taps = all_taps(attributes, plan_axes(attributes, inputs));
   const bool moves = attributes.text("mode") == "nearest";
   const bool crops = attributes.text("coordinate_transformation_mode") == "tf_crop_and_resize";
   const DType dtype = context.input(0).dtype();
   Tensor y = moves && !crops ? context.input(0) : cast(context.input(0), DType::kF32);
-  std::vector<std::vector<Taps>> taps(plan.size());
-  for (std::size_t axis = 0; axis < plan.size(); ++axis) {
-    const bool whole = plan[axis].start == 0 && plan[axis].end == 1;
-    if (plan[axis].output == plan[axis].input && plan[axis].scale == 1 && whole) continue;
-    for (std::int64_t at = 0; at < plan[axis].output; ++at) taps[axis].push_back(taps_at(attributes, plan[axis], at));
-    y = moves ? pick(y, axis, taps[axis]) : resample(y, axis, taps[axis]);
+  for (std::size_t axis = 0; axis < taps.size(); ++axis) {
+    if (taps[axis].each > 0) y = moves ? pick(y, axis, taps[axis]) : resample(y, axis, taps[axis]);
   }
   if (crops) fill_outside(y, taps, static_cast<float>(attributes.number("extrapolation_value")));
   context.set_output(0, cast(y, dtype));
@@ -301,6 +308,12 @@ AttributeDef text(std::string_view name, std::string_view fallback) {
 }
 
 }  // namespace
+
+std::vector<Resampling> resamplings(const AttributeReader& attributes, std::span<const Tensor* const> inputs) {
+  std::vector<Resampling> result;
+  for (AxisTaps& taps : all_taps(attributes, plan_axes(attributes, inputs))) result.push_back(std::move(taps));
+  return result;
+}
 
 std::span<const OpDef> resize_ops() {
   static const std::vector<OpDef> ops = {

@@ -5,6 +5,7 @@
 #include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/index_util.h"
+#include "ops/resample.h"
 #include "ops/shape_util.h"
 
 namespace weft {
@@ -12,73 +13,13 @@ namespace {
 
 // --- GridSample (ONNX 20) ---------------------------------------------------------------------------------------
 
-// Reads one plane of an image at real coordinates, the first axis first.
-class Sampler {
- public:
-  Sampler(const AttributeReader& attributes, Extents extents)
-      : mode_(attributes.text("mode")),
-        padding_(attributes.text("padding_mode")),
-        align_(attributes.integer("align_corners") != 0),
-        extents_(std::move(extents)),
-        strides_(row_major_strides(extents_)) {
-    if (mode_ != "nearest" && mode_ != "linear" && mode_ != "cubic") {
-      fail(ErrorCode::kInvalidModel, "GridSample has no mode \"{}\"", mode_);
-    }
-    if (padding_ != "zeros" && padding_ != "border" && padding_ != "reflection") {
-      fail(ErrorCode::kInvalidModel, "GridSample has no padding_mode \"{}\"", padding_);
-    }
-  }
-
-  // at: coordinates in [-1, 1] along the axes.
-  double operator()(const double* plane, std::span<const double> at) const {
-    std::vector<double> x;
-    for (std::size_t axis = 0; axis < at.size(); ++axis) {
-      const auto extent = static_cast<double>(extents_[axis]);
-      double value = align_ ? (at[axis] + 1) / 2 * (extent - 1) : ((at[axis] + 1) * extent - 1) / 2;
-      if (mode_ != "cubic") value = padded(value, axis);  // cubic pads each neighbour
-      x.push_back(mode_ == "nearest" ? std::nearbyint(value) : value);
-    }
-    return interpolate(plane, x, 0, 0);
-  }
-
- private:
-  double padded(double x, std::size_t axis) const {
-    const auto extent = static_cast<double>(extents_[axis]);
-    if (!std::isfinite(x)) return padding_ == "zeros" ? -1e9 : 0;
-    if (padding_ == "border") return std::clamp(x, 0.0, extent - 1);
-    if (padding_ == "reflection") {
-      const double low = align_ ? 0 : -0.5, high = align_ ? extent - 1 : extent - 0.5;
-      const double span = high - low;
-      if (span <= 0) return 0;
-      double offset = std::fmod(std::abs(x - low), 2 * span);
-      if (offset > span) offset = 2 * span - offset;
-      return std::clamp(offset + low, 0.0, extent - 1);
-    }
-    return x;
-  }
-
-  // The element at whole coordinates, or 0 outside.
-  double interpolate(const double* plane, const std::vector<double>& x, std::size_t axis, std::int64_t offset) const {
-    if (axis == x.size()) return plane[offset];
-    const auto read = [&](double whole) {
-      if (mode_ == "cubic") whole = std::nearbyint(padded(whole, axis));
-      if (!(whole >= 0) || whole > static_cast<double>(extents_[axis] - 1)) return 0.0;
-      return interpolate(plane, x, axis + 1, offset + static_cast<std::int64_t>(whole) * strides_[axis]);
-    };
-    if (mode_ == "nearest") return read(x[axis]);
-    const double base = std::floor(x[axis]), rest = x[axis] - base;
-    if (mode_ == "linear") return (rest < 1 ? (1 - rest) * read(base) : 0) + (rest > 0 ? rest * read(base + 1) : 0);
-    constexpr double kA = -0.75;
-    const auto near = [&](double d) { return ((kA + 2) * d - (kA + 3)) * d * d + 1; };
-    const auto far = [&](double d) { return ((kA * d - 5 * kA) * d + 8 * kA) * d - 4 * kA; };
-    return far(1 + rest) * read(base - 1) + near(rest) * read(base) + near(1 - rest) * read(base + 1) +
-           far(2 - rest) * read(base + 2);
-  }
-
-  std::string mode_, padding_;
-  bool align_;
-  Extents extents_, strides_;
-};
+// The weights of neighbours base - 1 .. base + 2 of a point `rest` behind base.
+std::array<double, 4> cubic_weights(double rest) {
+  constexpr double kA = -0.75;
+  const auto near = [&](double d) { return ((kA + 2) * d - (kA + 3)) * d * d + 1; };
+  const auto far = [&](double d) { return ((kA * d - 5 * kA) * d + 8 * kA) * d - 4 * kA; };
+  return {far(1 + rest), near(rest), near(1 - rest), far(2 - rest)};
+}
 
 void infer_grid_sample(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
@@ -103,15 +44,21 @@ void grid_sample_kernel(KernelContext& context) {
   shape.insert(shape.end(), grid.shape().begin() + 1, grid.shape().end() - 1);
   Tensor y = Tensor::zeros(DType::kF64, shape);
   const std::int64_t points = product(grid.shape(), 1, grid.shape().size() - 1), pixels = element_count(image);
-  const Sampler sample(context.attributes(), image);
+  const GridSampler sampler(context.attributes(), image);
+  std::vector<std::int64_t> offsets(sampler.each());
+  std::vector<double> weights(sampler.each());
   std::vector<double> at(static_cast<std::size_t>(rank));
   for (std::int64_t n = 0; pixels > 0 && n < x.extent(0); ++n) {
     for (std::int64_t point = 0; point < points; ++point) {
       const double* from = grid.data<double>().data() + (n * points + point) * rank;
       std::reverse_copy(from, from + rank, at.begin());  // the grid names the last axis first
-      for (std::int64_t c = 0; c < x.extent(1); ++c) {
-        const double* plane = x.data<double>().data() + (n * x.extent(1) + c) * pixels;
-        y.mutable_data<double>()[static_cast<std::size_t>((n * x.extent(1) + c) * points + point)] = sample(plane, at);
+      sampler.taps(at, offsets.data(), weights.data());
+      for (std::int64_t c = n * x.extent(1); c < (n + 1) * x.extent(1); ++c) {
+        double sum = 0;
+        for (std::size_t k = 0; k < weights.size(); ++k) {
+          if (weights[k] != 0) sum += weights[k] * x.data<double>()[static_cast<std::size_t>(c * pixels + offsets[k])];
+        }
+        y.mutable_data<double>()[static_cast<std::size_t>(c * points + point)] = sum;
       }
     }
   }
@@ -281,6 +228,65 @@ AttributeDef text(std::string_view name, std::string_view fallback) {
 }
 
 }  // namespace
+
+GridSampler::GridSampler(const AttributeReader& attributes, Extents image)
+    : align_(attributes.integer("align_corners") != 0),
+      extents_(std::move(image)),
+      strides_(row_major_strides(extents_)) {
+  const std::string &mode = attributes.text("mode"), &padding = attributes.text("padding_mode");
+  if (mode != "nearest" && mode != "linear" && mode != "cubic") {
+    fail(ErrorCode::kInvalidModel, "GridSample has no mode \"{}\"", mode);
+  }
+  if (padding != "zeros" && padding != "border" && padding != "reflection") {
+    fail(ErrorCode::kInvalidModel, "GridSample has no padding_mode \"{}\"", padding);
+  }
+  mode_ = mode == "nearest" ? Mode::kNearest : mode == "linear" ? Mode::kLinear : Mode::kCubic;
+  padding_ = padding == "zeros" ? Padding::kZeros : padding == "border" ? Padding::kBorder : Padding::kReflection;
+  const std::size_t along = mode_ == Mode::kNearest ? 1 : mode_ == Mode::kLinear ? 2 : 4;
+  for (std::size_t i = 0; i < extents_.size(); ++i) each_ *= along;
+}
+
+double GridSampler::padded(double x, std::size_t axis) const {
+  const auto extent = static_cast<double>(extents_[axis]);
+  if (!std::isfinite(x)) return padding_ == Padding::kZeros ? -1e9 : 0;
+  if (padding_ == Padding::kBorder) return std::clamp(x, 0.0, extent - 1);
+  if (padding_ == Padding::kReflection) {
+    const double low = align_ ? 0 : -0.5, high = align_ ? extent - 1 : extent - 0.5;
+    const double span = high - low;
+    if (span <= 0) return 0;
+    double offset = std::fmod(std::abs(x - low), 2 * span);
+    if (offset > span) offset = 2 * span - offset;
+    return std::clamp(offset + low, 0.0, extent - 1);
+  }
+  return x;
+}
+
+void GridSampler::taps(std::span<const double> at, std::int64_t* offsets, double* weights) const {
+  offsets[0] = 0;
+  weights[0] = 1;
+  std::size_t count = 1;
+  for (std::size_t axis = 0; axis < at.size(); ++axis) {
+    const auto extent = static_cast<double>(extents_[axis]);
+    double x = align_ ? (at[axis] + 1) / 2 * (extent - 1) : ((at[axis] + 1) * extent - 1) / 2;
+    if (mode_ != Mode::kCubic) x = padded(x, axis);  // cubic pads each neighbour
+    const double base = mode_ == Mode::kNearest ? std::nearbyint(x) : std::floor(x), rest = x - base;
+    std::array<double, 4> weight = {1, 0, 0, 0};
+    if (mode_ == Mode::kLinear) weight = {1 - rest, rest, 0, 0};
+    if (mode_ == Mode::kCubic) weight = cubic_weights(rest);
+    const std::size_t along = mode_ == Mode::kNearest ? 1 : mode_ == Mode::kLinear ? 2 : 4;
+    for (std::size_t k = along; k-- > 0;) {  // the first last: it takes the place of what it is made of
+      double whole = base + static_cast<double>(k) - (mode_ == Mode::kCubic ? 1 : 0);
+      if (mode_ == Mode::kCubic) whole = std::nearbyint(padded(whole, axis));
+      const bool inside = whole >= 0 && whole <= extent - 1 && weight[k] != 0;
+      const std::int64_t offset = inside ? static_cast<std::int64_t>(whole) * strides_[axis] : 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        weights[k * count + i] = inside ? weights[i] * weight[k] : 0;
+        offsets[k * count + i] = offsets[i] + offset;
+      }
+    }
+    count *= along;
+  }
+}
 
 std::span<const OpDef> vision_ops() {
   static const std::vector<OpDef> ops = {

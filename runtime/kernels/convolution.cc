@@ -1,9 +1,10 @@
 // Conv of f32 in any number of dimensions, on tiles of matrix products: weights by a lattice of the
-// input (lattice.h), so that nothing is copied per tap but the panel in use. Convolutions of one channel each are
-// sums of shifted planes.
+// input (lattice.h), so that nothing is copied per tap but the panel in use. Convolutions of one channel each: see
+// channel_convolution.h.
 #include <algorithm>
 
 #include "ops/op_def.h"
+#include "runtime/kernels/channel_convolution.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/kernels/lattice.h"
 #include "runtime/kernels/parallel.h"
@@ -30,28 +31,68 @@ Window window_of(const BindContext& context) {
           spatial(context.inputs[0])};
 }
 
-class BoundConvolution final : public BoundKernel {
- public:
-  explicit BoundConvolution(const BindContext& context)
-      : lattice_(window_of(context), spatial(context.inputs[0]), spatial(context.outputs[0])) {
+// Extents of a convolution.
+struct Sizes {
+  std::size_t batch, channels, outputs, groups, pixels;
+
+  explicit Sizes(const BindContext& context) {
     const Extents& x = context.inputs[0];
     const Extents& w = context.inputs[1];
-    const std::int64_t groups = group_count(*context.node);
-    if (groups < 1 || w[0] % groups != 0 || x[1] != w[1] * groups) {
-      fail(ErrorCode::kInvalidModel, "Conv of {} by {} in {} groups", to_string(x), to_string(w), groups);
+    const std::int64_t given = group_count(*context.node);
+    if (given < 1 || w[0] % given != 0 || x[1] != w[1] * given) {
+      fail(ErrorCode::kInvalidModel, "Conv of {} by {} in {} groups", to_string(x), to_string(w), given);
     }
-    batch_ = static_cast<std::size_t>(x[0]);
-    channels_ = static_cast<std::size_t>(x[1]);
-    outputs_ = static_cast<std::size_t>(w[0]);
-    groups_ = static_cast<std::size_t>(groups);
-    pixels_ = static_cast<std::size_t>(element_count(spatial(x)));
-    group_inputs_ = channels_ / groups_;
-    group_outputs_ = outputs_ / groups_;
-    if (single_channels()) {
-      runs_ = lattice_.runs(0, lattice_.grid_size());
-      workers_ = Workers(*context.pool, lattice_.plane_size() + lattice_.grid_size());
-      return;
-    }
+    batch = static_cast<std::size_t>(x[0]);
+    channels = static_cast<std::size_t>(x[1]);
+    outputs = static_cast<std::size_t>(w[0]);
+    groups = static_cast<std::size_t>(given);
+    pixels = static_cast<std::size_t>(element_count(spatial(x)));
+  }
+};
+
+const float* bias_of(const RunContext& context) {
+  return context.inputs.size() > 2 && context.inputs[2] != nullptr ? context.in<float>(2) : nullptr;
+}
+
+// One input channel to a group.
+class BoundChannelConvolution final : public BoundKernel {
+ public:
+  BoundChannelConvolution(const BindContext& context, const Sizes& sizes)
+      : sizes_(sizes),
+        convolution_(window_of(context), spatial(context.inputs[0]), spatial(context.outputs[0])),
+        workers_(*context.pool, convolution_.scratch_size()) {}
+
+  void run(const RunContext& context) override {
+    const float *x = context.in<float>(0), *w = context.in<float>(1), *bias = bias_of(context);
+    float* y = context.out<float>(0);
+    const std::size_t each = sizes_.outputs / sizes_.groups, size = convolution_.output_size();
+    const std::size_t all = sizes_.batch * sizes_.channels, together = convolution_.together();
+    workers_.run(*context.pool, (all + together - 1) / together, [&](std::size_t task, float* scratch) {
+      for (std::size_t n = task * together; n < std::min(all, (task + 1) * together); ++n) {
+        const std::size_t first = n % sizes_.channels * each;
+        convolution_.run(x + n * sizes_.pixels, w + first * convolution_.taps(),
+                         bias != nullptr ? bias + first : nullptr, each, y + n * each * size, scratch);
+      }
+    });
+  }
+
+ private:
+  Sizes sizes_;
+  ChannelConvolution convolution_;
+  Workers workers_;
+};
+
+class BoundConvolution final : public BoundKernel {
+ public:
+  BoundConvolution(const BindContext& context, const Sizes& sizes)
+      : lattice_(window_of(context), spatial(context.inputs[0]), spatial(context.outputs[0])),
+        batch_(sizes.batch),
+        channels_(sizes.channels),
+        outputs_(sizes.outputs),
+        groups_(sizes.groups),
+        pixels_(sizes.pixels),
+        group_inputs_(channels_ / groups_),
+        group_outputs_(outputs_ / groups_) {
     for (std::size_t c = 0; c < group_inputs_; ++c) {
       for (const std::ptrdiff_t tap : lattice_.taps()) {
         rows_.push_back(static_cast<std::ptrdiff_t>(c * plane_size()) + tap);
@@ -64,18 +105,9 @@ class BoundConvolution final : public BoundKernel {
   }
 
   void run(const RunContext& context) override {
-    const float* bias = context.inputs.size() > 2 && context.inputs[2] != nullptr ? context.in<float>(2) : nullptr;
+    const float* bias = bias_of(context);
     const float* w = context.in<float>(1);
     const std::size_t out_size = lattice_.output_size();
-    if (single_channels()) {
-      workers_.run(*context.pool, batch_ * channels_, [&](std::size_t task, float* scratch) {
-        const std::size_t n = task / channels_, c = task % channels_;
-        correlate_channel(context.in<float>(0) + task * pixels_, w + c * group_outputs_ * lattice_.taps().size(),
-                          bias != nullptr ? bias + c * group_outputs_ : nullptr,
-                          context.out<float>(0) + (n * outputs_ + c * group_outputs_) * out_size, scratch);
-      });
-      return;
-    }
     for (std::size_t n = 0; n < batch_; ++n) {
       const float* x = context.in<float>(0) + n * channels_ * pixels_;
       multiply(lattice_.is_plain() ? x : lay_out(x, *context.pool), w, bias,
@@ -84,23 +116,7 @@ class BoundConvolution final : public BoundKernel {
   }
 
  private:
-  bool single_channels() const { return group_inputs_ == 1 && groups_ > 1; }
   std::size_t plane_size() const { return lattice_.is_plain() ? pixels_ : lattice_.plane_size(); }
-
-  // All outputs of one input channel.
-  void correlate_channel(const float* x, const float* w, const float* bias, float* y, float* scratch) const {
-    float* grid = scratch + lattice_.plane_size();
-    if (!lattice_.is_plain()) {
-      lattice_.lay_out(x, 0.0f, scratch);
-      x = scratch;
-    }
-    for (std::size_t m = 0; m < group_outputs_; ++m, w += lattice_.taps().size(), y += lattice_.output_size()) {
-      float* to = lattice_.is_dense() ? y : grid;
-      tile::correlate(x, lattice_.taps(), w, bias != nullptr ? bias[m] : 0.0f, to, lattice_.grid_size());
-      if (to == y) continue;
-      tile::copy_runs(grid, runs_, -0.0f, y);
-    }
-  }
 
   const float* lay_out(const float* x, ThreadPool& pool) {
     float* planes = planes_.mutable_data<float>().data();
@@ -143,7 +159,6 @@ class BoundConvolution final : public BoundKernel {
   Lattice lattice_;
   std::size_t batch_ = 0, channels_ = 0, outputs_ = 0, groups_ = 1, pixels_ = 0, group_inputs_ = 0, group_outputs_ = 0;
   std::vector<std::ptrdiff_t> rows_;  // of the matrix that weights multiply: offsets from the planes of a group
-  std::vector<tile::Run> runs_;       // of a whole grid
   Tensor planes_;                     // of one image
   Workers workers_;
 };
@@ -157,7 +172,10 @@ class ConvolutionKernel final : public Kernel {
  public:
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     if (element_count(context.outputs[0]) == 0) return std::make_unique<BoundNothing>();
-    return std::make_unique<BoundConvolution>(context);
+    const Sizes sizes(context);
+    if (sizes.groups > 1 && sizes.channels == sizes.groups)
+      return std::make_unique<BoundChannelConvolution>(context, sizes);
+    return std::make_unique<BoundConvolution>(context, sizes);
   }
 };
 

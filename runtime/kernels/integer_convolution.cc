@@ -1,8 +1,10 @@
 // ConvInteger and QLinearConv: exact sums of products of bytes, on the same lattice as the convolutions of f32. Weights
-// are the rows of the product, shifted images its panels.
+// are the rows of the product, shifted images its panels; those of one channel each go as f32, where they are exact.
 #include <algorithm>
+#include <optional>
 
 #include "ops/op_def.h"
+#include "runtime/kernels/channel_convolution.h"
 #include "runtime/kernels/constants.h"
 #include "runtime/kernels/convert.h"
 #include "runtime/kernels/integer_product.h"
@@ -53,6 +55,14 @@ class BoundIntegerConvolution final : public BoundKernel {
     outputs_ = static_cast<std::size_t>(w[0]);
     groups_ = static_cast<std::size_t>(groups);
     pixels_ = static_cast<std::size_t>(element_count(spatial(x)));
+    // Sums of so few products of differences of bytes are exact in f32.
+    constexpr std::size_t kExact = (1 << 24) / (255 * 255);
+    if (groups_ > 1 && channels_ == groups_ && lattice_.taps().size() <= kExact) {
+      channel_.emplace(window_of(context, places), spatial(x), spatial(context.outputs[0]));
+      workers_ = Workers(*context.pool, pixels_ + channel_->output_size() * 2 + channel_->scratch_size());
+      depth_ = lattice_.taps().size();
+      return;
+    }
     plane_ = lattice_.is_plain() ? pixels_ : lattice_.plane_size();
     for (std::size_t c = 0; c < channels_ / groups_; ++c) {
       for (const std::ptrdiff_t tap : lattice_.taps()) rows_.push_back(static_cast<std::ptrdiff_t>(c * plane_) + tap);
@@ -67,6 +77,7 @@ class BoundIntegerConvolution final : public BoundKernel {
   void run(const RunContext& context) override {
     read(context);
     const Tensor& x = *context.inputs[places_.x];
+    if (channel_) return run_channels(context);
     const std::size_t group_outputs = outputs_ / groups_;
     const std::size_t columns = (lattice_.grid_size() + kPixels - 1) / kPixels;
     const std::size_t strips = (group_outputs + kOutputs - 1) / kOutputs;
@@ -106,8 +117,9 @@ class BoundIntegerConvolution final : public BoundKernel {
                                               context.inputs[places_.w_scale]->data<float>().end()));
       for (float& scale : scales_) scale = static_cast<float>(context.inputs[places_.x_scale]->item()) * scale;
     }
-    if (constant_weights_ && !weights_.empty()) return;
+    if (constant_weights_ && !(weights_.empty() && real_weights_.empty())) return;
     w_zeros_ = per_output(zero_points(input(context, places_.w_zero)));
+    if (channel_) return read_channels(w);
     weights_.assign(outputs_ * depth_, 0);
     w_sums_.assign(outputs_, 0);
     const std::uint8_t flip = w.dtype() == DType::kI8 ? 0x80 : 0;
@@ -118,6 +130,35 @@ class BoundIntegerConvolution final : public BoundKernel {
         w_sums_[m] += weights_[m * depth_ + k] - w_zeros_[m];
       }
     }
+  }
+
+  void read_channels(const Tensor& w) {
+    real_weights_.resize(outputs_ * depth_);
+    for (std::size_t m = 0; m < outputs_; ++m) {
+      convert::dequantize(bytes_of(w) + m * depth_, w.dtype() == DType::kI8, w_zeros_[m], 1.0f,
+                          real_weights_.data() + m * depth_, depth_);
+    }
+  }
+
+  void run_channels(const RunContext& context) {
+    const Tensor& x = *context.inputs[places_.x];
+    const std::size_t each = outputs_ / groups_, size = channel_->output_size(), together = channel_->together();
+    const std::size_t all = batch_ * channels_;
+    const tile::Run whole = {0, 0, size};
+    workers_.run(*context.pool, (all + together - 1) / together, [&](std::size_t task, float* scratch) {
+      float *plane = scratch, *real = plane + pixels_, *space = real + 2 * size;
+      auto* sums = reinterpret_cast<std::int32_t*>(real + size);
+      for (std::size_t n = task * together; n < std::min(all, (task + 1) * together); ++n) {
+        convert::dequantize(bytes_of(x) + n * pixels_, x.dtype() == DType::kI8, x_zero_ + (flip_ != 0 ? 128 : 0), 1.0f,
+                            plane, pixels_);
+        for (std::size_t m = 0; m < each; ++m) {
+          const std::size_t output = n % channels_ * each + m;
+          channel_->run(plane, real_weights_.data() + output * depth_, nullptr, 1, real, space);
+          for (std::size_t i = 0; i < size; ++i) sums[i] = static_cast<std::int32_t>(real[i]);
+          store(context, sums, {&whole, 1}, n * each + m, output, size, real);
+        }
+      }
+    });
   }
 
   template <class T>
@@ -178,6 +219,8 @@ class BoundIntegerConvolution final : public BoundKernel {
   std::vector<float> scales_;                   // x_scale times w_scale
   std::uint8_t fill_ = 0, flip_ = 0;
   std::int32_t x_zero_ = 0;
+  std::optional<ChannelConvolution> channel_;  // where each has one input channel
+  std::vector<float> real_weights_;            // its weights less zero points
   Workers workers_;
 };
 

@@ -88,6 +88,8 @@ std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node)
 std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_cast_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_movement_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_resize_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_grid_sample_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_reduction_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_axis_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_channel_norm_kernel(const Graph& graph, const Node& node);

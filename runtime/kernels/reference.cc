@@ -74,7 +74,8 @@ std::unique_ptr<Kernel> make_specific_kernel(const Graph& graph, const Node& nod
       make_recurrent_kernel,      make_quantize_kernel,
       make_integer_matmul_kernel, make_integer_convolution_kernel,
       make_packed_weights_kernel, make_cast_kernel,
-      make_movement_kernel,       make_reduction_kernel,
+      make_movement_kernel,       make_resize_kernel,
+      make_grid_sample_kernel,    make_reduction_kernel,
       make_axis_kernel,           make_channel_norm_kernel,
   };
   for (const Maker make : kMakers) {

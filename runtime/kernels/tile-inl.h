@@ -371,6 +371,64 @@ void Correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const fl
            [weights](std::size_t t, V sum, V v) HWY_ATTR { return hn::MulAdd(hn::Set(F(), weights[t]), v, sum); });
 }
 
+// kR rows of kC vectors; `columns` of them are wanted. A vector of x serves as many rows as the window is high.
+template <std::size_t kY, std::size_t kR, std::size_t kC>
+HWY_INLINE void WindowBlock(const PlaneWindow& p, const float* x, float* y, std::size_t columns) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  V sum[kR][kC];
+  Each<kR>([&](std::size_t r) HWY_ATTR { Each<kC>([&](std::size_t c) HWY_ATTR { sum[r][c] = hn::Set(d, p.bias); }); });
+  for (std::size_t k = 0; k < p.width; ++k) {
+    V weight[kY];
+    Each<kY>([&](std::size_t t) HWY_ATTR { weight[t] = hn::Set(d, p.weights[t * p.width + k]); });
+    Each<kR + kY - 1>([&](std::size_t row) HWY_ATTR {
+      Each<kC>([&](std::size_t c) HWY_ATTR {
+        const V v = hn::LoadU(d, x + row * p.x_stride + k + c * lanes);
+        Each<kY>([&](std::size_t t) HWY_ATTR {
+          if (row >= t && row - t < kR) sum[row - t][c] = hn::MulAdd(weight[t], v, sum[row - t][c]);
+        });
+      });
+    });
+  }
+  Each<kR>([&](std::size_t r) HWY_ATTR {
+    Each<kC>([&](std::size_t c)
+                 HWY_ATTR { StoreSome(sum[r][c], d, y + r * p.y_stride + c * lanes, Left(columns, c * lanes)); });
+  });
+}
+
+template <std::size_t kY, std::size_t kR>
+HWY_INLINE void WindowRows(const PlaneWindow& p, std::size_t r) {
+  const std::size_t lanes = hn::Lanes(F());
+  const float* x = p.x + r * p.x_stride;
+  float* y = p.y + r * p.y_stride;
+  for (std::size_t i = 0; i < p.columns;) {
+    const std::size_t left = p.columns - i;
+    if (left > lanes) {
+      WindowBlock<kY, kR, 2>(p, x + i, y + i, left);
+      i += 2 * lanes;
+    } else {
+      WindowBlock<kY, kR, 1>(p, x + i, y + i, left);
+      i += lanes;
+    }
+  }
+}
+
+template <std::size_t kY>
+HWY_INLINE void CorrelateWindow(const PlaneWindow& p) {
+  constexpr std::size_t kR = 4;
+  for (std::size_t r = 0; p.rows >= kR && r < p.rows; r += kR) WindowRows<kY, kR>(p, std::min(r, p.rows - kR));
+  for (std::size_t r = 0; p.rows < kR && r < p.rows; ++r) WindowRows<kY, 1>(p, r);
+}
+
+void CorrelatePlane(const PlaneWindow& p) {
+  switch (p.height) {
+    case 3: return CorrelateWindow<3>(p);
+    case 5: return CorrelateWindow<5>(p);
+    case 7: return CorrelateWindow<7>(p);
+    default: break;
+  }
+}
+
 HWY_INLINE V MaxOrNaN(V a, V b) {
   const auto takes = hn::Or(hn::Gt(b, a), hn::IsNaN(b));
   return hn::IfThenElse(hn::AndNot(hn::IsNaN(a), takes), b, a);

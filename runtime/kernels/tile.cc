@@ -19,6 +19,7 @@ HWY_EXPORT(PackRows);
 HWY_EXPORT(CopyRuns);
 HWY_EXPORT(CopyRows);
 HWY_EXPORT(Correlate);
+HWY_EXPORT(CorrelatePlane);
 HWY_EXPORT(Largest);
 HWY_EXPORT(Total);
 HWY_EXPORT(SumOf);
@@ -49,6 +50,7 @@ void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const fl
                std::size_t count) {
   HWY_DYNAMIC_DISPATCH(Correlate)(x, offsets, weights, bias, y, count);
 }
+void correlate_plane(const PlaneWindow& window) { HWY_DYNAMIC_DISPATCH(CorrelatePlane)(window); }
 void largest(const float* x, std::span<const std::ptrdiff_t> offsets, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(Largest)(x, offsets, y, count);
 }

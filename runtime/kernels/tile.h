@@ -81,6 +81,20 @@ void multiply(const BlockProduct& product);
 // sum over taps of weight[t] * x[offset[t] + i], plus bias, for i in [0, count).
 void correlate(const float* x, std::span<const std::ptrdiff_t> offsets, const float* weights, float bias, float* y,
                std::size_t count);
+// y[r, i] = bias + sum over t, k of weights[t, k] * x[r + t, i + k]: a window that moves by one element. Reads of x up
+// to kMostColumns elements beyond what is needed.
+struct PlaneWindow {
+  const float* x;
+  std::size_t x_stride;
+  const float* weights;  // [height, width]
+  std::size_t height, width;
+  float bias;
+  float* y;
+  std::size_t y_stride, rows, columns;
+};
+// The heights that correlate_plane() takes.
+inline bool has_plane_window(std::size_t height) { return height == 3 || height == 5 || height == 7; }
+void correlate_plane(const PlaneWindow& window);
 // y[to + i] = x[from + i] + value, i in [0, count), for each run; a value of -0.0 changes nothing.
 struct Run {
   std::size_t from, to, count;
