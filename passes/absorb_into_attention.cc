@@ -41,37 +41,49 @@ bool absorb_scale(Graph& graph, NodeId id) {
   return false;
 }
 
-// x of Reshape(Expand(Unsqueeze(x, 2))): every head g times over, [B, H, T, D] -> [B, H * g, T, D].
-ValueId unrepeated(const Graph& graph, ValueId value) {
+// x of Reshape(Expand(Unsqueeze(x))), where every head comes g times over: [B, H, T, D] -> [B, H * g, T, D], or
+// [B, T, H, D] -> [B, T, H * g, D].
+ValueId unrepeated(const Graph& graph, ValueId value, std::size_t axis) {
   const Node* merge = producer(graph, value, "Reshape");
   if (merge == nullptr) return {};
   const Node* expand = producer(graph, merge->inputs[0], "Expand");
+  if (expand == nullptr) expand = producer(graph, merge->inputs[0], "Tile");
   if (expand == nullptr) return {};
   const Value& split = graph.value(expand->inputs[0]);
   if (split.kind != ValueKind::kResult) return {};
   const Node& unsqueeze = graph.node(split.producer);
   if (unsqueeze.op != "Unsqueeze" && unsqueeze.op != "Reshape") return {};
   const ValueId x = unsqueeze.inputs[0];
-  const Shape* from = shape_of(graph, x);
-  const Shape* wide = shape_of(graph, merge->inputs[0]);
-  const Shape* narrow = shape_of(graph, expand->inputs[0]);
-  const Shape* to = shape_of(graph, value);
+  const Shape *from = shape_of(graph, x), *wide = shape_of(graph, merge->inputs[0]);
+  const Shape *narrow = shape_of(graph, expand->inputs[0]), *to = shape_of(graph, value);
   if (from == nullptr || wide == nullptr || narrow == nullptr || to == nullptr || from->size() != 4 ||
-      wide->size() != 5 || narrow->size() != 5 || to->size() != 4 || !(*narrow)[2].is(1)) {
+      wide->size() != 5 || narrow->size() != 5 || to->size() != 4) {
     return {};
   }
-  const Shape expected_narrow = {(*from)[0], (*from)[1], Dim(1), (*from)[2], (*from)[3]};
-  const bool repeats = *narrow == expected_narrow && (*wide)[0] == (*from)[0] && (*wide)[1] == (*from)[1] &&
-                       (*wide)[3] == (*from)[2] && (*wide)[4] == (*from)[3] && (*to)[0] == (*from)[0] &&
-                       (*to)[1] == (*from)[1] * (*wide)[2] && (*to)[2] == (*from)[2] && (*to)[3] == (*from)[3];
-  return repeats ? x : ValueId();
+  const auto place = static_cast<std::ptrdiff_t>(axis);
+  Shape expected_narrow = *from, expected_wide = *from, expected = *from;
+  expected_narrow.insert(expected_narrow.begin() + place + 1, Dim(1));
+  expected_wide.insert(expected_wide.begin() + place + 1, (*wide)[axis + 1]);
+  expected[axis] = expected[axis] * (*wide)[axis + 1];
+  return *narrow == expected_narrow && *wide == expected_wide && *to == expected ? x : ValueId();
+}
+
+// The same of [B, H * g, T, D], repeated before or after heads and length changed places: [B, H, T, D].
+ValueId unrepeated_heads(Graph& graph, NodeId before, ValueId value) {
+  const ValueId x = unrepeated(graph, value, 1);
+  if (x.valid()) return x;
+  const Node* transpose = producer(graph, value, "Transpose");
+  if (!is_permutation(transpose, {0, 2, 1, 3})) return {};
+  const ValueId inner = unrepeated(graph, transpose->inputs[0], 2);
+  if (!inner.valid()) return {};
+  Builder b(graph, before, transpose->origin);
+  return b.transpose(b.wrap(inner), {0, 2, 1, 3});
 }
 
 // Query head h reads key head h / g, which is how repetition lays them out.
 bool absorb_repeated_heads(Graph& graph, NodeId id, RuleReport& report) {
-  const Node& node = graph.node(id);
-  const ValueId k = unrepeated(graph, node.inputs[kK]);
-  const ValueId v = unrepeated(graph, node.inputs[kV]);
+  const ValueId k = unrepeated_heads(graph, id, graph.node(id).inputs[kK]);
+  const ValueId v = unrepeated_heads(graph, id, graph.node(id).inputs[kV]);
   if (!k.valid() && !v.valid()) return false;
   if (!k.valid() || !v.valid() || !((*shape_of(graph, k))[1] == (*shape_of(graph, v))[1])) {
     record_near_miss(report, graph, id, 2, "only one of k and v repeats its heads");

@@ -83,13 +83,33 @@ Expr permuted(Builder& b, Expr x, const std::vector<std::int64_t>& perm) {
   return std::is_sorted(perm.begin(), perm.end()) ? x : b.transpose(x, perm);
 }
 
+// i64: the extents of some letters of a tensor, one after the other.
+void push_extents(Builder& b, ValueId tensor, const std::string& letters, const std::string& wanted,
+                  std::vector<ValueId>& to) {
+  for (const char letter : wanted) {
+    const auto axis = static_cast<std::int64_t>(letters.find(letter));
+    const Dim extent = b.dim(tensor, axis);
+    to.push_back(extent.is_constant() ? b.ints({extent.value()}).id() : b.extent_of(b.wrap(tensor), axis).id());
+  }
+}
+
+// Rows of several axes in a batch of products are those of one axis meanwhile.
+Expr product_of_merged_rows(Builder& b, const Contraction& c, ValueId a, ValueId other, Expr x, Expr w) {
+  const std::vector<std::int64_t> kept(c.batch.size(), 0);
+  std::vector<ValueId> merged = {b.ints(kept).id(), b.ints({-1}).id()}, apart = {b.ints(kept).id()};
+  push_extents(b, a, c.a, c.inner, merged);
+  push_extents(b, a, c.a, c.rows, apart);
+  push_extents(b, other, c.b, c.columns, apart);
+  return b.reshape(b.matmul(b.reshape(x, b.concat(merged, 0)), w), b.concat(apart, 0));
+}
+
 bool expand_einsum(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   if (node.inputs.size() != 2) return false;
   auto read = read_contraction(attributes_of(node).text("equation"));
   if (!read) return false;
   const std::string first = read->a;
-  const Contraction c = ordered(*read);
+  Contraction c = ordered(*read);
   ValueId a = node.inputs[0], b = node.inputs[1];
   if (c.a != first) std::swap(a, b);
   const Shape *a_shape = shape_of(graph, a), *b_shape = shape_of(graph, b);
@@ -102,12 +122,28 @@ bool expand_einsum(Graph& graph, NodeId id) {
   }
   const bool flat = c.batch.empty();  // rows of many axes need no merging before a matrix
   const auto inner = extent_of(*a_shape, c.a, c.inner), columns = extent_of(*b_shape, c.b, c.columns);
-  if ((c.inner.size() > 1 && !inner) || (c.columns.size() > 1 && !columns) || (c.rows.size() > 1 && !flat))
-    return false;
+  const bool merges_rows = c.rows.size() > 1 && !flat;
+  if ((c.inner.size() > 1 && !inner) || (c.columns.size() > 1 && !columns)) return false;
+  if (merges_rows) {
+    if (c.inner.size() > 1 || c.columns.size() > 1) return false;
+    // In the order of the result where that is the larger: scores rather than q.
+    const auto is_known = [](const Shape& shape, const std::string& letters, char letter) {
+      return shape[letters.find(letter)].is_constant();
+    };
+    const bool as_result = is_known(*a_shape, c.a, c.inner.front()) && !is_known(*b_shape, c.b, c.columns.front());
+    const std::string& order = as_result ? c.out : c.a;
+    std::sort(c.rows.begin(), c.rows.end(), [&](char p, char q) { return order.find(p) < order.find(q); });
+  }
   Builder builder(graph, id, node.origin);
   const std::string left = c.batch + c.rows + c.inner, right = c.batch + c.inner + c.columns;
   Expr x = permuted(builder, builder.wrap(a), places(c.a, left)),
        w = permuted(builder, builder.wrap(b), places(c.b, right));
+  if (merges_rows) {
+    const Expr y = product_of_merged_rows(builder, c, a, b, x, w);
+    replace_value(graph, graph.node(id).outputs[0], permuted(builder, y, places(c.batch + c.rows + c.columns, c.out)),
+                  "expand-einsum");
+    return true;
+  }
   const std::vector<std::int64_t> copied(c.batch.size() + c.rows.size(), 0);
   if (c.inner.size() > 1) {
     std::vector<std::int64_t> target = copied;

@@ -126,6 +126,15 @@ Rule added_zeros() {
           [=](Builder& b, const Match& m) { return b.wrap(m[x]); }};
 }
 
+// exp(x - max(x)) divided by its sum.
+Rule softmax_written_out() {
+  const Pattern x = any("x");
+  const Pattern power = op("Exp", {x - reduced_last("ReduceMax", x)});
+  const Pattern sum = reduced_last("ReduceSum", power);
+  return {"softmax", either({power / sum, power * (number(1) / sum)}), [=](Match& m) { return is_float_value(m, x); },
+          [=](Builder& b, const Match& m) { return b.softmax(b.wrap(m[x]), -1); }};
+}
+
 // Softmax before axes in front of its own are merged or split.
 Rule softmax_first() {
   const Pattern x = any("x");
@@ -205,7 +214,7 @@ int canonicalize_spelling(Graph& graph, PassContext& context) {
   changed += run_rules(graph, sign_rules(), context);
   changed += run_rules(graph,
                        {filled_twice(true, true), filled_twice(true, false), filled_twice(false, true),
-                        filled_twice(false, false), added_zeros(), softmax_first()},
+                        filled_twice(false, false), added_zeros(), softmax_written_out(), softmax_first()},
                        context);
   return changed + run_rules(graph, function_rules(), context);
 }

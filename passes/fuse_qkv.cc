@@ -52,14 +52,14 @@ NodeId projection_of(const Graph& graph, ValueId value) {
       value = node.inputs.back();
       continue;
     }
-    static constexpr std::string_view kRearranging[] = {"Reshape", "Transpose", "Squeeze", "Unsqueeze",
-                                                        "Expand",  "Rotary",    "Split",   "Slice",
-                                                        "Gather",  "Mul",       "Div",     "RMSNormalization"};
+    static constexpr std::string_view kRearranging[] = {
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand",           "Rotary", "Split",
+        "Slice",   "Gather",    "Mul",     "Div",       "RMSNormalization", "Add",    "Tile"};
     if (std::find(std::begin(kRearranging), std::end(kRearranging), node.op) == std::end(kRearranging)) return {};
-    const bool product = node.op == "Mul" || node.op == "Div";
-    if (product && !known_number(graph, node.inputs[1]) && known_number(graph, node.inputs[0]))
+    const bool joins = node.op == "Mul" || node.op == "Div" || node.op == "Add";
+    if (joins && !is_constant(graph, node.inputs[1]) && is_constant(graph, node.inputs[0]))
       value = node.inputs[1];
-    else if (product && !known_number(graph, node.inputs[1]))
+    else if (joins && !is_constant(graph, node.inputs[1]))
       return {};
     else
       value = node.inputs[0];

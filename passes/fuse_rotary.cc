@@ -106,10 +106,121 @@ Rule rotary_pairs() {
           }};
 }
 
+// --- Written out by parts ------------------------------------------------------------------------------
+
+// The element of each pair along the last axis of x that a value is; x is set. By Squeeze of Split, Slice or Gather of
+// [..., D / 2, 2], or by Slice in steps of two.
+int pair_element(const Graph& graph, ValueId value, ValueId& x) {
+  if (const Node* slice = producer(graph, value, "Slice")) {
+    x = slice->inputs[0];
+    return parity_of(graph, value, x);
+  }
+  const Node *squeeze = producer(graph, value, "Squeeze"), *gather = producer(graph, value, "Gather");
+  const ValueId part = squeeze != nullptr ? squeeze->inputs[0] : ValueId();
+  int which = -1;
+  ValueId spread;
+  if (gather != nullptr) {
+    const auto index = known_integers(graph, gather->inputs[1]);
+    spread = gather->inputs[0];
+    const std::int64_t axis = absolute_axis(graph, spread, attributes_of(*gather).integer("axis"));
+    if (index && index->size() == 1 && axis == rank_of(graph, spread) - 1) which = static_cast<int>(index->front());
+  } else if (part.valid() && graph.value(part).kind == ValueKind::kResult && shape_of(graph, part) != nullptr &&
+             shape_of(graph, part)->back().is(1) && rank_of(graph, value) == rank_of(graph, part) - 1) {
+    spread = graph.node(graph.value(part).producer).inputs[0];
+    which = half_of(graph, part, spread);
+  }
+  const Node* reshape = spread.valid() ? producer(graph, spread, "Reshape") : nullptr;
+  if (reshape == nullptr || which < 0) return -1;
+  x = reshape->inputs[0];
+  const Shape *pairs = shape_of(graph, spread), *whole = shape_of(graph, x);
+  if (pairs == nullptr || whole == nullptr || pairs->size() != whole->size() + 1 || !pairs->back().is(2)) return -1;
+  Shape expected = *whole;
+  expected.back() = (*pairs)[pairs->size() - 2];
+  expected.emplace_back(2);
+  return *pairs == expected && (*pairs)[pairs->size() - 2] * Dim(2) == whole->back() ? which : -1;
+}
+
+struct RotatedParts {
+  Pattern a = any("first part"), b = any("second part"), cos = any("cos"), sin = any("sin");
+  Pattern first = either({a * cos - b * sin, a* cos + (-b) * sin}), second = a * sin + b * cos;
+
+  // Tables of half the width, as wide as the parts.
+  bool check(Match& m, const Pattern& whole, ValueId x) const {
+    if (!same_type(m.graph(), m[whole], x)) return m.refuse("the parts are not put together as the input was");
+    if (!m.shape(a).back().is_constant()) return m.refuse("how wide the parts are is not known");
+    for (const Pattern& table : {cos, sin}) {
+      if (m.rank(table) < 1 || m.rank(table) > m.rank(a)) return m.refuse("cos or sin has more axes than the input");
+    }
+    return true;
+  }
+
+  Expr table(Builder& builder, const Match& m, const Pattern& half) const {
+    const Expr given = builder.wrap(m[half]);
+    if (m.shape(half).back() == m.shape(a).back()) return given;
+    std::vector<std::int64_t> shape(static_cast<std::size_t>(builder.rank(given)), 1);
+    shape.back() = m.shape(a).back().value();
+    return builder.make("Expand", {given.id(), builder.ints(shape).id()});
+  }
+};
+
+Rule rotary_of_halves() {
+  const RotatedParts parts;
+  const Pattern whole = concat_last({parts.first, parts.second});
+  const auto input = [=](const Match& m) {
+    const Value& half = m.graph().value(m[parts.a]);
+    return half.kind == ValueKind::kResult ? m.graph().node(half.producer).inputs[0] : ValueId();
+  };
+  return {"fuse-rotary-of-halves", whole,
+          [=](Match& m) {
+            const ValueId x = input(m);
+            const bool halves =
+                x.valid() && half_of(m.graph(), m[parts.a], x) == 0 && half_of(m.graph(), m[parts.b], x) == 1;
+            return halves ? parts.check(m, whole, x) : m.refuse("the parts are not the halves of one input");
+          },
+          [=](Builder& b, const Match& m) {
+            const auto doubled = [&](const Pattern& table) {
+              const ValueId half = parts.table(b, m, table);
+              const ValueId twice[] = {half, half};
+              return b.concat(twice, -1);
+            };
+            return b.make("Rotary", {input(m), doubled(parts.cos), doubled(parts.sin)});
+          }};
+}
+
+Rule rotary_of_pairs() {
+  const RotatedParts parts;
+  const Pattern pairs =
+      concat_last({op("Unsqueeze", {parts.first, any("axis")}), op("Unsqueeze", {parts.second, any("axis")})});
+  const Pattern whole = reshape(pairs);
+  return {"fuse-rotary-of-pairs", whole,
+          [=](Match& m) {
+            ValueId x, other;
+            const bool elements = pair_element(m.graph(), m[parts.a], x) == 0 &&
+                                  pair_element(m.graph(), m[parts.b], other) == 1 && x == other;
+            if (!elements) return m.refuse("the parts are not the even and odd elements of one input");
+            if (m.rank(pairs) != m.rank(parts.a) + 1) return m.refuse("the pairs do not lie along the last axis");
+            return parts.check(m, whole, x);
+          },
+          [=](Builder& b, const Match& m) {
+            ValueId x;
+            pair_element(m.graph(), m[parts.a], x);
+            const auto interleaved = [&](const Pattern& table) {
+              const Expr half = parts.table(b, m, table);
+              const ValueId column = b.unsqueeze(half, {-1}).id();
+              const ValueId twice[] = {column, column};
+              std::vector<std::int64_t> shape(static_cast<std::size_t>(b.rank(half)), 0);
+              shape.back() = 2 * m.shape(parts.a).back().value();
+              return b.reshape(b.concat(twice, -1), shape);
+            };
+            return b.make("Rotary", {x, interleaved(parts.cos).id(), interleaved(parts.sin).id()},
+                          {{"interleaved", std::int64_t{1}}});
+          }};
+}
+
 }  // namespace
 
 int fuse_rotary(Graph& graph, PassContext& context) {
-  return run_rules(graph, {rotary_halves(), rotary_pairs()}, context);
+  return run_rules(graph, {rotary_halves(), rotary_pairs(), rotary_of_halves(), rotary_of_pairs()}, context);
 }
 
 }  // namespace weft

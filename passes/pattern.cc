@@ -119,10 +119,10 @@ Pattern operator-(const Pattern& a) { return op("Neg", {a}); }
 
 Pattern maybe_cast(const Pattern& x) { return either({cast(x), x}); }
 
-Pattern mean_last(const Pattern& x) {
-  return open_op("ReduceMean", {x})
+Pattern reduced_last(std::string_view reduction, const Pattern& x) {
+  return open_op(reduction, {x})
       .with("keepdims", std::int64_t{1})
-      .when(reduces_last_axis, "the mean is not over the last axis alone");
+      .when(reduces_last_axis, "the reduction is not over the last axis alone");
 }
 
 Pattern softmax_last(const Pattern& x) {

@@ -115,8 +115,9 @@ inline Pattern where(const Pattern& condition, const Pattern& a, const Pattern& 
   return op("Where", {condition, a, b});
 }
 Pattern maybe_cast(const Pattern& x);
-// The mean over the last axis, which stays as 1.
-Pattern mean_last(const Pattern& x);
+// A reduction (ReduceMean, ReduceMax, ...) over the last axis, which stays as 1.
+Pattern reduced_last(std::string_view reduction, const Pattern& x);
+inline Pattern mean_last(const Pattern& x) { return reduced_last("ReduceMean", x); }
 // Softmax over the last axis.
 Pattern softmax_last(const Pattern& x);
 Pattern transpose(const Pattern& x, std::vector<std::int64_t> perm);

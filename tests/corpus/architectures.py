@@ -4,6 +4,7 @@ import transformers as tf
 
 from kinds import (COMMON, H, K, L, LLAMA, TEXT, TEXT_SHAPES, V, W, Whisper, clip_text, decoder, encoder, encoder_decoder, exports, speech, vision,
                    with_past)
+from handwritten import handwritten
 from more_architectures import more_architectures
 
 
@@ -95,4 +96,4 @@ def architectures():
         "wavlm": speech(tf.WavLMConfig, tf.WavLMModel, dict(audio, num_buckets=8, max_bucket_distance=16), [(2, 100), (1, 80), (3, 160)], lambda b, n: (b, n)),
         "data2vec-audio": speech(tf.Data2VecAudioConfig, tf.Data2VecAudioModel, dict(audio, conv_pos_kernel_size=3, num_conv_pos_embeddings=2), [(2, 100), (1, 80), (3, 160)], lambda b, n: (b, n)),
     }
-    return table | more_architectures()
+    return table | more_architectures() | handwritten()

@@ -1,0 +1,188 @@
+#include "passes/attention_pattern.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <tuple>
+
+#include "passes/node_util.h"
+
+namespace weft {
+namespace {
+
+// Adding a finite number of this magnitude to a score gives that number itself: the score is gone.
+constexpr double kAbsorbing = -1e30;
+// A score of this much has no weight beside those of models, which differ by hundreds at most.
+constexpr double kWeightless = -1000;
+
+// What stands in place of scores excludes them where nothing as low is added to those that stay.
+bool is_excluding(double fill, bool alone) { return fill <= kAbsorbing || (alone && fill <= kWeightless); }
+
+// Ones and zeros, however they were cut and laid out.
+bool holds_ones_and_zeros(const Graph& graph, ValueId id) {
+  for (int step = 0; step < 16; ++step) {
+    const Value& value = graph.value(id);
+    if (value.type.dtype == DType::kBool) return true;
+    if (value.kind == ValueKind::kConstant) {
+      const Tensor whole = value.tensor->aligned();
+      return visit_dtype(whole.dtype(), [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        if constexpr (std::is_arithmetic_v<T>) {
+          return std::all_of(whole.data<T>().begin(), whole.data<T>().end(),
+                             [](T x) { return x == T(0) || x == T(1); });
+        }
+        return false;
+      });
+    }
+    if (value.kind != ValueKind::kResult) return false;
+    const Node& node = graph.node(value.producer);
+    static constexpr std::string_view kMoving[] = {"Slice",   "Cast",   "Unsqueeze", "Squeeze",
+                                                   "Reshape", "Expand", "Gather",    "Transpose"};
+    if (std::find(std::begin(kMoving), std::end(kMoving), node.op) == std::end(kMoving)) return false;
+    id = node.inputs[0];
+  }
+  return false;
+}
+
+// May a mask be as low as a fill? It is not where no such number is among what it is added up and picked from.
+bool may_exclude(const Graph& graph, ValueId mask) {
+  constexpr std::size_t kMostValues = 400;
+  static constexpr std::string_view kMixing[] = {
+      "MatMul", "Linear", "Conv", "Softmax", "Attention", "LayerNormalization", "RMSNormalization", "Tanh", "Sigmoid"};
+  std::vector<ValueId> pending = {mask};
+  std::set<ValueId> seen;
+  while (!pending.empty()) {
+    const ValueId id = pending.back();
+    pending.pop_back();
+    if (!id.valid() || !seen.insert(id).second) continue;
+    if (seen.size() > kMostValues) return true;
+    const Value& value = graph.value(id);
+    const auto number = value.kind == ValueKind::kConstant ? known_number(graph, id) : std::nullopt;
+    if (number && is_float(value.type.dtype) && *number <= kWeightless) return true;
+    if (value.kind != ValueKind::kResult) continue;
+    const auto& [op, inputs] = std::tie(graph.node(value.producer).op, graph.node(value.producer).inputs);
+    if (std::find(std::begin(kMixing), std::end(kMixing), op) != std::end(kMixing)) continue;
+    pending.insert(pending.end(), inputs.begin(), inputs.end());
+  }
+  return false;
+}
+
+bool check_fills(Match& m, const AttentionHandles& h) {
+  const int fills = static_cast<int>(m.has(h.kept)) + m.has(h.dropped) + m.has(h.ones) + m.has(h.mask) +
+                    m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask);
+  for (const Scalar& fill : {h.kept_fill, h.dropped_fill, h.ones_fill}) {
+    if (m.has(fill) && !is_excluding(m.number(fill), fills == 1)) {
+      return m.refuse(fmt::format("a fill of {:.6g} lowers scores but does not exclude them", m.number(fill)));
+    }
+  }
+  if (m.has(h.zeroed)) {
+    for (const Pattern& mask : {h.mask, h.more_mask, h.flat_mask, h.early_mask}) {
+      if (m.has(mask) && may_exclude(m.graph(), m[mask]))
+        return m.refuse("what else is added may exclude all the rest");
+    }
+  }
+  if (m.has(h.ones) && !holds_ones_and_zeros(m.graph(), m[h.ones])) return m.refuse("the mask is not ones and zeros");
+  return true;
+}
+
+double lowest(DType dtype) { return dtype == DType::kF16 ? -65504.0 : std::numeric_limits<float>::lowest(); }
+
+// Where masks: -inf excludes as a bool mask does; a huge finite number acts like an additive mask, in place of one
+// that was added before.
+Expr where_mask(Builder& b, Expr condition, Expr added, double fill, bool keeps, DType dtype) {
+  if (std::isinf(fill) && !added) return keeps ? condition : b.unary("Not", condition);
+  if (added && b.dtype(added) == DType::kBool) added = b.where(added, b.scalar(dtype, 0.0), b.scalar(dtype, -INFINITY));
+  const Expr zero = added ? added : b.scalar(dtype, 0.0);
+  // In place of a score a number is all there is; added to one it has to drown it.
+  const Expr low = b.scalar(dtype, fill <= kAbsorbing ? fill : lowest(dtype));
+  return keeps ? b.where(condition, zero, low) : b.where(condition, low, zero);
+}
+
+// Scores with up to two masks and a condition.
+Pattern masked(const AttentionHandles& h, const Pattern& scores) {
+  const Pattern inner = either({scores + h.mask, scores});
+  const Pattern rest = ((number(1) - h.ones).shareable() * h.ones_fill).shareable();
+  const Pattern once = either({where(h.kept, inner, h.kept_fill), where(h.dropped, h.dropped_fill, inner),
+                               scores * h.ones + rest, scores + h.mask, scores});
+  return either({once + h.more_mask, once});
+}
+
+}  // namespace
+
+bool check_mask(Match& m, const AttentionHandles& h, std::int64_t rank) {
+  const auto fits = [&](const Pattern& mask) { return m.rank(mask) <= rank && m.rank(mask) >= 0; };
+  for (const Pattern& mask : {h.mask, h.more_mask, h.early_mask}) {
+    if (m.has(mask) && !fits(mask)) return m.refuse("the mask has more axes than the scores");
+  }
+  if (m.has(h.capped) && !(m.number(h.cap) > 0)) return m.refuse("the soft cap is not positive");
+  for (const Pattern& condition : {h.kept, h.dropped, h.ones}) {
+    if (m.has(condition) && !fits(condition)) return m.refuse("the condition has more axes than the scores");
+  }
+  const bool adds_before = m.has(h.flat_mask) || m.has(h.early_mask) || m.has(h.capped);
+  if (adds_before && m.number(h.late_scale) != 1) return m.refuse("scores are scaled after something was added");
+  if (m.has(h.head_factor)) {
+    const Shape* factor = shape_of(m.graph(), m[h.head_factor]);
+    const bool per_head = factor != nullptr && factor->size() >= 2 &&
+                          factor->size() <= static_cast<std::size_t>(m.rank(h.q)) && factor->back().is(1) &&
+                          (*factor)[factor->size() - 2].is(1);
+    if (!per_head) return m.refuse("a factor of the scores is not one of each head");
+  }
+  return check_fills(m, h);
+}
+
+Expr both_masks(Builder& b, Expr x, Expr y) {
+  if (!x || !y) return x ? x : y;
+  if (b.dtype(x) == DType::kBool && b.dtype(y) == DType::kBool) return b.make("And", {x.id(), y.id()});
+  if (b.dtype(x) == DType::kBool) return b.where(x, y, b.scalar(b.dtype(y), -INFINITY));
+  if (b.dtype(y) == DType::kBool) return b.where(y, x, b.scalar(b.dtype(x), -INFINITY));
+  return x + y;
+}
+
+Expr whole_mask(Builder& b, const Match& m, const AttentionHandles& h) {
+  const DType dtype = m.dtype(h.q);
+  Expr mask;
+  if (m.has(h.mask)) mask = b.wrap(m[h.mask]);
+  if (m.has(h.early_mask)) mask = both_masks(b, b.wrap(m[h.early_mask]) * m.number(h.sum_scale), mask);
+  // Weights that are set to 0 where scores were filled are those of a fill of -inf, rows of nothing else 0.
+  const auto fill_of = [&](const Scalar& fill) { return m.has(h.zeroed) ? -INFINITY : m.number(fill); };
+  if (m.has(h.kept)) mask = where_mask(b, b.wrap(m[h.kept]), mask, fill_of(h.kept_fill), true, dtype);
+  if (m.has(h.dropped)) mask = where_mask(b, b.wrap(m[h.dropped]), mask, fill_of(h.dropped_fill), false, dtype);
+  if (m.has(h.ones)) {
+    mask = where_mask(b, b.cast(b.wrap(m[h.ones]), DType::kBool), mask, m.number(h.ones_fill), true, dtype);
+  }
+  return both_masks(b, mask, m.has(h.more_mask) ? b.wrap(m[h.more_mask]) : Expr());
+}
+
+Expr query_of(Builder& b, const Match& m, const AttentionHandles& h) {
+  const Expr q = b.wrap(m[h.q]);
+  return m.has(h.head_factor) ? q * b.wrap(m[h.head_factor]) : q;
+}
+
+Attributes attention_attributes(const Match& m, const AttentionHandles& h) {
+  const double cap = m.has(h.capped) ? m.number(h.cap) : 0.0;
+  Attributes attributes = {{"scale", m.number(h.q_scale) * m.number(h.k_scale) * m.number(h.scale) *
+                                         m.number(h.sum_scale) * m.number(h.late_scale) * (cap != 0 ? cap : 1.0)}};
+  if (cap != 0) attributes["softcap"] = cap;
+  if (m.has(h.guarded) || m.has(h.zeroed)) attributes["zero_masked_rows"] = std::int64_t{1};
+  return attributes;
+}
+
+Pattern scores_of(AttentionHandles& h) {
+  const Pattern plain = matmul(scaled(h.q, h.q_scale), scaled(h.keys, h.k_scale));
+  const Pattern product = either({plain, plain * h.head_factor});
+  h.capped = tanh(scaled(product, h.scale));
+  const Pattern sum = scaled(plain + h.early_mask, h.sum_scale);
+  return either({scaled(h.capped, h.cap), scaled(product, h.scale), sum});
+}
+
+Pattern weights_of(AttentionHandles& h, const Pattern& scores) {
+  const Pattern weights = softmax_last(masked(h, scores));
+  const Pattern inner = either({scores + h.mask, scores});
+  h.guarded = zero_where_nan(weights);
+  h.zeroed = either({where(h.dropped, number(0), softmax_last(where(h.dropped, h.dropped_fill, inner))),
+                     where(h.kept, softmax_last(where(h.kept, inner, h.kept_fill)), number(0))});
+  return either({h.zeroed, h.guarded, weights});
+}
+
+}  // namespace weft

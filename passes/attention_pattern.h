@@ -1,0 +1,38 @@
+// What attention looks like between its two products: scores, what masks them, softmax and what follows it.
+#pragma once
+
+#include "passes/rule.h"
+
+namespace weft {
+
+struct AttentionHandles {
+  Pattern q = any("q"), keys = any("transposed k"), v = any("v");
+  Pattern mask = any("mask"), more_mask = any("second mask"), kept = any("condition"), dropped = any("condition");
+  Pattern flat_mask = any("mask"), spread, merged, capped;
+  Pattern head_factor = any("factor of a head");
+  Pattern early_mask = any("mask");  // added to the scores before they are scaled
+  Scalar sum_scale = scalar("scale of the sum"), late_scale = scalar("scale of the spread scores");
+  Scalar q_scale = scalar("scale of q"), k_scale = scalar("scale of k"), scale = scalar("scale of the scores"),
+         cap = scalar("soft cap");
+  Scalar kept_fill = scalar("fill"), dropped_fill = scalar("fill");
+  Pattern ones = any("mask of ones and zeros");  // scores * ones + (1 - ones) * fill
+  Scalar ones_fill = scalar("fill");
+  Pattern guarded, zeroed;
+};
+
+// The scores, scaled and perhaps capped: softcap * tanh(score / softcap).
+Pattern scores_of(AttentionHandles& handles);
+// The weights that scores give, perhaps guarded against rows of nothing, or set to 0 where scores had been filled.
+Pattern weights_of(AttentionHandles& handles, const Pattern& scores);
+
+// Whether the masks of a match are some that Attention applies too, to scores of `rank` axes.
+bool check_mask(Match& match, const AttentionHandles& handles, std::int64_t rank);
+// All of them, but flat_mask, as one; invalid without any.
+Expr whole_mask(Builder& builder, const Match& match, const AttentionHandles& handles);
+// The sum of two masks, either of which may be boolean or absent.
+Expr both_masks(Builder& builder, Expr x, Expr y);
+// q times its factor for each head, if there is one.
+Expr query_of(Builder& builder, const Match& match, const AttentionHandles& handles);
+Attributes attention_attributes(const Match& match, const AttentionHandles& handles);
+
+}  // namespace weft
