@@ -157,8 +157,8 @@ void register_all(const Machine& machine) {
     benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMicrosecond)->UseRealTime();
   };
   using runtime::simd::Activation;
-  const std::pair<std::size_t, std::size_t> shapes[] = {{384, 1536}, {768, 768},  {768, 2304},
-                                                        {768, 3072}, {3072, 768}, {2048, 5632}};
+  const std::pair<std::size_t, std::size_t> shapes[] = {{384, 1536}, {768, 768},   {768, 2304},  {768, 3072},
+                                                        {3072, 768}, {2048, 5632}, {768, 50257}, {768, 50256}};
   for (const auto& [k, n] : shapes) {
     for (const int rows : {1, 4, 8, 16, 32, 128, 512, 1024}) {
       add(fmt::format("Linear/{}x{}/rows:{}", k, n, rows),

@@ -90,8 +90,8 @@ std::string elements_text(const Tensor& tensor) {
 
 // Contents after the type. NaN has a payload that decimals lose.
 std::string tensor_text(const Tensor& given, std::int64_t elide_above) {
+  if (given.size() > elide_above) return "...";
   const Tensor tensor = given.aligned();
-  if (tensor.size() > elide_above) return "...";
   const bool decimal = tensor.dtype() == DType::kString ||
                        (!is_narrow(tensor.dtype()) && tensor.size() <= kDecimalElements && !has_nan(tensor));
   return decimal ? elements_text(tensor) : "base64 " + quoted(base64(tensor.bytes()));

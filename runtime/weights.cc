@@ -13,11 +13,12 @@ namespace weft::runtime {
 namespace {
 
 // Only kernels that pack them see these: weights of products.
-bool only_packed(const Graph& graph, const Value& value) {
-  if (value.tensor->dtype() != DType::kF32 || value.tensor->rank() != 2 || value.uses.empty()) return false;
-  return std::all_of(value.uses.begin(), value.uses.end(), [&](const Use& use) {
+bool stays_in_file(const Graph& graph, const Value& value) {
+  const bool matrix = value.tensor->dtype() == DType::kF32 && value.tensor->rank() == 2;
+  return !value.uses.empty() && std::all_of(value.uses.begin(), value.uses.end(), [&](const Use& use) {
     const std::string& op = graph.node(use.node).op;
-    return use.input == 1 && (op == "Linear" || op == "LinearSplit" || op == "MatMul");
+    if (use.input == 0 && op == "Gather") return true;
+    return matrix && use.input == 1 && (op == "Linear" || op == "LinearSplit" || op == "MatMul");
   });
 }
 
@@ -159,7 +160,7 @@ void align_constants(Graph& graph, WeightStore* store) {
   const MappedPages pages;
   for (const ValueId id : graph.values()) {
     Value& value = graph.value(id);
-    if (value.kind != ValueKind::kConstant || only_packed(graph, value)) continue;
+    if (value.kind != ValueKind::kConstant || stays_in_file(graph, value)) continue;
     value.tensor = value.tensor->aligned();
     if (store == nullptr || is_object(value.tensor->dtype()) || value.tensor->byte_size() < kWorthSharing) continue;
     ContentKey key("constant");
@@ -173,19 +174,22 @@ void align_constants(Graph& graph, WeightStore* store) {
 void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder, WeightStore* store) {
   Weights weights(impl, store);
   weights.pack_or_read(packed_folder);
-  std::set<NodeId> packed;
+  std::map<NodeId, const Kernel*> kernels;
   for (const CompiledNode& compiled : impl.nodes) {
-    if (compiled.kernel == nullptr || !compiled.kernel->packs_constants()) continue;
-    if (compiled.kernel->packed_floats() == 0) weights.drop(compiled);  // packed when it was made
-    packed.insert(compiled.node);
+    if (compiled.kernel == nullptr) continue;
+    kernels[compiled.node] = compiled.kernel.get();
+    // Those that packed when they were made.
+    if (compiled.kernel->packs_constants() && compiled.kernel->packed_floats() == 0) weights.drop(compiled);
   }
   // Left for other kernels after all.
   for (const ValueId id : impl.graph.values()) {
     Value& value = impl.graph.value(id);
-    if (value.kind != ValueKind::kConstant || !only_packed(impl.graph, value)) continue;
-    const bool read =
-        std::any_of(value.uses.begin(), value.uses.end(), [&](const Use& use) { return !packed.contains(use.node); });
-    if (read) value.tensor = value.tensor->aligned();
+    if (value.kind != ValueKind::kConstant || !stays_in_file(impl.graph, value)) continue;
+    const bool anywhere = std::all_of(value.uses.begin(), value.uses.end(), [&](const Use& use) {
+      const auto kernel = kernels.find(use.node);
+      return kernel != kernels.end() && kernel->second->reads_unaligned(use.input);
+    });
+    if (!anywhere) value.tensor = value.tensor->aligned();
   }
 }
 

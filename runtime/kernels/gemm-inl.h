@@ -52,16 +52,18 @@ HWY_INLINE Panel PanelAt(const PackedShape& shape, std::size_t index) {
   return {index * whole * shape.k, index * whole, columns, (columns + Lanes() - 1) / Lanes()};
 }
 
-void Pack(const PackedShape& shape, const float* source, std::size_t k_stride, std::size_t n_stride, std::size_t first,
-          std::size_t last, float* packed) {
+void Pack(const PackedShape& shape, const std::byte* source, std::size_t k_stride, std::size_t n_stride,
+          std::size_t first, std::size_t last, float* packed) {
   for (std::size_t index = first; index < last; ++index) {
     const Panel panel = PanelAt(shape, index);
     const std::size_t width = panel.vectors * Lanes();
-    const float* from = source + panel.column * n_stride;
+    const auto at = [&](std::size_t k, std::size_t n) {
+      return source + (k * k_stride + (panel.column + n) * n_stride) * sizeof(float);
+    };
     float* to = packed + panel.offset;
     if (n_stride == 1) {
       for (std::size_t k = 0; k < shape.k; ++k, to += width) {
-        std::memcpy(to, from + k * k_stride, panel.columns * sizeof(float));
+        std::memcpy(to, at(k, 0), panel.columns * sizeof(float));
         std::fill(to + panel.columns, to + width, 0.0f);
       }
       continue;
@@ -71,7 +73,9 @@ void Pack(const PackedShape& shape, const float* source, std::size_t k_stride, s
       const std::size_t k1 = std::min(k0 + kTogether, shape.k);
       for (std::size_t n = 0; n < width; ++n) {
         for (std::size_t k = k0; k < k1; ++k) {
-          to[k * width + n] = n < panel.columns ? from[k * k_stride + n * n_stride] : 0.0f;
+          float& element = to[k * width + n];
+          element = 0.0f;
+          if (n < panel.columns) std::memcpy(&element, at(k, n), sizeof element);
         }
       }
     }

@@ -44,8 +44,8 @@ std::size_t packed_size(const PackedShape& shape) {
   return shape.k * (blocks_of(shape.n, lanes) * lanes);
 }
 
-void pack(const PackedShape& shape, const float* source, std::size_t k_stride, std::size_t n_stride, std::size_t first,
-          std::size_t last, float* packed) {
+void pack(const PackedShape& shape, const std::byte* source, std::size_t k_stride, std::size_t n_stride,
+          std::size_t first, std::size_t last, float* packed) {
   HWY_DYNAMIC_DISPATCH(Pack)(shape, source, k_stride, n_stride, first, last, packed);
 }
 

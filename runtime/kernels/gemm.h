@@ -26,10 +26,10 @@ std::size_t panel_columns();
 std::size_t panel_count(const PackedShape& shape);
 // Floats that the buffer takes.
 std::size_t packed_size(const PackedShape& shape);
-// Packs panels [first, last), which may be done by several threads. Element (k, n) of the source is
-// source[k * k_stride + n * n_stride].
-void pack(const PackedShape& shape, const float* source, std::size_t k_stride, std::size_t n_stride, std::size_t first,
-          std::size_t last, float* packed);
+// Packs panels [first, last), which may be done by several threads. Element (k, n) of the source is the float number
+// k * k_stride + n * n_stride from `source` on, which may be at any address.
+void pack(const PackedShape& shape, const std::byte* source, std::size_t k_stride, std::size_t n_stride,
+          std::size_t first, std::size_t last, float* packed);
 
 // c = activation(a b + bias) + residual; bias and residual may be null.
 struct Product {

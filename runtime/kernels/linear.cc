@@ -100,9 +100,8 @@ class LinearKernel final : public Kernel {
   std::size_t packed_floats() const override { return floats_; }
 
   void pack(std::span<float> packed, ThreadPool& pool) const override {
-    const Tensor aligned = source_.aligned();
     for (const PackedLinear::Part& part : linear_->parts) {
-      const float* const source = aligned.data<float>().data() + part.column;
+      const std::byte* const source = source_.bytes().data() + part.column * sizeof(float);
       pool.parallel_for(gemm::panel_count(part.shape), [&](std::size_t panel) {
         gemm::pack(part.shape, source, linear_->columns, 1, panel, panel + 1, packed.data() + part.offset);
       });

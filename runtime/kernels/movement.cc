@@ -299,13 +299,15 @@ class BoundMovement final : public BoundKernel {
 
 class MovementKernel final : public Kernel {
  public:
-  explicit MovementKernel(Move move) : move_(move) {}
+  MovementKernel(Move move, bool bytes) : move_(move), bytes_(bytes) {}
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     return std::make_unique<BoundMovement>(move_, context.node);
   }
+  bool reads_unaligned(std::size_t input) const override { return bytes_ && input == 0; }
 
  private:
   Move move_;
+  bool bytes_;  // moves bytes, not words
 };
 
 constexpr std::pair<std::string_view, Move> kMoves[] = {
@@ -326,7 +328,7 @@ std::unique_ptr<Kernel> make_movement_kernel(const Graph& graph, const Node& nod
   for (const auto& [op, move] : kMoves) {
     if (op != node.op) continue;
     const DType dtype = graph.value(node.inputs[0]).type.dtype;
-    return is_object(dtype) ? nullptr : std::make_unique<MovementKernel>(move);
+    return is_object(dtype) ? nullptr : std::make_unique<MovementKernel>(move, move == gather);
   }
   return nullptr;
 }

@@ -29,7 +29,9 @@ struct Packed {
     while (reinterpret_cast<std::uintptr_t>(data) % 64 != 0) ++data;
     const std::size_t panels = panel_count(shape);
     const std::size_t k_stride = by_columns ? 1 : shape.n, n_stride = by_columns ? shape.k : 1;
-    for (std::size_t i = panels; i-- > 0;) pack(shape, weights.data(), k_stride, n_stride, i, i + 1, data);
+    std::vector<std::byte> file(weights.size() * sizeof(float) + 1);  // where floats are not aligned
+    std::memcpy(file.data() + 1, weights.data(), weights.size() * sizeof(float));
+    for (std::size_t i = panels; i-- > 0;) pack(shape, file.data() + 1, k_stride, n_stride, i, i + 1, data);
   }
 };
 
