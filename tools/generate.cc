@@ -9,6 +9,7 @@
 #include "runtime/generate/attentions.h"
 #include "runtime/generate/generator.h"
 #include "tools/commands.h"
+#include "tools/genai_config.h"
 #include "tools/generation_options.h"
 #include "tools/npz.h"
 #include "tools/tokenizer.h"
@@ -21,9 +22,10 @@ using runtime::Generation;
 using runtime::GenerationConfig;
 using runtime::Request;
 
-// generation_config.json of the model's folder (config.json's token ids and positions where it has none), then
-// --config, then single options.
-GenerationConfig read_config(const GenerateOptions& options, const std::filesystem::path& folder) {
+// generation_config.json of the model's folder (where it says nothing, the token ids and positions of config.json, or
+// genai_config.json), then --config, then single options.
+GenerationConfig read_config(const GenerateOptions& options, const std::filesystem::path& folder,
+                             runtime::ModelFiles& files) {
   GenerationConfig config;
   if (std::filesystem::exists(folder / "config.json")) {
     const json file = read_json(folder / "config.json");
@@ -33,12 +35,16 @@ GenerationConfig read_config(const GenerateOptions& options, const std::filesyst
     if (file.contains("max_position_embeddings") && file["max_position_embeddings"].is_number_integer())
       config.max_position_embeddings = file["max_position_embeddings"].get<std::int64_t>();
   }
+  const std::filesystem::path genai = folder / "genai_config.json";
+  if (std::filesystem::exists(genai) && std::filesystem::is_directory(options.model))
+    files = read_genai_config(genai, config);
   if (std::filesystem::exists(folder / "generation_config.json"))
     read_generation_config(config, folder / "generation_config.json");
   if (!options.config.empty()) read_generation_config(config, options.config);
   for (const auto& [name, text] : options.settings) {
     json value = json::parse(text, nullptr, false);
     if (value.is_discarded()) value = text == "True" ? json(true) : text == "False" ? json(false) : json(text);
+    std::erase(config.folder_defaults, name);
     set_generation_option(config, name, value);
   }
   return config;
@@ -103,10 +109,26 @@ json to_json(const Generation& generation, const GenerationConfig& config, const
   return line;
 }
 
+// f32 [A, B, C] as lists.
+json nested(const Tensor& x) {
+  const float* data = x.data<float>().data();
+  json outer = json::array();
+  for (std::int64_t a = 0; a < x.extent(0); ++a) {
+    json middle = json::array();
+    for (std::int64_t b = 0; b < x.extent(1); ++b, data += x.extent(2)) {
+      middle.push_back(std::vector<float>(data, data + x.extent(2)));
+    }
+    outer.push_back(std::move(middle));
+  }
+  return outer;
+}
+
 void print_result(const GenerateOptions& options, const GenerationConfig& config, const Tokenizer* tokenizer,
-                  const Generation& generation) {
+                  const Generation& generation, const json& attentions) {
   if (options.json) {
-    fmt::print("{}\n", to_json(generation, config, tokenizer).dump());
+    json line = to_json(generation, config, tokenizer);
+    if (!attentions.is_null()) line["attentions"] = attentions;
+    fmt::print("{}\n", line.dump());
     return;
   }
   for (const runtime::Hypothesis& result : generation.sequences) {
@@ -148,14 +170,25 @@ std::size_t new_tokens(const std::vector<Generation>& generations, const std::ve
   return count;
 }
 
-runtime::IoNames parse_io(const std::vector<std::string>& settings) {
-  runtime::IoNames names;
+void parse_io(const std::vector<std::string>& settings, runtime::IoNames& names) {
   for (const std::string& setting : settings) {
     const std::size_t equals = setting.find('=');
     if (equals == std::string::npos) fail(ErrorCode::kInvalidArgument, "--io {}: NAME=ROLE wanted", setting);
     names[setting.substr(0, equals)] = setting.substr(equals + 1);
   }
-  return names;
+}
+
+// Of each sequence kind -> layers [H][S][T].
+json attentions_of(runtime::AttentionReader& reader, const Request& request, const Generation& generation) {
+  json result = json::array();
+  for (const runtime::Hypothesis& sequence : generation.sequences) {
+    json kinds = json::object();
+    for (const auto& [kind, layers] : reader.read(request, sequence.tokens)) {
+      for (const Tensor& layer : layers) kinds[kind].push_back(nested(layer));
+    }
+    result.push_back(std::move(kinds));
+  }
+  return result;
 }
 
 // "PROMPT.SEQUENCE.attentions.LAYER" for each result.
@@ -179,7 +212,9 @@ void write_attentions(const std::string& path, runtime::AttentionReader& reader,
 int generate(const GenerateOptions& options) {
   const std::filesystem::path path(options.model);
   const std::filesystem::path folder = std::filesystem::is_directory(path) ? path : path.parent_path();
-  const GenerationConfig config = read_config(options, folder);
+  runtime::ModelFiles files;
+  const GenerationConfig config = read_config(options, folder, files);
+  parse_io(options.io, files.names);
   std::optional<Tokenizer> read;
   if (std::filesystem::exists(folder / "tokenizer.json") && (!options.texts.empty() || !config.stop_strings.empty()))
     read = Tokenizer::load((folder / "tokenizer.json").string());
@@ -189,14 +224,16 @@ int generate(const GenerateOptions& options) {
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
   compile.max_memory = options.max_memory;
-  const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, parse_io(options.io));
+  const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, files);
+  if (!files.decoder.empty()) check_genai_model(folder / "genai_config.json", model);
   runtime::GenerationModel assistant;
   if (!options.assistant.empty()) assistant = runtime::GenerationModel::load(options.assistant, compile);
   const auto pool = std::make_shared<runtime::ThreadPool>(options.threads);
   // Before anything is generated: a model that has no weights to show says so at once.
   std::optional<runtime::AttentionReader> reader;
-  if (!options.attentions.empty())
-    reader.emplace(runtime::GenerationModel::load_with_attentions(path, compile, parse_io(options.io)), pool);
+  const bool print_attentions = config.output_attentions && options.json;
+  if (!options.attentions.empty() || print_attentions)
+    reader.emplace(runtime::GenerationModel::load_with_attentions(path, compile, files), pool);
   runtime::Generator generator(model, pool, options.assistant.empty() ? nullptr : &assistant);
   if (const std::size_t limit = options.max_cache != 0 ? options.max_cache : options.max_memory; limit != 0)
     generator.set_cache_budget(std::make_shared<runtime::CacheBudget>(limit));
@@ -216,9 +253,14 @@ int generate(const GenerateOptions& options) {
     const auto results = generator.generate(prompts, config, callbacks, static_cast<std::size_t>(options.batch_size));
     tokens += new_tokens(results, prompts, generator.has_source());
     if (round > 0) continue;
-    if (reader) write_attentions(options.attentions, *reader, prompts, results);
+    if (!options.attentions.empty()) write_attentions(options.attentions, *reader, prompts, results);
     for (const std::string& warning : results[0].warnings) fmt::print(stderr, "weft: warning: {}\n", warning);
-    for (const Generation& result : results) print_result(options, config, tokenizer, result);
+    if (config.output_attentions && !reader)
+      fmt::print(stderr, "weft: warning: output_attentions has no effect without --json or --attentions FILE\n");
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const json attentions = print_attentions ? attentions_of(*reader, prompts[i], results[i]) : json();
+      print_result(options, config, tokenizer, results[i], attentions);
+    }
   }
   if (options.timing) {
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;

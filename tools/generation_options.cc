@@ -106,19 +106,46 @@ constexpr Setter kSetters[] = {
     {"bos_token_id", plain<&C::bos_token_id>},
     {"decoder_start_token_id", plain<&C::decoder_start_token_id>},
     {"output_scores", plain<&C::output_scores>},
+    {"output_attentions", plain<&C::output_attentions>},
     {"top_logprobs", plain<&C::top_logprobs>},
 };
 
-// Fields of generation_config.json that say where it came from, what else to return, or how to compute: none changes
-// the tokens.
-constexpr std::array kWithoutEffect = {
-    "transformers_version", "_from_model_config", "use_cache", "cache_implementation", "cache_config",
-    "return_dict_in_generate", "output_logits", "output_attentions", "output_hidden_states", "low_memory",
-    "disable_compile", "compile_config", "is_assistant", "num_assistant_tokens_schedule",
-    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "target_lookbehind",
-    // of Whisper's own generate()
-    "alignment_heads", "is_multilingual", "lang_to_id", "task_to_id", "max_initial_timestamp_index",
-    "no_timestamps_token_id", "prev_sot_token_id", "return_timestamps", "language", "task"};
+// Fields of generation_config.json without an effect on tokens: what else to return, and how to compute. Set to
+// anything but this they are listed in the result's warnings; null: they only describe the model or the file.
+struct WithoutEffect {
+  std::string_view name;
+  const char* silent;
+};
+constexpr WithoutEffect kWithoutEffect[] = {{"transformers_version", nullptr},
+                                            {"_from_model_config", nullptr},
+                                            {"return_dict_in_generate", nullptr},
+                                            {"is_assistant", nullptr},
+                                            {"use_cache", "true"},
+                                            {"cache_implementation", "\"dynamic\""},
+                                            {"cache_config", "null"},
+                                            {"output_logits", "false"},
+                                            {"output_hidden_states", "false"},
+                                            {"low_memory", "false"},
+                                            {"disable_compile", "false"},
+                                            {"compile_config", "null"},
+                                            {"prefill_chunk_size", "null"},
+                                            {"num_assistant_tokens_schedule", "\"constant\""},
+                                            {"assistant_confidence_threshold", "0.4"},  // transformers' default
+                                            {"assistant_early_exit", "null"},
+                                            {"assistant_lookbehind", "10"},
+                                            {"target_lookbehind", "10"},
+                                            {"continuous_batching_config", "null"},
+                                            // of Whisper's own generate()
+                                            {"alignment_heads", nullptr},
+                                            {"is_multilingual", nullptr},
+                                            {"lang_to_id", nullptr},
+                                            {"task_to_id", nullptr},
+                                            {"max_initial_timestamp_index", nullptr},
+                                            {"no_timestamps_token_id", nullptr},
+                                            {"prev_sot_token_id", nullptr},
+                                            {"return_timestamps", "false"},
+                                            {"language", "null"},
+                                            {"task", "null"}};
 
 // Fields that would change the tokens, and the values at which they do not.
 struct Unsupported {
@@ -141,7 +168,13 @@ json read_json(const std::filesystem::path& path) {
 }
 
 void set_generation_option(GenerationConfig& config, const std::string& name, const json& value) {
-  if (std::ranges::find(kWithoutEffect, name) != kWithoutEffect.end()) return;
+  std::erase(config.without_effect, name);
+  for (const WithoutEffect& entry : kWithoutEffect) {
+    if (entry.name != name) continue;
+    const bool silent = value.is_null() || entry.silent == nullptr || value == json::parse(entry.silent);
+    if (!silent) config.without_effect.push_back(name);
+    return;
+  }
   for (const Unsupported& entry : kUnsupported) {
     if (entry.name != name) continue;
     if (value.is_null() || value == json::parse(entry.harmless)) return;

@@ -1,5 +1,7 @@
 #include "runtime/generate/config.h"
 
+#include <algorithm>
+
 #include "graph/error.h"
 
 namespace weft::runtime {
@@ -56,7 +58,10 @@ std::vector<std::string> ignored_options(const GenerationConfig& config) {
     note(config.typical_p != plain.typical_p, "typical_p");
     note(config.epsilon_cutoff != 0, "epsilon_cutoff");
     note(config.eta_cutoff != 0, "eta_cutoff");
+    note(config.seed != 0, "seed");
   }
+  if (!config.prompt_lookup_num_tokens)
+    note(config.max_matching_ngram_size != plain.max_matching_ngram_size, "max_matching_ngram_size");
   if (config.num_beam_groups == 1) note(config.diversity_penalty != 0, "diversity_penalty");
   if (config.max_new_tokens) note(config.max_length.has_value(), "max_length");
   if (config.min_new_tokens) note(config.min_length != 0, "min_length");
@@ -69,6 +74,11 @@ std::vector<std::string> ignored_options(const GenerationConfig& config) {
     note(config.length_penalty != plain.length_penalty, "length_penalty");
     note(config.early_stopping != plain.early_stopping, "early_stopping");
   }
+  std::erase_if(names, [&](const std::string& name) {
+    return std::find(config.folder_defaults.begin(), config.folder_defaults.end(), name) !=
+           config.folder_defaults.end();
+  });
+  names.insert(names.end(), config.without_effect.begin(), config.without_effect.end());
   return names;
 }
 
@@ -116,6 +126,7 @@ const std::vector<std::string>& generation_option_names() {
                                                  "bos_token_id",
                                                  "decoder_start_token_id",
                                                  "output_scores",
+                                                 "output_attentions",
                                                  "top_logprobs"};
   return names;
 }

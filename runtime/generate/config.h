@@ -84,8 +84,14 @@ struct GenerationConfig {
   std::optional<std::int64_t> bos_token_id;
   std::optional<std::int64_t> decoder_start_token_id;
 
+  // Options that the model's folder sets for every use: they may have no effect without a warning.
+  std::vector<std::string> folder_defaults;
+  // Options that were accepted, and say what weft does not do or does otherwise, without an effect on tokens.
+  std::vector<std::string> without_effect;
+
   // What is reported of every token generated: its scores, and (weft's own) so many likeliest tokens beside it.
   bool output_scores = false;
+  bool output_attentions = false;  // by AttentionReader, after generating; generate() does not look at it
   std::int64_t top_logprobs = 0;
 };
 

@@ -85,6 +85,11 @@ void Decoder::start(TensorMap fixed, std::int64_t rows) {
   padding_.assign(static_cast<std::size_t>(rows), 0);
   session_.reset_states(rows);
   for (const std::string& name : caches_) {
+    if (const auto given = fixed_.find(name); given != fixed_.end() && is_state(name)) {
+      session_.set_state(name, given->second);
+      fixed_.erase(given);
+      continue;
+    }
     const Value* value = find_input(graph(), name);
     if (value != nullptr && !fixed_.contains(name)) pasts_[name] = empty_past(*value, rows);
   }

@@ -71,6 +71,8 @@ struct Generator::Impl {
     for (const std::string& name : ignored_options(config)) {
       warnings.push_back(name + " has no effect with these options");
     }
+    if (!assistant && config.num_assistant_tokens != GenerationConfig().num_assistant_tokens)
+      warnings.emplace_back("num_assistant_tokens has no effect without an assistant");
     const bool guided = config.guidance_scale && *config.guidance_scale != 1;
     if (!guided) return false;
     if (model.has_source()) {

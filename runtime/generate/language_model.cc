@@ -168,7 +168,7 @@ Tensor LanguageModel::encode_rows(std::span<const Source> sources, const Rows& r
   else if (const Value* wanted = find_input(graph, "attention_mask"); wanted && length > 0)
     inputs["attention_mask"] = cast(mask, wanted->type.dtype);
   encoded_ = encoder_->run(inputs);
-  const Tensor states = encoded_[0];
+  const Tensor states = encoded_[output_index(graph, "encoder_hidden_states").value_or(0)];
   if (mask.rank() != 2 || mask.extent(1) != states.extent(1)) mask = ones(states.extent(0), states.extent(1));
   return states;
 }
@@ -195,13 +195,20 @@ TensorMap LanguageModel::encode(std::span<const Source> sources) {
     }
     return result;
   };
+  std::map<std::string, std::vector<std::pair<Rows, Tensor>>, std::less<>> caches;
   for (const auto& [shape, rows] : grouped<Key>(sources.size(), key)) {
     Tensor mask;
     states.emplace_back(rows, encode_rows(sources, rows, mask));
     masks.emplace_back(rows, mask);
+    for (const std::string& name : next_ ? next_->caches() : std::vector<std::string>()) {
+      const auto index = is_cross(name) ? output_index(encoder_->model().graph(), present_name(name)) : std::nullopt;
+      if (index) caches[name].emplace_back(rows, encoded_[*index]);
+    }
   }
-  return {{"encoder_hidden_states", assemble(states, count, 0, 1, false)},
-          {"encoder_attention_mask", assemble(masks, count, 0, 1, false)}};
+  TensorMap result = {{"encoder_hidden_states", assemble(states, count, 0, 1, false)},
+                      {"encoder_attention_mask", assemble(masks, count, 0, 1, false)}};
+  for (const auto& [name, parts] : caches) result[name] = assemble(parts, count, 0, 2, false);
+  return result;
 }
 
 // --- Prompts --------------------------------------------------------------------------------------------------------

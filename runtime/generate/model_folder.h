@@ -13,6 +13,13 @@
 
 namespace weft::runtime {
 
+// What the caller knows of a model's files.
+struct ModelFiles {
+  std::filesystem::path encoder, decoder;  // within the folder; no decoder: told by what the files take and give
+  IoNames names;                           // settle what cannot be told
+  std::vector<std::string> decoder_io;     // names that the decoder must have
+};
+
 // The files of one model, compiled; shared by generators.
 struct GenerationModel {
   std::shared_ptr<const Model> encoder;            // null for decoder-only models
@@ -22,17 +29,18 @@ struct GenerationModel {
   // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
   // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
   // encoder_model.onnx; there or in its folder "onnx". Files of other names are told apart by what they take and give.
-  // What their inputs and outputs are is told as model_io.h says; names settles what cannot be told. Error kIo,
-  // kUnsupported when something could be either or is missing, and those of importing.
+  // What their inputs and outputs are is told as model_io.h says, or by `files`. An encoder may give caches
+  // (present.N.encoder.key) that the decoder takes. Error kIo, kUnsupported when something could be either or is
+  // missing, kInvalidArgument when the decoder has not what `files` says, and those of importing.
   static GenerationModel load(const std::filesystem::path& path,
                               const std::vector<std::string>& passes = default_passes());
   // options: of every file; states and outputs are filled in.
   static GenerationModel load(const std::filesystem::path& path, const CompileOptions& options,
-                              const IoNames& names = {});
+                              const ModelFiles& files = {});
   // To look inside, see attentions.h: canonical passes alone, whatever options say; attention weights are outputs of
   // encoder and decoder. There is no decoder_with_past beside a decoder.
   static GenerationModel load_with_attentions(const std::filesystem::path& path, const CompileOptions& options,
-                                              const IoNames& names = {});
+                                              const ModelFiles& files = {});
 };
 
 // --- Names of inputs and outputs ----------------------------------------------------------------------

@@ -30,14 +30,14 @@ using Path = std::filesystem::path;
 
 struct Loader {
   const CompileOptions& options;
-  const IoNames& names;
+  const ModelFiles& files;
   bool attentions = false;
 
   std::shared_ptr<const Model> encoder(const Path& path) const {
     return with_frame([&] { return "while loading " + path.string(); },
                       [&] {
                         Graph graph = import_onnx(path);
-                        name_encoder_io(graph, names);
+                        name_encoder_io(graph, files.names);
                         if (attentions) expose_attentions(graph);
                         return Model::compile(std::move(graph), options);
                       });
@@ -53,7 +53,8 @@ struct Loader {
   // Caches become states of the session where the pass that lifts them can.
   std::shared_ptr<const Model> decoder(Graph graph, std::optional<bool> with_past = std::nullopt,
                                        const Model* first = nullptr) const {
-    name_decoder_io(graph, names);
+    check_given(graph);
+    name_decoder_io(graph, files.names);
     if (!find_input(graph, "input_ids") && !find_input(graph, "decoder_input_ids")) {
       fail(ErrorCode::kUnsupported, "no input is tokens, integers [B, S]; found {}", describe_io(graph).text);
     }
@@ -70,6 +71,15 @@ struct Loader {
     }
     own.states_of_any_layout = first == nullptr;
     return Model::compile(std::move(graph), own);
+  }
+
+  // The decoder has what the caller says it has.
+  void check_given(const Graph& graph) const {
+    for (const std::string& name : files.decoder_io) {
+      if (find_input(graph, name) != nullptr || output_index(graph, name)) continue;
+      fail(ErrorCode::kInvalidArgument, "the decoder has no input or output \"{}\"; it is {}", name,
+           describe_io(graph).text);
+    }
   }
 
   void merged(const Path& path, GenerationModel& model) const {
@@ -186,12 +196,15 @@ GenerationModel GenerationModel::load(const std::filesystem::path& path, const s
 
 namespace {
 
-GenerationModel load_files(const Path& path, const CompileOptions& options, const IoNames& names, bool attentions) {
+GenerationModel load_files(const Path& path, const CompileOptions& options, const ModelFiles& files, bool attentions) {
   GenerationModel model;
   CompileOptions shared = options;  // decoders of prompts and of steps have the same weights
   if (!shared.weights) shared.weights = std::make_shared<WeightStore>();
-  const Loader loader{shared, names, attentions};
-  if (!std::filesystem::is_directory(path)) {
+  const Loader loader{shared, files, attentions};
+  if (!files.decoder.empty()) {
+    if (!files.encoder.empty()) model.encoder = loader.encoder(path / files.encoder);
+    model.decoder_with_past = loader.decoder(path / files.decoder);
+  } else if (!std::filesystem::is_directory(path)) {
     Graph graph = import_onnx(path);
     if (describe_io(graph).branch)
       loader.merged(path, model);
@@ -211,18 +224,18 @@ GenerationModel load_files(const Path& path, const CompileOptions& options, cons
 }  // namespace
 
 GenerationModel GenerationModel::load(const std::filesystem::path& path, const CompileOptions& options,
-                                      const IoNames& names) {
+                                      const ModelFiles& files) {
   return with_frame([&] { return "while loading " + path.string(); },
-                    [&] { return load_files(path, options, names, false); });
+                    [&] { return load_files(path, options, files, false); });
 }
 
 GenerationModel GenerationModel::load_with_attentions(const std::filesystem::path& path, const CompileOptions& options,
-                                                      const IoNames& names) {
+                                                      const ModelFiles& files) {
   CompileOptions canonical = options;
   canonical.passes = canonical_passes();
   return with_frame([&] { return "while loading " + path.string(); },
                     [&] {
-                      GenerationModel model = load_files(path, canonical, names, true);
+                      GenerationModel model = load_files(path, canonical, files, true);
                       if (model.decoder) model.decoder_with_past = nullptr;
                       return model;
                     });

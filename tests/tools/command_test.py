@@ -163,6 +163,30 @@ class Command(unittest.TestCase):
             self.assertRegex(error, r"invalid_argument: keys and values would take \d+ bytes more than the \d+ that they have; the limit is 1024")
             self.assertEqual(weft(*command, "--max-memory", "1KB")[0], 1)
 
+    def test_generate_warns_of_what_has_no_effect(self):
+        command = ("generate", ROOT / "tests/generate/gpt2", "--ids-file", ROOT / "tests/generate/folders/kinds/past/prompts.jsonl", "--max-new-tokens", 2)
+        warned = lambda *options: [w.split()[2] for w in weft(*command, *options)[2].splitlines()]
+        self.assertEqual(warned(), [])
+        self.assertEqual(warned("--temperature", 0.5, "--top-p", 0.9, "--seed", 3), ["temperature", "top_p", "seed"])
+        self.assertEqual(warned("--temperature", 0.5, "--top-p", 0.9, "--seed", 3, "--do-sample", "true"), [])
+        self.assertEqual(warned("--length-penalty", 2, "--early-stopping", "true"), ["length_penalty", "early_stopping"])
+        self.assertEqual(warned("--length-penalty", 2, "--early-stopping", "true", "--num-beams", 2), [])
+        self.assertEqual(warned("--use-cache", "false", "--cache-implementation", "static", "--output-logits", "true"),
+                         ["use_cache", "cache_implementation", "output_logits"])
+        self.assertEqual(warned("--use-cache", "true", "--output-logits", "false", "--num-assistant-tokens-schedule", "constant"), [])
+        self.assertEqual(warned("--num-assistant-tokens", 5, "--num-assistant-tokens-schedule", "heuristic"),
+                         ["num_assistant_tokens_schedule", "num_assistant_tokens"])
+        self.assertEqual(warned("--output-attentions", "true"), ["output_attentions"])
+        code, out, error = weft(*command, "--output-attentions", "true", "--json")
+        self.assertEqual((code, error), (0, ""))
+        for line in map(json.loads, out.splitlines()):
+            layers = line["attentions"][0]["attentions"]
+            length = len(line["sequences"][0])
+            for layer in layers:
+                for head in layer:
+                    self.assertEqual((len(head), len(head[-1])), (length, length))
+                    self.assertAlmostEqual(sum(head[-1]), 1, places=5)
+
     def test_bench_reports(self):
         with tempfile.TemporaryDirectory() as folder:
             trace = pathlib.Path(folder) / "trace.json"

@@ -92,9 +92,9 @@ class Encoder(torch.nn.Module):
         return y + torch.tanh(self.second(y))
 
 
-def greedy(step, prompt):
+def greedy(step, prompt, steps=STEPS):
     ids = list(prompt)
-    for _ in range(STEPS):
+    for _ in range(steps):
         with torch.no_grad():
             ids.append(int(step(torch.tensor([ids]))[0, -1].float().argmax()))
         if ids[-1] == END:
@@ -284,6 +284,86 @@ def genai(out):
                                                                     "decoder": {"filename": "decoder.onnx"}}, "search": {"max_length": 64}}) + "\n")
 
 
+def genai_config(folder, decoder, search=None, **model):
+    """As onnxruntime-genai's builder writes it."""
+    shape = {"head_size": D, "hidden_size": W, "num_attention_heads": H, "num_key_value_heads": H, "num_hidden_layers": LAYERS}
+    text = {"model": {"type": "llama", "vocab_size": V, "eos_token_id": [END], "bos_token_id": START, "pad_token_id": 0, "context_length": 64,
+                      "decoder": {"session_options": {"log_id": "genai", "provider_options": []}, **shape, **decoder}, **model},
+            "search": {"diversity_penalty": 0.0, "do_sample": False, "early_stopping": True, "length_penalty": 1.0, "max_length": 0, "min_length": 0, "no_repeat_ngram_size": 0,
+                       "num_beams": 1, "num_return_sequences": 1, "past_present_share_buffer": False, "repetition_penalty": 1.0, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
+                       **(search or {})}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "genai_config.json").write_text(json.dumps(text, indent=1) + "\n")
+
+
+# Names that nobody could tell apart.
+GENAI_DECODER = {"filename": "weights/d.onnx",
+                 "inputs": {"input_ids": "first", "attention_mask": "second", "position_ids": "third", "past_key_names": "k_%d", "past_value_names": "v_%d"},
+                 "outputs": {"logits": "out", "present_key_names": "next_k_%d", "present_value_names": "next_v_%d"}}
+
+
+def genai_names(out):
+    """A decoder whose names only genai_config.json explains; its search options are the only ones."""
+    model, folder = Decoder(), out / "genai-names"
+
+    def run(x, mask, positions, *past):
+        logits, presents = model(x, positions, mask, pairs(past))
+        return (logits, *flat(presents))
+    pasts, presents = [f"{k}_{i}" for i in range(LAYERS) for k in "kv"], [f"next_{k}_{i}" for i in range(LAYERS) for k in "kv"]
+    export(folder / "weights/d.onnx", run, [model], (ids(), torch.ones(2, 7, dtype=torch.long), torch.arange(3)[None].expand(2, 3) + 4, *caches()),
+           ["first", "second", "third", *pasts], ["out", *presents],
+           {"first": BATCH_STEP, "third": BATCH_STEP, "second": {0: "batch", 1: "past + step"}, **{n: {0: "batch", 2: "past"} for n in pasts}})
+    genai_config(folder, GENAI_DECODER, {"max_length": 11})
+    (folder / "expected.json").write_text(json.dumps([greedy(lambda x: model(x)[0], p, 11 - len(p)) for p in PROMPTS]) + "\n")
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"input_ids": p}) + "\n" for p in PROMPTS))
+
+
+def genai_encoder_decoder(out):
+    """As Whisper is exported for onnxruntime-genai: the encoder gives the keys and values that the decoder's cross-attention reads."""
+    decoder, encoder, folder = Decoder(cross=True, seed=5), Encoder(features=True), out / "genai-encoder-decoder"
+
+    def encode(x):
+        states = encoder(x)
+        return (states, *[layer.split(layer.cross[k](states), H) for k in (1, 2) for layer in decoder.layers])
+    names = lambda kind: [f"{kind}_{k}_cross_{i}" for k in ("key", "value") for i in range(LAYERS)]
+    source = {0: "batch", 2: "source"}
+    export(folder / "encoder.onnx", encode, [encoder, decoder], (torch.randn(2, 6, 5),), ["audio_features"], ["hidden_states", *names("present")],
+           {"audio_features": {0: "batch", 1: "source"}, **{n: source for n in names("present")}})
+
+    def decode(x, *rest):
+        own, cross = rest[:2 * LAYERS], rest[2 * LAYERS:]
+        own = [own[i] for i in range(2 * LAYERS)]
+        length = own[0].shape[2]
+        h = decoder.tokens(x) + decoder.positions(torch.arange(x.shape[1])[None] + length)
+        presents = []
+        for i, layer in enumerate(decoder.layers):
+            q, k, v = layer.split(layer.q(h), H), layer.split(layer.k(h), H), layer.split(layer.v(h), H)
+            k, v = torch.cat([own[i], k], 2), torch.cat([own[LAYERS + i], v], 2)
+            key, query = torch.arange(k.shape[2])[None], torch.arange(q.shape[2])[:, None] + (k.shape[2] - q.shape[2])
+            h = h + layer.out(layer.attend(q, k, v, torch.where((key <= query)[None, None], 0.0, -30000.0)))
+            cq, _, _, project = layer.cross
+            h = h + project(layer.attend(layer.split(cq(h), H), cross[i], cross[LAYERS + i], 0.0))
+            h = h + layer.down(torch.relu(layer.up(h)))
+            presents.append((k, v))
+        return (decoder.head(h), *[p[0] for p in presents], *[p[1] for p in presents])
+    own = lambda kind: [f"{kind}_{k}_self_{i}" for k in ("key", "value") for i in range(LAYERS)]
+    pasts, crosses = own("past"), names("past")
+    export(folder / "decoder.onnx", decode, [decoder], (ids(1), *caches(), *[torch.randn(2, H, 6, D) for _ in range(2 * LAYERS)]), ["input_ids", *pasts, *crosses],
+           ["logits", *own("present")], {"input_ids": BATCH_STEP, **{n: {0: "batch", 2: "past"} for n in pasts}, **{n: source for n in crosses}})
+    inputs = {"input_ids": "input_ids", "past_key_names": "past_key_self_%d", "past_value_names": "past_value_self_%d",
+              "cross_past_key_names": "past_key_cross_%d", "cross_past_value_names": "past_value_cross_%d"}
+    outputs = {"logits": "logits", "present_key_names": "present_key_self_%d", "present_value_names": "present_value_self_%d"}
+    cross_outputs = {"hidden_states": "hidden_states", "cross_present_key_names": "present_key_cross_%d", "cross_present_value_names": "present_value_cross_%d"}
+    genai_config(folder, {"filename": "decoder.onnx", "inputs": inputs, "outputs": outputs}, decoder_start_token_id=START,
+                 encoder={"filename": "encoder.onnx", "num_hidden_layers": LAYERS, "inputs": {"audio_features": "audio_features"}, "outputs": cross_outputs})
+    random = np.random.default_rng(4)
+    features = [random.standard_normal((1, n, 5)).astype(np.float32) for n in (4, 7, 7)]
+    for i, x in enumerate(features):
+        np.savez(folder / f"features_{i}.npz", audio_features=x)
+    expected = [greedy(lambda x, f=f: decoder(x, states=encoder(torch.tensor(f)))[0], [START]) for f in features]
+    settle(folder, expected, [{"inputs": f"features_{i}.npz"} for i in range(len(features))])
+
+
 def encoder_decoder(out):
     decoder, encoder = Decoder(cross=True, seed=5), Encoder(features=False)
     sources = [{"input_ids": p} for p in PROMPTS]
@@ -396,6 +476,25 @@ def broken(out):
     write(out / "encoder-missing-by-interface/dec.onnx", [tokens, ("memory", F32, ["B", "T", 16])], [logits])
     write(out / "two-decoders/left.onnx", [tokens], [logits])
     write(out / "two-decoders/right.onnx", [tokens], [logits])
+    full = [("first", I64, ["B", "S"]), ("second", I64, ["B", "T"]), ("third", I64, ["B", "S"]), *[cache(f"{k}_{i}") for i in range(LAYERS) for k in "kv"]]
+    results = [("out", [1, 1, 48]), *[(f"next_{k}_{i}", [1, 2, 5, 8]) for i in range(LAYERS) for k in "kv"]]
+    write(out / "genai-other-names/weights/d.onnx", full, results)
+    genai_config(out / "genai-other-names", {**GENAI_DECODER, "inputs": {**GENAI_DECODER["inputs"], "past_key_names": "key_%d"}})
+    write(out / "genai-no-file/e.onnx", full, results)
+    genai_config(out / "genai-no-file", GENAI_DECODER)
+    for name, decoder, extra in (("genai-no-filename", {"filename": None}, {}), ("genai-no-layers", {**GENAI_DECODER, "num_hidden_layers": None}, {}),
+                                 ("genai-vision", GENAI_DECODER, {"vision": {"filename": "v.onnx"}}), ("genai-pipeline", {"pipeline": []}, {}),
+                                 ("genai-not-text", {**GENAI_DECODER, "inputs": {"input_ids": 3}}, {})):
+        write(out / name / "weights/d.onnx", full, results)
+        genai_config(out / name, decoder, **extra)
+    shutil.copytree(out.parent / "kinds/genai-names/weights", out / "genai-other-heads/weights")
+    genai_config(out / "genai-other-heads", {**GENAI_DECODER, "num_key_value_heads": 1})
+    write(out / "genai-unknown-search/weights/d.onnx", full, results)
+    genai_config(out / "genai-unknown-search", GENAI_DECODER, {"num_beam": 4})
+    (out / "genai-no-json").mkdir()
+    (out / "genai-no-json/genai_config.json").write_text("{")
+    (out / "genai-no-model").mkdir()
+    (out / "genai-no-model/genai_config.json").write_text("{}")
     write(out / "no-decoder/vision.onnx", [("pixels", F32, ["B", 3, 8, 8])], [("y", [1, 4, 16])])
 
 
@@ -408,6 +507,8 @@ def main():
     decoder_only(out / "kinds")
     rearranged(out / "kinds")
     genai(out / "kinds")
+    genai_names(out / "kinds")
+    genai_encoder_decoder(out / "kinds")
     encoder_decoder(out / "kinds")
     broken(out / "broken")
 
