@@ -37,6 +37,17 @@ std::vector<std::string> exposed(const Graph& graph) {
   return names;
 }
 
+// Some layers' weights would be taken for those of all.
+void check_all_written_out(const Graph& graph, std::string_view which, std::size_t written_out) {
+  const std::vector<NodeId> nodes = graph.nodes();
+  const auto whole = static_cast<std::size_t>(
+      std::count_if(nodes.begin(), nodes.end(), [&](NodeId id) { return graph.node(id).op == "Attention"; }));
+  if (whole == 0) return;
+  fail(ErrorCode::kUnsupported,
+       "no attention weights: {} of its {} attentions the {} has as one operator, without a Softmax that weighs values",
+       whole, whole + written_out, which);
+}
+
 // [..., S, T] of one row as f32 [H, S, T].
 Tensor by_heads(const Tensor& weights, const std::string& name) {
   const std::size_t rank = weights.rank();
@@ -63,11 +74,15 @@ void expose_attentions(Graph& graph) {
 
 AttentionReader::AttentionReader(const GenerationModel& model, std::shared_ptr<ThreadPool> pool)
     : model_(model, std::move(pool)) {
-  if (model.encoder) names_ = exposed(model.encoder->graph());
-  const std::vector<std::string> decoder = exposed((model.decoder ? model.decoder : model.decoder_with_past)->graph());
+  if (model.encoder) {
+    names_ = exposed(model.encoder->graph());
+    check_all_written_out(model.encoder->graph(), "encoder", names_.size());
+  }
+  const Graph& graph = (model.decoder ? model.decoder : model.decoder_with_past)->graph();
+  const std::vector<std::string> decoder = exposed(graph);
+  check_all_written_out(graph, "decoder", decoder.size());
   if (decoder.empty()) {
-    fail(ErrorCode::kUnsupported,
-         "no attention weights: the decoder has no Softmax that weighs values, its attention is one operator");
+    fail(ErrorCode::kUnsupported, "no attention weights: the decoder has no Softmax that weighs values");
   }
   names_.insert(names_.end(), decoder.begin(), decoder.end());
 }

@@ -26,7 +26,7 @@ using Attentions = std::map<std::string, std::vector<Tensor>>;
 class AttentionReader {
  public:
   // model: of GenerationModel::load_with_attentions(). Error kUnsupported when its decoder has no Softmax that weighs
-  // values: the file holds attention as one operator.
+  // values, or encoder or decoder hold attention, of some layers or all, as one operator.
   AttentionReader(const GenerationModel& model, std::shared_ptr<ThreadPool> pool);
 
   // Of one sequence that generate() returned for the request, prompt or decoder start included, in one run. Errors of
