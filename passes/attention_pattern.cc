@@ -70,7 +70,7 @@ bool may_exclude(const Graph& graph, ValueId mask) {
 
 bool check_fills(Match& m, const AttentionHandles& h) {
   const int fills = static_cast<int>(m.has(h.kept)) + m.has(h.dropped) + m.has(h.ones) + m.has(h.mask) +
-                    m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask);
+                    m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask) + m.has(h.minus_mask);
   for (const Scalar& fill : {h.kept_fill, h.dropped_fill, h.ones_fill}) {
     if (m.has(fill) && !is_excluding(m.number(fill), fills == 1)) {
       return m.refuse(fmt::format("a fill of {:.6g} lowers scores but does not exclude them", m.number(fill)));
@@ -100,21 +100,25 @@ Expr where_mask(Builder& b, Expr condition, Expr added, double fill, bool keeps,
 }
 
 // Scores with up to two masks and a condition.
-Pattern masked(const AttentionHandles& h, const Pattern& scores) {
+Pattern masked(AttentionHandles& h, const Pattern& scores) {
   const Pattern inner = either({scores + h.mask, scores});
   const Pattern rest = ((number(1) - h.ones).shareable() * h.ones_fill).shareable();
   const Pattern once = either({where(h.kept, inner, h.kept_fill), where(h.dropped, h.dropped_fill, inner),
                                scores * h.ones + rest, scores + h.mask, scores});
-  return either({once + h.more_mask, once});
+  const Pattern twice = either({once + h.more_mask, once});
+  const Pattern all = either({twice, twice - h.minus_mask});
+  h.floored = op("Max", {all, h.floor});
+  return either({h.floored, op("Max", {h.floor, all}), all});
 }
 
 }  // namespace
 
 bool check_mask(Match& m, const AttentionHandles& h, std::int64_t rank) {
   const auto fits = [&](const Pattern& mask) { return m.rank(mask) <= rank && m.rank(mask) >= 0; };
-  for (const Pattern& mask : {h.mask, h.more_mask, h.early_mask}) {
+  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask}) {
     if (m.has(mask) && !fits(mask)) return m.refuse("the mask has more axes than the scores");
   }
+  if (m.has(h.floor) && m.number(h.floor) > kAbsorbing) return m.refuse("scores have a floor");
   if (m.has(h.capped) && !(m.number(h.cap) > 0)) return m.refuse("the soft cap is not positive");
   for (const Pattern& condition : {h.kept, h.dropped, h.ones}) {
     if (m.has(condition) && !fits(condition)) return m.refuse("the condition has more axes than the scores");
@@ -151,7 +155,11 @@ Expr whole_mask(Builder& b, const Match& m, const AttentionHandles& h) {
   if (m.has(h.ones)) {
     mask = where_mask(b, b.cast(b.wrap(m[h.ones]), DType::kBool), mask, m.number(h.ones_fill), true, dtype);
   }
-  return both_masks(b, mask, m.has(h.more_mask) ? b.wrap(m[h.more_mask]) : Expr());
+  if (m.has(h.minus_mask)) mask = both_masks(b, mask, -b.wrap(m[h.minus_mask]));
+  mask = both_masks(b, mask, m.has(h.more_mask) ? b.wrap(m[h.more_mask]) : Expr());
+  if (!mask || !m.has(h.floor)) return mask;
+  if (b.dtype(mask) == DType::kBool) mask = b.where(mask, b.scalar(dtype, 0.0), b.scalar(dtype, -INFINITY));
+  return b.make("Max", {mask.id(), b.scalar(dtype, m.number(h.floor)).id()});
 }
 
 Expr query_of(Builder& b, const Match& m, const AttentionHandles& h) {

@@ -10,6 +10,8 @@ struct AttentionHandles {
   Pattern mask = any("mask"), more_mask = any("second mask"), kept = any("condition"), dropped = any("condition");
   Pattern flat_mask = any("mask"), spread, merged, capped;
   Pattern head_factor = any("factor of a head");
+  Pattern minus_mask = any("mask"), floored;  // taken off the scores; the masked scores where they are at least `floor`
+  Scalar floor = scalar("floor");
   Pattern early_mask = any("mask");  // added to the scores before they are scaled
   Scalar sum_scale = scalar("scale of the sum"), late_scale = scalar("scale of the spread scores");
   Scalar q_scale = scalar("scale of q"), k_scale = scalar("scale of k"), scale = scalar("scale of the scores"),

@@ -125,7 +125,7 @@ bool check_grouped(Match& m, const Handles& h) {
   const bool known = q[1].is_constant() && spread[2].is_constant() && q[3].is_constant() && v[3].is_constant();
   if (!fits || !known) return m.refuse(fmt::format("{} are not the groups of {}", to_string(spread), to_string(q)));
   if (m.has(h.head_factor)) return m.refuse("a factor of the scores is not one of each head");
-  for (const Pattern& mask : {h.mask, h.more_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
+  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
     if (!m.has(mask) || m.rank(mask) <= 2) continue;
     const Shape& shape = m.shape(mask);
     if (!shape[shape.size() - 3].is(1) || (shape.size() > 3 && !shape[shape.size() - 4].is(1))) {
@@ -156,10 +156,64 @@ Rule grouped_attention() {
           [=](Builder& b, const Match& m) { return build_grouped(b, m, h); }};
 }
 
+// --- Windows folded into the batch -------------------------------------------------------------------------
+
+// [B * W, H, S, T] scores spread to [B, W, H, S, T], where masks tell one of the W windows of an image from another.
+bool check_windows(Match& m, const Handles& h) {
+  if (m.rank(h.q) != 4 || m.rank(h.keys) != 4 || m.rank(h.v) != 4 || m.rank(h.spread) != 5 || m.rank(h.merged) != 4) {
+    return m.refuse("scores are not spread from rank 4 to 5 and back");
+  }
+  if (!is_float(m.dtype(h.q))) return m.refuse("q is no float");
+  const Shape &q = m.shape(h.q), &keys = m.shape(h.keys), &v = m.shape(h.v), &spread = m.shape(h.spread);
+  const Shape scores = {q[0], q[1], q[2], keys[3]};
+  const bool fits = spread[0] * spread[1] == q[0] && spread[2] == q[1] && spread[3] == q[2] && spread[4] == keys[3] &&
+                    m.shape(h.merged) == scores && keys[0] == q[0] && keys[1] == q[1] && v[0] == q[0] && v[1] == q[1];
+  const bool known = q[1].is_constant() && spread[1].is_constant() && is_static(Shape(q.begin() + 1, q.end())) &&
+                     is_static(Shape(keys.begin() + 1, keys.end())) && v[3].is_constant();
+  if (!fits || !known) return m.refuse(fmt::format("{} are not the windows of {}", to_string(spread), to_string(q)));
+  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.kept, h.dropped, h.ones}) {
+    if (m.has(mask) && m.rank(mask) == 5 && !m.shape(mask)[0].is(1)) return m.refuse("the mask differs between images");
+  }
+  if (m.has(h.flat_mask) && (m.rank(h.flat_mask) > 4 || (m.rank(h.flat_mask) == 4 && !m.shape(h.flat_mask)[0].is(1)))) {
+    return m.refuse("the mask of the flat scores differs between windows");
+  }
+  return true;
+}
+
+// Windows as heads: masks are those of one image.
+Expr build_windows(Builder& b, const Match& m, const Handles& h) {
+  const Shape spread = m.shape(h.spread);
+  const std::int64_t windows = spread[1].value(), heads = spread[2].value(), together = windows * heads;
+  const auto as_heads = [&](Expr x) {
+    return b.reshape(x, std::vector<std::int64_t>{-1, together, b.dim(x, 2).value(), b.dim(x, 3).value()});
+  };
+  const Expr q = as_heads(query_of(b, m, h)), k = as_heads(b.transpose(b.wrap(m[h.keys]), {0, 1, 3, 2}));
+  const Expr v = as_heads(b.wrap(m[h.v]));
+  Expr mask = whole_mask(b, m, h);
+  if (m.has(h.flat_mask)) mask = both_masks(b, b.wrap(m[h.flat_mask]), mask);
+  if (mask) {
+    const std::int64_t queries = spread[3].value(), keys = spread[4].value();
+    mask = b.make("Expand", {mask.id(), b.ints({1, windows, heads, queries, keys}).id()});
+    mask = b.reshape(mask, std::vector<std::int64_t>{1, together, queries, keys});
+  }
+  const Expr y = b.make("Attention", {q.id(), k.id(), v.id(), mask.id()}, attention_attributes(m, h));
+  return b.reshape(y, std::vector<std::int64_t>{-1, heads, b.dim(y, 2).value(), b.dim(y, 3).value()});
+}
+
+Rule windowed_attention() {
+  Handles h;
+  const Pattern scores = scores_of(h);
+  h.spread = reshape(either({scores + h.flat_mask, scores}));
+  h.merged = reshape(weights_of(h, h.spread));
+  return {"fuse-attention-windows", matmul(h.merged, h.v),
+          [=](Match& m) { return check_windows(m, h) && check_mask(m, h, 5); },
+          [=](Builder& b, const Match& m) { return build_windows(b, m, h); }};
+}
+
 }  // namespace
 
 int fuse_attention(Graph& graph, PassContext& context) {
-  return run_rules(graph, {attention(), flat_attention(), grouped_attention()}, context);
+  return run_rules(graph, {attention(), flat_attention(), grouped_attention(), windowed_attention()}, context);
 }
 
 }  // namespace weft

@@ -9,6 +9,46 @@
 namespace weft {
 namespace {
 
+// The node whose output comes to the value, laid out anew, scaled, turned or with something known added.
+NodeId source_of(const Graph& graph, ValueId value) {
+  constexpr int kMaxSteps = 24;
+  for (int step = 0; step < kMaxSteps; ++step) {
+    const Value& current = graph.value(value);
+    if (current.kind != ValueKind::kResult) return {};
+    const Node& node = graph.node(current.producer);
+    // The new part of a cache is the last one joined.
+    if (node.op == "Concat" || node.op == "CacheAppend") {
+      value = node.inputs.back();
+      continue;
+    }
+    static constexpr std::string_view kRearranging[] = {
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand",           "Rotary", "Split",
+        "Slice",   "Gather",    "Mul",     "Div",       "RMSNormalization", "Add",    "Tile"};
+    if (std::find(std::begin(kRearranging), std::end(kRearranging), node.op) == std::end(kRearranging))
+      return current.producer;
+    const bool joins = node.op == "Mul" || node.op == "Div" || node.op == "Add";
+    if (joins && !is_constant(graph, node.inputs[1]) && is_constant(graph, node.inputs[0]))
+      value = node.inputs[1];
+    else if (joins && node.op != "Div" && !is_constant(graph, node.inputs[1]))
+      return current.producer;
+    else
+      value = node.inputs[0];
+  }
+  return {};
+}
+
+// What makes q, k or v and is known not to be one Linear.
+void explain_source(const Graph& graph, NodeId attention, RuleReport& report) {
+  for (std::size_t i = 0; i < 3; ++i) {
+    const NodeId source = source_of(graph, graph.node(attention).inputs[i]);
+    if (!source.valid() || graph.node(source).op != "Conv") continue;
+    const std::int64_t groups = attributes_of(graph.node(source)).integer("group");
+    if (groups == 1) continue;
+    record_near_miss(report, graph, attention, 1, fmt::format("a convolution of {} groups is no one Linear", groups));
+    return;
+  }
+}
+
 // Linears of q, k, v (or k, v) of the Attention that read one input and are not one Linear yet.
 std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& report) {
   const Node& attention = graph.node(id);
@@ -20,7 +60,10 @@ std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& repo
         std::any_of(found.begin(), found.end(), [&](const Projection& p) { return p.linear == projection->linear; });
     if (!known) found.push_back(*projection);
   }
-  if (found.size() < 2) return {};
+  if (found.size() < 2) {
+    explain_source(graph, id, report);
+    return {};
+  }
   std::vector<Projection> together;
   for (const Projection& p : found) {
     if (p.x == found.back().x) together.push_back(p);
@@ -41,30 +84,8 @@ std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& repo
 }  // namespace
 
 NodeId projection_of(const Graph& graph, ValueId value) {
-  constexpr int kMaxSteps = 24;
-  for (int step = 0; step < kMaxSteps; ++step) {
-    const Value& current = graph.value(value);
-    if (current.kind != ValueKind::kResult) return {};
-    const Node& node = graph.node(current.producer);
-    if (node.op == "Linear") return current.producer;
-    // The new part of a cache is the last one joined.
-    if (node.op == "Concat" || node.op == "CacheAppend") {
-      value = node.inputs.back();
-      continue;
-    }
-    static constexpr std::string_view kRearranging[] = {
-        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand",           "Rotary", "Split",
-        "Slice",   "Gather",    "Mul",     "Div",       "RMSNormalization", "Add",    "Tile"};
-    if (std::find(std::begin(kRearranging), std::end(kRearranging), node.op) == std::end(kRearranging)) return {};
-    const bool joins = node.op == "Mul" || node.op == "Div" || node.op == "Add";
-    if (joins && !is_constant(graph, node.inputs[1]) && is_constant(graph, node.inputs[0]))
-      value = node.inputs[1];
-    else if (joins && !is_constant(graph, node.inputs[1]))
-      return {};
-    else
-      value = node.inputs[0];
-  }
-  return {};
+  const NodeId source = source_of(graph, value);
+  return source.valid() && graph.node(source).op == "Linear" ? source : NodeId();
 }
 
 int fuse_qkv(Graph& graph, PassContext& context) {
