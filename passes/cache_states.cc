@@ -51,7 +51,8 @@ bool cache_stays(const Graph& graph, ValueId past, std::string_view present_name
 }
 
 int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs, bool any_layout) {
-  int lifted = 0, rearranged = 0;
+  int lifted = 0;
+  std::vector<CachePair> others;
   for (const auto& [past_name, present_name] : pairs) {
     const auto past = graph.find_value(past_name);
     if (!past || graph.value(*past).kind != ValueKind::kInput) continue;
@@ -59,8 +60,7 @@ int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std
     const bool comes_out = output != graph.outputs().end();
     const auto index = static_cast<std::size_t>(output - graph.outputs().begin());
     if (!is_cache(graph, *past)) {
-      std::string reason;
-      if (any_layout && comes_out && lift_rearranged_cache(graph, past_name, *past, index, reason)) ++rearranged;
+      if (comes_out) others.push_back({past_name, present_name, *past});
       continue;
     }
     if (comes_out && appends(graph, *past, output->value)) {
@@ -76,14 +76,19 @@ int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std
       else
         graph.add_output(present_name, *past);
     } else {
-      std::string reason;
-      if (any_layout && comes_out && lift_rearranged_cache(graph, past_name, *past, index, reason)) ++rearranged;
+      if (comes_out) others.push_back({past_name, present_name, *past});
       continue;
     }
     graph.make_state(past_name, *past, index);
     ++lifted;
   }
-  if (rearranged > 0) optimize(graph, {.passes = canonical_passes()});
+  if (!any_layout || others.empty()) return lifted;
+  const int rearranged = lift_rearranged_caches(graph, others);
+  if (rearranged > 0) {
+    std::vector<std::string> passes = canonical_passes();
+    passes.insert(passes.end(), {"absorb-into-attention", "absorb-masks", "dead-code"});
+    optimize(graph, {.passes = passes});
+  }
   return lifted + rearranged;
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "passes/label_run.h"
 #include "passes/node_util.h"
 
 namespace weft {
@@ -13,6 +14,11 @@ bool only_moves(std::string_view op) {
   static constexpr std::string_view kMovers[] = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten",
                                                  "Concat",    "Slice",   "Split",   "Gather"};
   return std::ranges::find(kMovers, op) != std::end(kMovers);
+}
+
+// Writes other elements over some of its first input, or behind them.
+bool writes_into(std::string_view op) {
+  return op == "ScatterND" || op == "ScatterElements" || op == "TensorScatter" || op == "Pad";
 }
 
 // Follows a cache through the graph as long as it is only moved.
@@ -33,7 +39,10 @@ class Follower {
         if (!take(use, id, reason)) return std::nullopt;
       }
     }
-    CacheUse result{{}, in_order(movers_), in_order(sizes_), 0};
+    CacheUse result;
+    result.movers = in_order(movers_);
+    result.sizes = in_order(sizes_);
+    result.scatters = scatters_;
     for (const auto& [value, view] : views_) result.views.push_back(view);
     if (result.views.empty()) {
       reason = "no attention reads the cache";
@@ -50,7 +59,9 @@ class Follower {
       return true;
     }
     if (node.op == "Attention" && (use.input == 1 || use.input == 2)) return read_view(node, use, id, reason);
-    if (!only_moves(node.op)) {
+    const bool writes = use.input == 0 && writes_into(node.op);
+    scatters_ = scatters_ || writes;
+    if (!writes && !only_moves(node.op)) {
       reason = fmt::format("{} ({}) reads the cache", report_name(node), node.op);
       return false;
     }
@@ -95,76 +106,7 @@ class Follower {
   std::set<ValueId> moved_;
   std::set<NodeId> movers_, sizes_;
   std::map<ValueId, CacheView> views_;
-};
-
-// Elements from `first` on, each the next number in f32.
-Tensor labels(Extents extents, std::int64_t first, int sign = 1) {
-  constexpr std::int64_t kExact = 1 << 24;
-  if (first + element_count(extents) > kExact) fail(ErrorCode::kUnsupported, "a cache too large to label");
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(extents));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(sign * first++);
-  return tensor;
-}
-
-// Runs the movers with a number of its own for each element of what is joined to the cache.
-class LabelRun {
- public:
-  // sizes: of symbols; others are `rest`.
-  LabelRun(const Graph& graph, Bindings sizes, std::int64_t rest, std::int64_t first_label)
-      : graph_(graph), sizes_(std::move(sizes)), rest_(rest), label_(first_label) {}
-
-  // Error when something the movers read beside the cache is not known.
-  void run(std::span<const NodeId> movers, ValueId past, const Tensor& contents) {
-    values_[past] = contents;
-    for (const NodeId id : movers) {
-      const Node& node = graph_.node(id);
-      std::vector<const Tensor*> inputs;
-      for (const ValueId input : node.inputs) {
-        if (input.valid() && !values_.contains(input)) values_[input] = given(graph_.value(input));
-      }
-      for (const ValueId input : node.inputs) inputs.push_back(input.valid() ? &values_.at(input) : nullptr);
-      const std::vector<Tensor> results = evaluate_node(node, inputs);
-      for (std::size_t i = 0; i < results.size(); ++i) {
-        if (node.outputs[i].valid()) values_[node.outputs[i]] = results[i].aligned();
-      }
-    }
-  }
-
-  Extents extents_of(const Value& value) {
-    if (!value.type.shape) fail(ErrorCode::kUnsupported, "the rank of %{} is not known", value.name);
-    for (const Dim& dim : *value.type.shape) bind(dim);
-    return *evaluate(*value.type.shape, sizes_);
-  }
-
-  const Tensor& value(ValueId id) const { return values_.at(id); }
-
- private:
-  void bind(const Dim& dim) {
-    for (const std::string& symbol : dim.symbols()) sizes_.try_emplace(symbol, rest_);
-  }
-
-  // New elements, and integers that say how to move.
-  Tensor given(const Value& value) {
-    if (value.kind == ValueKind::kConstant) return value.tensor->aligned();
-    if (value.type.dtype == DType::kF32) {
-      Tensor tensor = labels(extents_of(value), label_);
-      label_ += tensor.size();
-      return tensor;
-    }
-    if (!value.elements || value.type.dtype != DType::kI64)
-      fail(ErrorCode::kUnsupported, "%{} is not known before the run", value.name);
-    std::vector<std::int64_t> numbers;
-    for (const Dim& dim : *value.elements) {
-      bind(dim);
-      numbers.push_back(*dim.evaluate(sizes_));
-    }
-    return Tensor::of<std::int64_t>(extents_of(value), numbers);
-  }
-
-  const Graph& graph_;
-  Bindings sizes_;
-  std::int64_t rest_, label_;
-  std::map<ValueId, Tensor> values_;
+  bool scatters_ = false;
 };
 
 // [B, heads, T, size] token after token: [T][B * heads * size].
@@ -186,35 +128,91 @@ std::vector<std::vector<float>> tokens_of(const CacheView& view, const Tensor& t
   return tokens;
 }
 
-struct Sizes {
+// How a run is told of the tokens before: by the extent of the cache's axis of time, or by positions in a buffer.
+struct Case {
   std::int64_t past, others;
 };
 
-// Does each view grow by the new tokens as the axis `time` of the cache grows?
-bool grows(const Graph& graph, ValueId past, ValueId present, const CacheUse& use, const Sizes& sizes) {
-  const std::string time = *(*shape_of(graph, past))[use.time].symbol_name();
+Tensor labelled_cache(const Graph& graph, LabelRun& run, ValueId past, const CacheUse& use, std::int64_t buffer) {
+  Extents extents = run.extents_of(graph.value(past));
+  if (buffer > 0) extents[use.time] = buffer;
+  return labels(std::move(extents), 1, -1);
+}
+
+// Tokens that a buffer is long enough for. Its own length, if that is not too much to label: constants may repeat it.
+std::int64_t buffer_length(const Graph& graph, ValueId past, const CacheUse& use, const Case& sizes) {
+  if (!use.is_buffer) return 0;
+  const Dim& own = (*shape_of(graph, past))[use.time];
+  constexpr std::int64_t kMost = 1 << 20;
+  std::int64_t others = sizes.others * sizes.others;
+  for (const Dim& dim : *shape_of(graph, past)) others *= dim.is_constant() ? dim.value() : 1;
+  if (own.is_constant() && others <= kMost) return own.value();
+  return sizes.past + 2 * sizes.others;
+}
+
+// Does each view grow by the new tokens, whatever lay in the cache?
+bool grows(const Graph& graph, ValueId past, ValueId present, CacheUse& use, const Case& sizes) {
+  const auto time = (*shape_of(graph, past))[use.time].symbol_name();
   constexpr std::int64_t kFirstNew = 0, kLaterNew = 1 << 23;
+  const std::int64_t buffer = buffer_length(graph, past, use, sizes);
+  const auto sized = [&](std::int64_t length) {
+    LabelRun::Sizes result{{}, sizes.others, length};
+    if (time) result.symbols[*time] = buffer > 0 ? buffer : length;
+    for (const std::string& total : use.totals) result.symbols[total] = length + sizes.others;
+    return result;
+  };
   const auto from_labels = [&](std::int64_t length) {
-    LabelRun run(graph, {{time, length}}, sizes.others, kFirstNew);
-    run.run(use.movers, past, labels(run.extents_of(graph.value(past)), 1, -1));
+    LabelRun run(graph, sized(length), kFirstNew);
+    run.run(use.movers, past, labelled_cache(graph, run, past, use, buffer));
     return run;
   };
   // New elements have the same numbers in both, those of the cache negative ones.
-  const LabelRun beginning = from_labels(0), middle = from_labels(sizes.past);
+  const LabelRun beginning = from_labels(0);
+  use.written_by = beginning.read();
+  const LabelRun middle = from_labels(sizes.past);
   const Tensor& grown = middle.value(present);
   if (grown.rank() != rank_of(graph, past)) return false;
-  LabelRun next(graph, {{time, grown.extent(static_cast<int>(use.time))}}, sizes.others, kLaterNew);
-  if (next.extents_of(graph.value(past)) != grown.shape()) return false;
+  const auto added = sizes.others;
+  LabelRun next(graph, sized(sizes.past + added), kLaterNew);
+  if (labelled_cache(graph, next, past, use, buffer).shape() != grown.shape()) return false;
   next.run(use.movers, past, grown);
   return std::ranges::all_of(use.views, [&](const CacheView& view) {
-    const auto first = tokens_of(view, beginning.value(view.value)), then = tokens_of(view, middle.value(view.value)),
-               later = tokens_of(view, next.value(view.value));
+    auto first = tokens_of(view, beginning.value(view.value)), then = tokens_of(view, middle.value(view.value)),
+         later = tokens_of(view, next.value(view.value));
+    const auto count = static_cast<std::size_t>(added), before = static_cast<std::size_t>(sizes.past);
+    if (buffer > 0) {  // what lies behind is looked at by nobody, which is for masks to show
+      const auto length = static_cast<std::size_t>(buffer);
+      if (first.size() != length || later.size() != length || length < before + 2 * count) return false;
+      first.resize(count);
+      then.resize(before + count);
+      later.resize(before + 2 * count);
+    }
     // What was new lies behind what was past, and at the next run all of it comes first.
-    return !first.empty() && then.size() == first.size() + static_cast<std::size_t>(sizes.past) &&
-           later.size() == then.size() + first.size() &&
+    return first.size() == count && then.size() == before + count && later.size() == before + 2 * count &&
            std::equal(first.begin(), first.end(), then.begin() + sizes.past) &&
            std::equal(then.begin(), then.end(), later.begin());
   });
+}
+
+bool grows_on(const Graph& graph, ValueId past, ValueId present, CacheUse& use, std::string& reason) {
+  // Enough to tell apart what coincides at one size.
+  static constexpr Case kCases[] = {{3, 2}, {2, 1}, {4, 3}};
+  try {
+    return std::ranges::all_of(kCases, [&](const Case& sizes) { return grows(graph, past, present, use, sizes); });
+  } catch (const Error& error) {
+    reason = error.what();
+    return false;
+  }
+}
+
+// Names of the extent T of masks [B, T] that movers may read through what they compute.
+std::vector<std::string> totals_of(const Graph& graph, const std::set<ValueId>& read) {
+  std::vector<std::string> totals;
+  for (const ValueId id : read) {
+    const Shape& shape = *shape_of(graph, id);
+    if (shape.size() == 2 && shape[1].symbol_name()) totals.push_back(*shape[1].symbol_name());
+  }
+  return totals;
 }
 
 }  // namespace
@@ -227,17 +225,19 @@ std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId
   }
   auto use = Follower(graph, past).follow(present, reason);
   if (!use) return std::nullopt;
-  // Enough to tell apart what coincides at one size.
-  static constexpr Sizes kSizes[] = {{3, 2}, {2, 1}, {4, 3}};
   reason = "what attention reads is not the cache with new tokens behind it";
-  for (std::size_t axis = 0; axis < shape->size(); ++axis) {
-    if (!(*shape)[axis].symbol_name()) continue;
-    use->time = axis;
-    try {
-      if (std::ranges::all_of(kSizes, [&](const Sizes& s) { return grows(graph, past, present, *use, s); })) return use;
-    } catch (const Error& error) {
-      reason = error.what();
+  for (const bool is_buffer : {false, true}) {
+    use->is_buffer = is_buffer;
+    for (use->time = 0; use->time < shape->size(); ++use->time) {
+      if (!is_buffer && !(*shape)[use->time].symbol_name()) continue;
+      use->buffer = is_buffer ? (*shape)[use->time].symbol_name() : std::nullopt;
+      use->totals.clear();
+      use->written_by.clear();
+      if (grows_on(graph, past, present, *use, reason)) return use;
+      use->totals = totals_of(graph, use->written_by);
+      if (!use->totals.empty() && grows_on(graph, past, present, *use, reason)) return use;
     }
+    if (!use->scatters) break;
   }
   return std::nullopt;
 }

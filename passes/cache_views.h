@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,16 @@ struct CacheView {
 // A cache that nothing but attention reads, after rearranging it.
 struct CacheUse {
   std::vector<CacheView> views;
-  std::vector<NodeId> movers;  // nodes that only move its elements, in execution order
-  std::vector<NodeId> sizes;   // Shape of what they make
-  std::size_t time = 0;        // its axis that grows
+  std::vector<NodeId> movers;         // nodes that only move its elements, in execution order
+  std::vector<NodeId> sizes;          // Shape of what they make
+  std::size_t time = 0;               // its axis that grows
+  bool scatters = false;              // a mover writes new tokens to places that it is told
+  bool is_buffer = false;             // the axis does not grow: the cache is longer than what it holds
+  std::optional<std::string> buffer;  // its length, where it is a symbol
+  // Inputs whose contents tell the places: positions [S] that follow those past, or a mask [B, T] whose ones are
+  // counted; and names of T, which is all tokens.
+  std::set<ValueId> written_by;
+  std::vector<std::string> totals;
 };
 
 // nullopt, with the reason, unless each view is what it was at the last run with the new tokens behind, whatever the

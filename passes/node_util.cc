@@ -77,6 +77,16 @@ bool broadcasts_to(const Shape& from, const Shape& result) {
   return true;
 }
 
+void replace_symbols(Graph& graph, const std::map<std::string, Dim, std::less<>>& replacements) {
+  for (const ValueId id : graph.values()) {
+    Value& value = graph.value(id);
+    for (std::size_t i = 0; value.type.shape && i < value.type.shape->size(); ++i)
+      (*value.type.shape)[i] = (*value.type.shape)[i].substitute(replacements);
+    if (value.kind == ValueKind::kResult) value.elements.reset();
+  }
+  infer_graph(graph);
+}
+
 int erase_if_dead(Graph& graph, NodeId first) {
   int erased = 0;
   std::vector<NodeId> pending = {first};

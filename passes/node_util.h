@@ -1,6 +1,7 @@
 // Small questions that several passes ask about nodes and values.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +36,9 @@ std::int64_t absolute_axis(const Graph& graph, ValueId id, std::int64_t axis);
 bool same_type(const Graph& graph, ValueId a, ValueId b);
 // A tensor of shape `from` broadcasts to `result` without changing it, whatever the symbols are.
 bool broadcasts_to(const Shape& from, const Shape& result);
+
+// Symbols become other expressions wherever types of the graph (not of its subgraphs) name them, inputs and states too.
+void replace_symbols(Graph& graph, const std::map<std::string, Dim, std::less<>>& replacements);
 
 // Erases the node if nothing reads its results, then producers and constants without other readers.
 int erase_if_dead(Graph& graph, NodeId node);

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <map>
 
-#include "ops/builder.h"
+#include "passes/cache_buffers.h"
 #include "passes/node_util.h"
+#include "passes/size_builder.h"
 
 namespace weft {
 namespace {
@@ -13,8 +14,8 @@ namespace {
 // What the movers make of new tokens alone, that is of a cache of length 0.
 class NewTokens {
  public:
-  NewTokens(Builder& builder, ValueId past, const CacheUse& use)
-      : b_(builder), time_(*(*shape_of(builder.graph(), past))[use.time].symbol_name()) {
+  NewTokens(Builder& builder, ValueId past, const CacheUse& use) : b_(builder) {
+    if (!use.is_buffer) time_ = (*shape_of(builder.graph(), past))[use.time].symbol_name();
     values_[past] = {};
     for (const NodeId id : use.movers) move(id);
   }
@@ -34,15 +35,21 @@ class NewTokens {
     const std::vector<ValueId> inputs = b_.graph().node(id).inputs, outputs = b_.graph().node(id).outputs;
     const std::string op = b_.graph().node(id).op;
     const Attributes attributes = b_.graph().node(id).attributes;
-    std::vector<ValueId> moved;
-    const std::size_t data = op == "Concat" ? inputs.size() : 1;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const ValueId input = i < data ? data_of(inputs[i]) : numbers_of(inputs[i]);
-      if (i < data && !input.valid()) continue;
-      moved.push_back(input);
+    if (op == "TensorScatter" || op == "ScatterND" || op == "ScatterElements") {
+      values_[outputs[0]] = data_of(inputs[op == "TensorScatter" ? 1 : 2]);
+      return;
     }
-    const bool is_empty = op == "Concat" ? moved.empty() : !data_of(inputs[0]).valid();
-    if (is_empty || !written_) {
+    const std::size_t data = op == "Concat" ? inputs.size() : 1;
+    std::vector<ValueId> moved;
+    for (std::size_t i = 0; i < data; ++i) {
+      if (const ValueId input = data_of(inputs[i]); input.valid()) moved.push_back(input);
+    }
+    if (moved.empty() || !written_) {
+      for (const ValueId output : outputs) values_[output] = {};
+      return;
+    }
+    for (std::size_t i = data; i < inputs.size(); ++i) moved.push_back(numbers_of(inputs[i]));
+    if (!written_) {
       for (const ValueId output : outputs) values_[output] = {};
     } else if (op == "Concat" && moved.size() == 1) {
       values_[outputs[0]] = moved[0];
@@ -61,11 +68,11 @@ class NewTokens {
   ValueId numbers_of(ValueId id) {
     if (!id.valid()) return {};
     const auto elements = b_.graph().value(id).elements;
-    if (is_constant(b_.graph(), id) || !elements) return id;
+    if (is_constant(b_.graph(), id) || !elements || !time_) return id;
     std::vector<std::int64_t> numbers;
     bool same = true;
     for (const Dim& dim : *elements) {
-      const Dim now = dim.substitute({{time_, Dim(0)}});
+      const Dim now = dim.substitute({{*time_, Dim(0)}});
       same = same && now == dim;
       numbers.push_back(now.is_constant() ? now.value() : -1);
       written_ = written_ && (same || now.is_constant());
@@ -74,7 +81,7 @@ class NewTokens {
   }
 
   Builder& b_;
-  std::string time_;
+  std::optional<std::string> time_;
   std::map<ValueId, ValueId> values_;
   bool written_ = true;
 };
@@ -87,44 +94,34 @@ NodeId first_reader(const Graph& graph, const CacheView& view) {
   return first;
 }
 
-// Extents of the cache that are asked for, read off a state instead.
-class SizesOfState {
- public:
-  SizesOfState(const Graph& graph, ValueId past, const CacheUse& use)
-      : use_(use), time_((*shape_of(graph, past))[use.time]), batch_((*shape_of(graph, use.views[0].value))[0]) {}
-
-  bool covers(const Graph& graph) const {
-    return std::ranges::all_of(use_.sizes, [&](NodeId id) {
-      const auto& elements = graph.value(graph.node(id).outputs[0]).elements;
-      return graph.use_count(graph.node(id).outputs[0]) == 0 ||
-             (elements && std::ranges::all_of(*elements, [&](const Dim& dim) {
-                return dim.is_constant() || dim == time_ || dim == batch_;
-              }));
-    });
-  }
-
-  void take_over(Graph& graph, ValueId state) const {
-    for (const NodeId id : use_.sizes) {
-      const ValueId output = graph.node(id).outputs[0];
-      if (graph.use_count(output) > 0) {
-        Builder b(graph, id, graph.node(id).origin);
-        const std::vector<Dim> elements = *graph.value(output).elements;
-        std::vector<ValueId> parts;
-        for (const Dim& dim : elements) {
-          const std::int64_t axis = dim == time_ ? 2 : 0;
-          parts.push_back(dim.is_constant() ? b.ints({dim.value()})
-                                            : b.make("Shape", {state}, {{"start", axis}, {"end", axis + 1}}));
-        }
-        graph.replace_uses(output, parts.size() == 1 ? parts[0] : b.concat(parts, 0).id());
-      }
-      graph.erase_node(id);
-    }
-  }
-
- private:
-  const CacheUse& use_;
-  Dim time_, batch_;
+// A cache on its way to states.
+struct Lifted {
+  const CachePair* pair = nullptr;
+  CacheUse use;
+  std::vector<std::pair<NodeId, ValueId>> added;  // new tokens of each view, before its first reader
+  Dim length;                                     // tokens past
+  std::vector<ValueId> states;
 };
+
+using Names = std::map<std::string, Dim, std::less<>>;
+
+// Extents of the cache and of what it becomes that are asked for: from other inputs, and from the state.
+void take_over_sizes(Graph& graph, const Lifted& cache, const std::set<ValueId>& going, const Names& lengths) {
+  SizeBuilder sizes(graph, going);
+  for (const NodeId id : cache.use.sizes) {
+    const ValueId output = graph.node(id).outputs[0];
+    if (graph.use_count(output) > 0) {
+      const auto& elements = graph.value(output).elements;
+      if (!elements) fail(ErrorCode::kUnsupported, "sizes of the cache are not known");
+      std::vector<Dim> dims;
+      for (const Dim& dim : *elements) dims.push_back(dim.substitute(lengths));
+      const ValueId size = sizes.sizes(dims, false);
+      if (!size.valid()) fail(ErrorCode::kUnsupported, "sizes of the cache are used in another way");
+      graph.replace_uses(output, size);
+    }
+    graph.erase_node(id);
+  }
+}
 
 void read_state(Graph& graph, const CacheView& view, ValueId next) {
   for (const Use& use : view.readers) {
@@ -132,52 +129,152 @@ void read_state(Graph& graph, const CacheView& view, ValueId next) {
     Node& attention = graph.node(use.node);
     if (rank_of(graph, attention.inputs[1]) == 4 && rank_of(graph, attention.inputs[2]) == 4)
       attention.attributes.erase("kv_num_heads");
-    infer_node(graph, use.node);
   }
+}
+
+void remove_input(Graph& graph, ValueId input) {
+  const auto at = std::ranges::find(graph.inputs(), input) - graph.inputs().begin();
+  graph.remove_input(static_cast<std::size_t>(at));
+}
+
+std::vector<std::pair<NodeId, ValueId>> new_tokens(Graph& graph, ValueId past, const CacheUse& use) {
+  std::vector<std::pair<NodeId, ValueId>> result;
+  for (const CacheView& view : use.views) {
+    const NodeId before = first_reader(graph, view);
+    Builder b(graph, before, graph.node(graph.value(view.value).producer).origin);
+    const Expr added = NewTokens(b, past, use).of(view);
+    const bool fits = added && b.rank(added) == 4 && b.dim(added, 1).is(view.heads) && b.dim(added, 3).is(view.size);
+    if (!fits) return {};
+    result.emplace_back(before, added.id());
+  }
+  return result;
+}
+
+std::size_t output_of(const Graph& graph, const std::string& name) {
+  std::size_t index = 0;
+  while (graph.outputs()[index].name != name) ++index;
+  return index;
+}
+
+std::optional<Lifted> read(Graph& graph, const CachePair& pair) {
+  std::string reason;
+  auto use = read_cache_use(graph, pair.past, graph.outputs()[output_of(graph, pair.present_name)].value, reason);
+  if (!use || (use->is_buffer && !sees_only_what_is_written(graph, *use, reason))) return std::nullopt;
+  Lifted cache{&pair, *std::move(use), {}, {}, {}};
+  cache.added = new_tokens(graph, pair.past, cache.use);
+  if (cache.added.empty()) return std::nullopt;
+  return cache;
+}
+
+// Keys and values of one Attention have one length: both or none of them are cut to what is written.
+void drop_half_buffers(const Graph& graph, std::vector<Lifted>& caches) {
+  std::map<NodeId, int> buffers;
+  for (const Lifted& cache : caches) {
+    for (const CacheView& view : cache.use.views) {
+      for (const Use& reader : view.readers) buffers[reader.node] += cache.use.is_buffer ? 1 : 0;
+    }
+  }
+  std::erase_if(caches, [&](const Lifted& cache) {
+    return std::ranges::any_of(cache.use.views, [&](const CacheView& view) {
+      return std::ranges::any_of(view.readers, [&](const Use& reader) {
+        const std::vector<ValueId>& inputs = graph.node(reader.node).inputs;
+        return buffers[reader.node] == 1 && inputs[1] != inputs[2];
+      });
+    });
+  });
+}
+
+void make_states(Graph& graph, Lifted& cache) {
+  const CacheUse& use = cache.use;
+  graph.remove_output(output_of(graph, cache.pair->present_name));
+  for (std::size_t i = 0; i < use.views.size(); ++i) {
+    const CacheView& view = use.views[i];
+    const auto& [before, added] = cache.added[i];
+    const Shape shape = {(*shape_of(graph, added))[0], view.heads, cache.length, view.size};
+    const std::string own =
+        use.views.size() == 1 ? cache.pair->past_name : fmt::format("{}.{}", cache.pair->past_name, i);
+    cache.states.push_back(graph.add_state(own, {DType::kF32, shape, DType::kF32}));
+    Builder b(graph, before, graph.node(graph.value(view.value).producer).origin);
+    const Expr next = b.make("CacheAppend", {cache.states.back(), added}, {{"axis", std::int64_t{2}}});
+    graph.set_state_next(own, next);
+    read_state(graph, view, next);
+  }
+}
+
+// What a decode loop feeds says nothing new: positions that follow those past, a mask that masks nothing.
+void fill_in_loop_inputs(Graph& graph, const std::set<ValueId>& inputs, const Dim& past) {
+  for (const ValueId input : inputs) {
+    SizeBuilder sizes(graph, {input});
+    const Shape shape = *shape_of(graph, input);
+    Builder b(graph, graph.nodes().front());
+    Expr contents;
+    if (shape.size() == 2) {
+      const ValueId extents = sizes.sizes(shape, false);
+      if (!extents.valid()) continue;
+      b.set_before(graph.next_node(graph.value(extents).producer));
+      contents = b.make("ConstantOfShape", {extents}, {{"value", Tensor::of<std::int64_t>({1}, {1})}});
+    } else {
+      const ValueId start = sizes.sizes({past}, true), end = sizes.sizes({past + shape[0]}, true);
+      if (!start.valid() || !end.valid()) continue;
+      b.set_before(graph.next_node(graph.value(end).producer));
+      contents = b.make("Range", {start, end, b.scalar(DType::kI64, 1).id()});
+    }
+    graph.replace_uses(input, b.cast(contents, b.dtype(input)));
+    remove_input(graph, input);
+  }
+}
+
+int lift(Graph& graph, const std::vector<CachePair>& pairs) {
+  std::vector<Lifted> caches;
+  for (const CachePair& pair : pairs) {
+    if (auto cache = read(graph, pair)) caches.push_back(*std::move(cache));
+  }
+  drop_half_buffers(graph, caches);
+  if (caches.empty()) return 0;
+  Names lengths;
+  std::set<ValueId> loop_inputs, going;
+  std::optional<Dim> buffer_length;
+  for (Lifted& cache : caches) {
+    const Dim given = (*shape_of(graph, cache.pair->past))[cache.use.time];
+    if (cache.use.is_buffer && !buffer_length) buffer_length = graph.fresh_symbol();
+    cache.length = cache.use.is_buffer ? *buffer_length : given;
+    const Dim all = cache.length + (*shape_of(graph, cache.added[0].second))[2];
+    if (cache.use.is_buffer && given.symbol_name()) lengths[*given.symbol_name()] = all;
+    for (const std::string& total : cache.use.totals) lengths[total] = all;
+    going.insert(cache.pair->past);
+    loop_inputs.insert(cache.use.written_by.begin(), cache.use.written_by.end());
+  }
+  for (Lifted& cache : caches) make_states(graph, cache);
+  for (const Lifted& cache : caches) take_over_sizes(graph, cache, going, lengths);
+  std::map<NodeId, const CacheUse*> cut;
+  for (const Lifted& cache : caches) {
+    if (!cache.use.is_buffer || cache.use.buffer) continue;
+    for (const NodeId reader : readers_of(cache.use)) cut.try_emplace(reader, &cache.use);
+  }
+  cut_masks(graph, cut);
+  erase_dead(graph);
+  for (const Lifted& cache : caches) {
+    remove_input(graph, cache.pair->past);
+    if (cache.states.size() == 1) graph.rename_value(cache.states[0], cache.pair->past_name);
+  }
+  replace_symbols(graph, lengths);
+  fill_in_loop_inputs(graph, loop_inputs, caches[0].length);
+  verify(graph);
+  infer_graph(graph);
+  return static_cast<int>(caches.size());
 }
 
 }  // namespace
 
-bool lift_rearranged_cache(Graph& graph, const std::string& name, ValueId past, std::size_t output,
-                           std::string& reason) {
-  const auto use = read_cache_use(graph, past, graph.outputs()[output].value, reason);
-  if (!use) return false;
-  const SizesOfState sizes(graph, past, *use);
-  if (!sizes.covers(graph)) {
-    reason = "sizes of the cache are used in another way";
-    return false;
+int lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs) {
+  Graph trial = graph.clone();
+  try {
+    const int lifted = lift(trial, pairs);
+    if (lifted > 0) graph = std::move(trial);
+    return lifted;
+  } catch (const Error&) {
+    return 0;  // the caches stay inputs and outputs
   }
-  std::vector<Expr> added;
-  std::vector<Builder> builders;
-  builders.reserve(use->views.size());
-  for (const CacheView& view : use->views) {
-    const NodeId before = first_reader(graph, view);
-    Builder& b = builders.emplace_back(graph, before, graph.node(graph.value(view.value).producer).origin);
-    added.push_back(NewTokens(b, past, *use).of(view));
-    if (!added.back() || b.rank(added.back()) != 4 || !b.dim(added.back(), 1).is(view.heads) ||
-        !b.dim(added.back(), 3).is(view.size)) {
-      reason = "new tokens cannot be told from the cache's";
-      erase_dead(graph);
-      return false;
-    }
-  }
-  const Dim length = (*shape_of(graph, past))[use->time];
-  graph.remove_output(output);
-  for (std::size_t i = 0; i < use->views.size(); ++i) {
-    const CacheView& view = use->views[i];
-    const std::string own = use->views.size() == 1 ? name : fmt::format("{}.{}", name, i);
-    const Shape shape = {(*shape_of(graph, view.value))[0], view.heads, length, view.size};
-    const ValueId state = graph.add_state(own, {DType::kF32, shape, DType::kF32});
-    if (i == 0) sizes.take_over(graph, state);
-    const Expr next = builders[i].make("CacheAppend", {state, added[i].id()}, {{"axis", std::int64_t{2}}});
-    graph.set_state_next(own, next);
-    read_state(graph, view, next);
-  }
-  erase_dead(graph);
-  const auto inputs = graph.inputs();
-  graph.remove_input(static_cast<std::size_t>(std::ranges::find(inputs, past) - inputs.begin()));
-  if (use->views.size() == 1) graph.rename_value(graph.states().back().current, name);
-  return true;
 }
 
 }  // namespace weft

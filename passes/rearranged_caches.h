@@ -1,15 +1,21 @@
-// Caches that are not [B, heads, P, size] as states.
+// Caches that are not [B, heads, P, size], or do not grow, as states.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "passes/cache_views.h"
 
 namespace weft {
 
-// Turns the input `past` and the output into states, one for each view that attention has of the cache: named `name`,
-// or "name.0", "name.1", ... where there are many. False, with the reason, where results would not be the same.
-bool lift_rearranged_cache(Graph& graph, const std::string& name, ValueId past, std::size_t output,
-                           std::string& reason);
+struct CachePair {
+  std::string past_name, present_name;
+  ValueId past;
+};
+
+// Turns each pair of an input and an output into states, one for each view that attention has of the cache: named as
+// the input, or "name.0", "name.1", ... where there are many. Pairs of which results would not be the same stay.
+// Returns how many did not.
+int lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs);
 
 }  // namespace weft

@@ -6,14 +6,10 @@
 
 #include "passes/node_util.h"
 #include "passes/passes.h"
+#include "passes/size_builder.h"
 
 namespace weft {
 namespace {
-
-// Ordered as Dim::compare does.
-struct DimLess {
-  bool operator()(const Dim& a, const Dim& b) const { return Dim::compare(a, b) < 0; }
-};
 
 // The first values with each extent: of all, and of those that rewrites are not likely to take in.
 class Sources {
@@ -71,30 +67,16 @@ class Sources {
   std::map<Dim, Source, DimLess> first_, staying_;
 };
 
-class SizeBuilder {
+class RootedSizes {
  public:
-  explicit SizeBuilder(Graph& graph) : graph_(graph), b_(graph, graph.nodes().front()) {
-    for (const ValueId input : graph.inputs()) {
-      const Shape* shape = shape_of(graph, input);
-      for (std::size_t axis = 0; shape != nullptr && axis < shape->size(); ++axis) {
-        if (const auto name = (*shape)[axis].symbol_name()) sources_.try_emplace(*name, input, axis);
-      }
-    }
-  }
-
-  // i64[1]; invalid when a symbol is no extent of an input, or the polynomial is not linear.
-  ValueId size(const Dim& dim) {
-    const auto [entry, is_new] = known_.try_emplace(dim);
-    if (is_new) entry->second = build(dim);
-    return entry->second;
-  }
+  explicit RootedSizes(Graph& graph) : graph_(graph), inputs_(graph) {}
 
   // The elements as a tensor of the rank of what it replaces.
   ValueId sizes(const std::vector<Dim>& dims, bool is_scalar, NodeId reader) {
     std::vector<ValueId> parts;
     bool at_front = true;
     for (const Dim& dim : dims) {
-      parts.push_back(size(dim));
+      parts.push_back(inputs_.size(dim));
       if (!parts.back().valid()) {
         parts.back() = read_off(dim, reader);
         at_front = false;
@@ -102,11 +84,10 @@ class SizeBuilder {
       if (!parts.back().valid()) return {};
     }
     if (parts.empty() || (is_scalar && parts.size() != 1)) return {};
+    if (at_front) return inputs_.sizes(dims, is_scalar);
     Builder here(graph_, reader);
-    if (!at_front) return join(here, parts, is_scalar);
-    const auto [entry, is_new] = joined_.try_emplace({parts, is_scalar});
-    if (is_new) entry->second = join(b_, parts, is_scalar);
-    return entry->second;
+    const ValueId result = parts.size() == 1 ? parts.front() : here.concat(parts, 0).id();
+    return is_scalar ? here.squeeze(here.wrap(result), {0}).id() : result;
   }
 
   // Is it made of nothing but what sizes are read off already?
@@ -124,11 +105,6 @@ class SizeBuilder {
   }
 
  private:
-  static ValueId join(Builder& b, const std::vector<ValueId>& parts, bool is_scalar) {
-    const ValueId result = parts.size() == 1 ? parts.front() : b.concat(parts, 0).id();
-    return is_scalar ? b.squeeze(b.wrap(result), {0}).id() : result;
-  }
-
   const Sources& computed() {
     if (!computed_) computed_.emplace(graph_);
     return *computed_;
@@ -154,56 +130,10 @@ class SizeBuilder {
            computed().is_source(shape.inputs[0], static_cast<std::size_t>(start));
   }
 
-  ValueId build(const Dim& dim) {
-    if (dim.is_constant()) return b_.ints({dim.value()});
-    if (const auto name = dim.symbol_name()) {
-      const auto source = sources_.find(*name);
-      if (source == sources_.end()) return {};
-      const auto& [input, axis] = source->second;
-      const auto start = static_cast<std::int64_t>(axis);
-      return b_.make("Shape", {input}, {{"start", start}, {"end", start + 1}});
-    }
-    try {
-      return linear(dim);
-    } catch (const Error&) {
-      return {};  // a quotient by what is 0 there: not linear
-    }
-  }
-
-  // c0 + c1 s1 + c2 s2 ..., found by setting symbols to 0 and 1 and checked by putting it together again.
-  ValueId linear(const Dim& dim) {
-    std::map<std::string, Dim, std::less<>> zeros;
-    for (const std::string& name : dim.symbols()) zeros[name] = Dim(0);
-    const Dim rest = dim.substitute(zeros);
-    if (!rest.is_constant()) return {};
-    std::vector<std::pair<std::string, std::int64_t>> terms;
-    Dim sum = rest;
-    for (const std::string& name : dim.symbols()) {
-      auto one = zeros;
-      one[name] = Dim(1);
-      const Dim value = dim.substitute(one);
-      if (!value.is_constant()) return {};
-      terms.emplace_back(name, value.value() - rest.value());
-      sum = sum + Dim(terms.back().second) * Dim::symbol(name);
-    }
-    if (!(sum == dim)) return {};
-    Expr result;
-    for (const auto& [name, factor] : terms) {
-      const ValueId symbol = size(Dim::symbol(name));
-      if (!symbol.valid()) return {};
-      const Expr term = factor == 1 ? b_.wrap(symbol) : b_.wrap(symbol) * static_cast<double>(factor);
-      result = result ? result + term : term;
-    }
-    return rest.is(0) ? result : result + static_cast<double>(rest.value());
-  }
-
   Graph& graph_;
-  Builder b_;
+  SizeBuilder inputs_;
   std::optional<Sources> computed_;
   std::map<std::pair<ValueId, std::size_t>, ValueId> read_;
-  std::map<std::string, std::pair<ValueId, std::size_t>, std::less<>> sources_;
-  std::map<Dim, ValueId, DimLess> known_;
-  std::map<std::pair<std::vector<ValueId>, bool>, ValueId> joined_;
 };
 
 bool is_size(const Value& value) {
@@ -215,7 +145,7 @@ bool is_size(const Value& value) {
 
 int root_shapes(Graph& graph, PassContext& context) {
   if (graph.node_count() == 0) return 0;
-  std::optional<SizeBuilder> builder;
+  std::optional<RootedSizes> builder;
   int rooted = 0;
   for (const NodeId id : graph.nodes()) {
     const Node& reader = graph.node(id);

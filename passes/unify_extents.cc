@@ -60,21 +60,7 @@ int unify_extents(Graph& graph) {
     return std::ranges::any_of(entry.second.symbols(), [&](const auto& s) { return replacements.contains(s); });
   });
   if (replacements.empty() || chained) return 0;
-  for (const ValueId id : graph.values()) {
-    Value& value = graph.value(id);
-    if (value.kind != ValueKind::kInput || !value.type.shape) continue;
-    for (Dim& dim : *value.type.shape) dim = dim.substitute(replacements);
-  }
-  for (const NodeId id : graph.nodes()) {
-    for (const ValueId output : graph.node(id).outputs) {
-      if (!output.valid()) continue;
-      Value& value = graph.value(output);
-      for (std::size_t i = 0; value.type.shape && i < value.type.shape->size(); ++i)
-        (*value.type.shape)[i] = (*value.type.shape)[i].substitute(replacements);
-      value.elements.reset();
-    }
-  }
-  infer_graph(graph);
+  replace_symbols(graph, replacements);
   return static_cast<int>(replacements.size());
 }
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <random>
 
 #include "graph/text.h"
@@ -20,10 +21,29 @@ Tensor random_tensor(Extents shape, std::uint32_t seed) {
   return tensor;
 }
 
+// Tokens before and in a run.
+struct Step {
+  std::int64_t past, added;
+};
+
+// What a decode loop gives: positions [S], masks [B, T] of ones.
+Tensor integers(const TensorType& type, const Bindings& sizes, const Step& step) {
+  Extents extents = *evaluate(*type.shape, sizes);
+  if (extents.size() == 2) return Tensor::full(DType::kI64, extents, 1);
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(step.added));
+  std::iota(positions.begin(), positions.end(), step.past);
+  return Tensor::vector<std::int64_t>(positions);
+}
+
 // With random contents, but for pasts, which are in `carried`.
-std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes, const std::map<std::string, Tensor>& carried) {
+std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes, const Step& step,
+                              const std::map<std::string, Tensor>& carried) {
   std::vector<Tensor> inputs;
   const auto add = [&](const std::string& name, ValueId id) {
+    if (is_integer(graph.value(id).type.dtype)) {
+      inputs.push_back(integers(graph.value(id).type, sizes, step));
+      return;
+    }
     const auto found = carried.find(name);
     const std::uint32_t seed = static_cast<std::uint32_t>(name.size() * 7 + static_cast<unsigned char>(name.back()));
     inputs.push_back(found != carried.end() ? found->second
@@ -38,7 +58,13 @@ std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes, const s
 std::vector<Tensor> run_thrice(const Graph& graph, const Pairs& pairs) {
   std::map<std::string, Tensor> carried;
   std::int64_t past = 0;
-  const auto sizes_of = [&](std::int64_t steps) { return Bindings{{"B", 2}, {"N", 4}, {"P", past}, {"S", steps}}; };
+  const auto sizes_of = [&](std::int64_t steps) {
+    Bindings sizes = {{"B", 2}, {"N", 4}, {"P", past}, {"S", steps}, {"T", past + steps}};
+    for (const State& state : graph.states()) {
+      for (const std::string& length : (*graph.value(state.current).type.shape)[2].symbols()) sizes[length] = past;
+    }
+    return sizes;
+  };
   for (const ValueId id : graph.inputs()) {
     for (const auto& [name, present] : pairs) {
       if (name == graph.value(id).name)
@@ -49,7 +75,8 @@ std::vector<Tensor> run_thrice(const Graph& graph, const Pairs& pairs) {
     carried[state.name] = Tensor::zeros(DType::kF32, *evaluate(*graph.value(state.current).type.shape, sizes_of(0)));
   std::vector<Tensor> results;
   for (const std::int64_t steps : {2, 1, 3}) {
-    const std::vector<Tensor> outputs = evaluate_graph(graph, inputs_of(graph, sizes_of(steps), carried));
+    const std::vector<Tensor> outputs =
+        evaluate_graph(graph, inputs_of(graph, sizes_of(steps), {past, steps}, carried));
     results.push_back(outputs[0]);
     for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
       for (const auto& [name, present] : pairs) {
@@ -230,6 +257,97 @@ INSTANTIATE_TEST_SUITE_P(
                               "  %present: f32[B, P + S, 2, 4] = Reshape(%mt, %back)\n"
                               "  %y: f32[B, 2, S, 4] = Attention(%q, %kt, %kt) {scale = 0.5}\n"}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// A buffer of 12 tokens, written where `positions` says and masked behind.
+std::string buffer(std::string_view write, std::string_view compare = "LessOrEqual", std::string_view fill = "-inf") {
+  return body(
+      "%q: f32[B, 2, S, 4], %k: f32[B, 2, S, 4], %positions: i64[S], %past: f32[B, 2, 12, 4]) -> (\"y\" = %y, "
+      "\"present\" = %all",
+      fmt::format("  const %keys: i64[12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]\n"
+                  "  const %see: f32[] = [0.0]\n"
+                  "  const %hide: f32[] = [{2}]\n"
+                  "{0}"
+                  "  %queries: i64[S, 1] = Unsqueeze(%positions, %at1)\n"
+                  "  %sees: bool[S, 12] = {1}(%keys, %queries)\n"
+                  "  %mask: f32[S, 12] = Where(%sees, %see, %hide)\n"
+                  "  %y: f32[B, 2, S, 4] = Attention(%q, %all, %all, %mask) {{scale = 0.5}}\n",
+                  write, compare, fill));
+}
+
+constexpr std::string_view kScatterND =
+    "  %index: i64[S, 1] = Unsqueeze(%positions, %at1)\n"
+    "  %turned: f32[12, B, 2, 4] = Transpose(%past) {perm = [2, 0, 1, 3]}\n"
+    "  %added: f32[S, B, 2, 4] = Transpose(%k) {perm = [2, 0, 1, 3]}\n"
+    "  %written: f32[12, B, 2, 4] = ScatterND(%turned, %index, %added)\n"
+    "  %all: f32[B, 2, 12, 4] = Transpose(%written) {perm = [1, 2, 0, 3]}\n";
+constexpr std::string_view kScatterElements =
+    "  %sk: i64[4] = Shape(%k)\n"
+    "  %column: i64[S, 1] = Unsqueeze(%positions, %at1)\n"
+    "  %index: i64[B, 2, S, 4] = Expand(%column, %sk)\n"
+    "  %all: f32[B, 2, 12, 4] = ScatterElements(%past, %index, %k) {axis = 2}\n";
+// One place for each row: the first of the new positions.
+constexpr std::string_view kTensorScatter =
+    "  %first: i64[1] = Slice(%positions, %at0, %at1)\n"
+    "  %sk: i64[4] = Shape(%k)\n"
+    "  %rows: i64[1] = Slice(%sk, %at0, %at1)\n"
+    "  %places: i64[B] = Expand(%first, %rows)\n"
+    "  %all: f32[B, 2, 12, 4] = TensorScatter(%past, %k, %places) {axis = 2}\n";
+
+TEST(BufferedCaches, GrowWhereTheyAreWritten) {
+  for (const std::string_view write : {kScatterND, kScatterElements, kTensorScatter})
+    EXPECT_THAT(lifted_states(buffer(write), {{"past", "present"}}), ElementsAre("past")) << write;
+}
+
+// Nothing is left of positions, masks and lengths: attention counts them itself.
+TEST(BufferedCaches, LeaveNoMask) {
+  Graph graph = parsed(buffer(kScatterND));
+  ASSERT_EQ(lift_cache_states(graph, {{"past", "present"}}), 1);
+  EXPECT_EQ(graph.inputs().size(), 2u);
+  ASSERT_EQ(graph.node_count(), 2u);
+  const Node& attention = graph.node(graph.value(graph.outputs()[0].value).producer);
+  EXPECT_EQ(attention.op, "Attention");
+  for (std::size_t i = 3; i < attention.inputs.size(); ++i) EXPECT_FALSE(attention.inputs[i].valid());
+  EXPECT_EQ(std::get<std::string>(attention.attributes.at("query_position")), "end");
+}
+
+TEST(BufferedCaches, SeenBeyondWhatIsWrittenStay) {
+  const Pairs pairs = {{"past", "present"}};
+  // Query s sees key s + 1 too, which nobody has written after the last.
+  EXPECT_THAT(lifted_states(buffer(kScatterND, "GreaterOrEqual"), pairs), IsEmpty());
+  // What lies behind weighs a little.
+  EXPECT_THAT(lifted_states(buffer(kScatterND, "LessOrEqual", "-10000.0"), pairs), IsEmpty());
+  // The first query sees nothing at all, and so everything.
+  EXPECT_THAT(lifted_states(buffer(kScatterND, "Less", "-3.4e38"), pairs), IsEmpty());
+  // Written from the beginning every time.
+  EXPECT_THAT(lifted_states(buffer("  %sk: i64[4] = Shape(%k)\n"
+                                   "  %rows: i64[1] = Slice(%sk, %at0, %at1)\n"
+                                   "  %places: i64[B] = Expand(%at0, %rows)\n"
+                                   "  %all: f32[B, 2, 12, 4] = TensorScatter(%past, %k, %places) {axis = 2}\n"),
+                            pairs),
+              IsEmpty());
+}
+
+// As onnxruntime-genai has it: longer by as much as is missing, written where a mask of ones says.
+TEST(BufferedCaches, PlacesCountedFromAMask) {
+  const std::string text = body(
+      "%q: f32[B, 2, S, 4], %k: f32[B, 2, S, 4], %attention_mask: i64[B, T], %past: f32[B, 2, P, 4]) -> (\"y\" = %y, "
+      "\"present\" = %all",
+      "  const %sizes: i64[1] = [2]\n"
+      "  %ones: i64[B] = ReduceSum(%attention_mask, %at1) {keepdims = 0}\n"
+      "  %sk: i64[4] = Shape(%k)\n"
+      "  %steps: i64[1] = Gather(%sk, %sizes) {axis = 0}\n"
+      "  %places: i64[B] = Sub(%ones, %steps)\n"
+      "  %sm: i64[2] = Shape(%attention_mask)\n"
+      "  %total: i64[1] = Gather(%sm, %at1) {axis = 0}\n"
+      "  %sp: i64[4] = Shape(%past)\n"
+      "  %length: i64[1] = Gather(%sp, %sizes) {axis = 0}\n"
+      "  %missing: i64[1] = Sub(%total, %length)\n"
+      "  %pads: i64[2] = Concat(%at0, %missing) {axis = 0}\n"
+      "  %long: f32[B, 2, T, 4] = Pad(%past, %pads, _, %sizes)\n"
+      "  %all: f32[B, 2, T, 4] = TensorScatter(%long, %k, %places) {axis = 2}\n"
+      "  %y: f32[B, 2, S, 4] = Attention(%q, %all, %all) {scale = 0.5}\n");
+  EXPECT_THAT(lifted_states(text, {{"past", "present"}}), ElementsAre("past"));
+}
 
 // Of two files the second goes on with what the first gives: its caches keep their layout.
 TEST(RearrangedCaches, StayWhenAskedTo) {

@@ -251,6 +251,43 @@ def rearranged(out):
         settle(out / kind, expected)
 
 
+def buffers(out):
+    """Caches of a fixed length, written at cache_position: by index_put (ScatterND) and by scatter (ScatterElements)."""
+    length = 32
+    model = Decoder()
+    expected = [greedy(lambda x: model(x)[0], p) for p in PROMPTS]
+    pasts, presents = [f"past_key_values.{n}" for n in NAMES], [f"present.{n}" for n in NAMES]
+
+    def by_index(cache, new, places):
+        cache = cache.clone()
+        cache[:, :, places] = new
+        return cache
+
+    class Buffered(Layer):
+        write = places = None
+
+        def forward(self, x, past, bias_of, states, states_bias):
+            q = self.split(self.q(x), H)
+            k, v = (Buffered.write(p, self.split(n(x), H), Buffered.places) for p, n in zip(past, (self.k, self.v)))
+            sees = torch.arange(length)[None] <= Buffered.places[:, None]
+            bias = torch.where(sees[None, None], 0.0, torch.finfo(torch.float32).min)
+            x = x + self.out(self.attend(q, k, v, bias))
+            return x + self.down(torch.relu(self.up(x))), (k, v)
+
+    for kind, write in (("past-buffer", by_index), ("past-buffer-elements", lambda c, n, at: c.scatter(2, at[None, None, :, None].expand_as(n), n))):
+        for layer in model.layers:
+            layer.__class__ = Buffered
+        Buffered.write = staticmethod(write)
+
+        def run(x, places, *past):
+            Buffered.places = places
+            logits, presents_of = model(x, places[None], None, pairs(past))
+            return (logits, *flat(presents_of))
+        export(out / kind / "model.onnx", run, [model], (ids(), torch.arange(3), *caches(past=length)), ["input_ids", "cache_position", *pasts], ["logits", *presents],
+               {"input_ids": BATCH_STEP, "cache_position": {0: "step"}, **{n: {0: "batch"} for n in pasts}})
+        settle(out / kind, expected)
+
+
 def genai(out):
     """GroupQueryAttention with a packed projection, as onnxruntime-genai's builder writes it."""
     torch.manual_seed(6)
@@ -506,6 +543,7 @@ def main():
         shutil.rmtree(out / name, ignore_errors=True)
     decoder_only(out / "kinds")
     rearranged(out / "kinds")
+    buffers(out / "kinds")
     genai(out / "kinds")
     genai_names(out / "kinds")
     genai_encoder_decoder(out / "kinds")
