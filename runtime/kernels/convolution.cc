@@ -186,7 +186,7 @@ std::unique_ptr<Kernel> make_convolution_kernel(const Graph& graph, const Node& 
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (has_input(node, i) && !input_is(graph, node, i, DType::kF32)) return nullptr;
   }
-  if (node.op == "ConvTranspose") return make_transposed_convolution_kernel();
+  if (node.op == "ConvTranspose") return make_transposed_convolution_kernel(constant_input(graph, node, 1) != nullptr);
   return std::make_unique<ConvolutionKernel>();
 }
 

@@ -19,12 +19,12 @@ std::size_t to_fours(std::size_t n) { return (n + 3) / 4 * 4; }
 
 PackedBytes::PackedBytes(const std::uint8_t* bytes, bool is_signed, std::size_t depth, std::size_t columns)
     : shifted_(!is_signed), depth_(depth), columns_(columns), padded_depth_(to_fours(depth)) {
-  panels_.assign(tile::padded_columns(columns) * padded_depth_, 0);
+  panels_ = Tensor::zeros(DType::kI8, {static_cast<std::int64_t>(tile::padded_columns(columns) * padded_depth_)});
   sums_.assign(columns, 0);
   std::vector<std::ptrdiff_t> rows(depth);
   for (std::size_t k = 0; k < depth; ++k) rows[k] = static_cast<std::ptrdiff_t>(k * columns);
-  tile::pack_rows(bytes, rows, shifted_ ? 0x80 : 0, columns, panels_.data(), padded_depth_ * tile::panel_columns(),
-                  sums_.data());
+  tile::pack_rows(bytes, rows, shifted_ ? 0x80 : 0, columns, panels_.mutable_data<std::int8_t>().data(),
+                  padded_depth_ * tile::panel_columns(), sums_.data());
 }
 
 void IntegerMatrix::set(const std::uint8_t* bytes, bool is_signed, std::size_t rows, std::size_t depth,
@@ -61,14 +61,15 @@ void IntegerMatrix::multiply(const PackedBytes& b, std::span<const std::int32_t>
     zeros[n] = b_zeros[b_zeros.size() == 1 ? 0 : n] - (b.shifted_ ? 128 : 0);
     any = any || zeros[n] != 0;
   }
+  const std::int8_t* const panels = b.panels_.data<std::int8_t>().data();
   const std::size_t strips = (columns + kColumns - 1) / kColumns;
   const auto body = [&](std::size_t task) {
     const std::size_t first = task / strips * kRows, count = std::min(kRows, rows_ - first);
     const std::size_t column = task % strips * kColumns, width = std::min(kColumns, columns - column);
     std::int32_t* to = y + first * columns + column;
     tile::multiply(tile::IntegerProduct{bytes_ + first * stride_, stride_, count, stride_,
-                                        b.panels_.data() + column * b.padded_depth_,
-                                        b.padded_depth_ * tile::panel_columns(), to, columns, width});
+                                        panels + column * b.padded_depth_, b.padded_depth_ * tile::panel_columns(), to,
+                                        columns, width});
     for (std::size_t r = 0; r < count; ++r) {
       const std::int32_t zero = zeros_[zeros_.size() == 1 ? 0 : first + r];
       const std::int32_t sum =

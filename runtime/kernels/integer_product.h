@@ -22,7 +22,7 @@ class PackedBytes {
   friend class IntegerMatrix;
   bool shifted_ = false;
   std::size_t depth_ = 0, columns_ = 0, padded_depth_ = 0;
-  std::vector<std::int8_t> panels_;
+  Tensor panels_;                   // i8, aligned for vectors
   std::vector<std::int32_t> sums_;  // of columns
 };
 

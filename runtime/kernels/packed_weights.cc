@@ -16,7 +16,7 @@ constexpr std::size_t kRows = 96;  // of a task
 
 struct PackedBits {
   std::size_t depth = 0, columns = 0, bits = 4, block = 32, blocks = 0, words = 0;  // words of a column
-  std::vector<std::uint32_t> values;                                                // [panel, word, column]
+  Tensor values;                                                                    // u32 [panel, word, column]
   std::vector<float> scales, zeros;                                                 // [panel, block, column]
   std::vector<float> bias;
 
@@ -29,15 +29,20 @@ struct PackedBits {
     words = blocks * block * bits / 32;
     const std::size_t width = tile::panel_columns();
     const std::uint32_t flip = bits == 2 ? 0xAAAAAAAAu : bits == 4 ? 0x88888888u : 0x80808080u;  // the top bit of each
-    values.assign(tile::padded_columns(columns) * words, 0);
+    values = Tensor::zeros(DType::kU32, {static_cast<std::int64_t>(tile::padded_columns(columns) * words)});
+    std::uint32_t* to = values.mutable_data<std::uint32_t>().data();
     const std::byte* from = b.bytes().data();
     for (std::size_t n = 0; n < columns; ++n) {
       for (std::size_t w = 0; w < words; ++w) {
         std::uint32_t word;
         std::memcpy(&word, from + (n * words + w) * sizeof word, sizeof word);
-        values[(n / width * words + w) * width + n % width] = word ^ flip;
+        to[(n / width * words + w) * width + n % width] = word ^ flip;
       }
     }
+  }
+
+  const std::uint32_t* values_at(std::size_t panel) const {
+    return values.data<std::uint32_t>().data() + panel * words * tile::panel_columns();
   }
 
   // value(n, block) as panels.
@@ -92,9 +97,11 @@ class BoundPackedWeights final : public BoundKernel {
       });
     }
     const std::size_t width = tile::panel_columns(), panels = tile::padded_columns(w.columns) / width;
-    workers_.run(*context.pool, (rows_ + kRows - 1) / kRows * panels, [&](std::size_t task, float* scratch) {
-      const std::size_t panel = task % panels, column = panel * width, count = std::min(width, w.columns - column);
-      const std::size_t first = task / panels * kRows, rows = std::min(kRows, rows_ - first);
+    const std::size_t together = rows_ == 1 ? tile::kRowPanels : 1, strips = (panels + together - 1) / together;
+    workers_.run(*context.pool, (rows_ + kRows - 1) / kRows * strips, [&](std::size_t task, float* scratch) {
+      const std::size_t panel = task % strips * together, taken = std::min(together, panels - panel);
+      const std::size_t column = panel * width, count = std::min(taken * width, w.columns - column);
+      const std::size_t first = task / strips * kRows, rows = std::min(kRows, rows_ - first);
       float* to = y + first * w.columns + column;
       for (std::size_t r = 0; r < rows; ++r) {
         if (w.bias.empty()) {
@@ -104,10 +111,24 @@ class BoundPackedWeights final : public BoundKernel {
         }
       }
       const std::size_t blocks = panel * w.blocks * width;
-      tile::multiply(tile::BlockProduct{
-          a + first * w.depth, w.depth, rows, w.depth, w.values.data() + panel * w.words * width, w.bits, w.block,
-          w.scales.data() + blocks, w.zeros.empty() ? nullptr : w.zeros.data() + blocks,
-          sums_.empty() ? nullptr : sums_.data() + first * w.blocks, to, w.columns, count, scratch});
+      tile::BlockProduct product{a + first * w.depth,
+                                 w.depth,
+                                 rows,
+                                 w.depth,
+                                 w.values_at(panel),
+                                 w.bits,
+                                 w.block,
+                                 w.scales.data() + blocks,
+                                 w.zeros.empty() ? nullptr : w.zeros.data() + blocks,
+                                 sums_.empty() ? nullptr : sums_.data() + first * w.blocks,
+                                 to,
+                                 w.columns,
+                                 count,
+                                 scratch};
+      product.panels = taken;
+      product.b_stride = w.words * width;
+      product.scales_stride = w.blocks * width;
+      tile::multiply(product);
     });
   }
 

@@ -60,7 +60,7 @@ void subtract_products(std::int32_t a, const std::int32_t* x, std::int32_t b, co
 std::int32_t sum_of(const std::uint8_t* x, std::size_t count);
 
 // c[r, n] += sum over blocks of scale[block, n] * (sum over k in block of a[r, k] (q[k, n] - 2^(bits - 1))
-//            - zero[block, n] * sum over k in block of a[r, k]), for one panel of columns.
+//            - zero[block, n] * sum over k in block of a[r, k]), for one panel of columns, or several and one row.
 struct BlockProduct {
   const float* a;
   std::size_t a_stride, rows, depth;
@@ -73,9 +73,12 @@ struct BlockProduct {
   const float* sums;    // [rows, blocks], where zeros are given
   float* c;
   std::size_t c_stride, columns;
-  float* scratch;  // block_scratch(rows) floats
+  float* scratch;                                           // block_scratch(rows) floats
+  std::size_t panels = 1, b_stride = 0, scales_stride = 0;  // words, scales (and zeros) between panels
 };
 std::size_t block_scratch(std::size_t rows);
+// Panels that one row is multiplied with at a time.
+inline constexpr std::size_t kRowPanels = 4;
 void multiply(const BlockProduct& product);
 
 // sum over taps of weight[t] * x[offset[t] + i], plus bias, for i in [0, count).

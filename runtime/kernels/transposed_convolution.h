@@ -6,6 +6,6 @@
 namespace weft::runtime {
 
 // For a ConvTranspose whose inputs are f32.
-std::unique_ptr<Kernel> make_transposed_convolution_kernel();
+std::unique_ptr<Kernel> make_transposed_convolution_kernel(bool constant_weights);
 
 }  // namespace weft::runtime

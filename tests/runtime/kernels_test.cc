@@ -75,6 +75,10 @@ TEST(ConvolutionKernel, TransposedAgreesWithTheReference) {
        {6, 2, 3, 2},
        {{"group", std::int64_t{3}}, {"dilations", Ints{2, 1}}, {"output_padding", Ints{0, 0}}}},
       {{1, 4, 13, 12}, {4, 2, 3, 3}, {{"strides", Ints{3, 2}}, {"output_shape", Ints{37, 22}}}},
+      {{1, 2, 1, 1}, {2, 3, 2, 2}, {{"strides", Ints{5, 7}}}},  // strides beyond the output
+      {{2, 2, 3}, {2, 3, 2}, {{"strides", Ints{5}}}},           // some outputs get nothing
+      {{1, 3, 4, 5}, {3, 2, 3, 3}, {{"strides", Ints{2, 3}}, {"output_padding", Ints{1, 2}}}},
+      {{1, 3, 4, 5}, {3, 2, 3, 3}, {{"strides", Ints{3, 3}}, {"pads", Ints{1, 2, 2, 1}}, {"dilations", Ints{2, 2}}}},
       {{1, 2, 3, 4, 5}, {2, 3, 2, 3, 2}, {{"strides", Ints{1, 2, 2}}, {"pads", Ints{0, 1, 0, 1, 0, 1}}}},
       {{2, 3, 9, 20}, {3, 100, 1, 1}, {{"auto_pad", std::string("SAME_UPPER")}, {"strides", Ints{2, 2}}}},
   };
@@ -82,9 +86,11 @@ TEST(ConvolutionKernel, TransposedAgreesWithTheReference) {
     SCOPED_TRACE(fmt::format("{} by {}", to_string(c.x), to_string(c.w)));
     const auto group = c.attributes.find("group");
     const std::int64_t groups = group == c.attributes.end() ? 1 : std::get<std::int64_t>(group->second);
-    check("ConvTranspose",
-          {{random_floats(c.x, 1)}, {random_floats(c.w, 2), true}, {random_floats({c.w[1] * groups}, 3)}}, 1,
-          c.attributes);
+    for (const bool constant : {false, true}) {
+      check("ConvTranspose",
+            {{random_floats(c.x, 1)}, {random_floats(c.w, 2), constant}, {random_floats({c.w[1] * groups}, 3)}}, 1,
+            c.attributes);
+    }
   }
 }
 
@@ -301,9 +307,9 @@ TEST(PackedWeightsKernel, AgreesWithItsDefinition) {
     int zeros = 0;  // 1: packed, 2: floats
     bool bias = false;
   };
-  const std::vector<Case> cases = {{1, 64, 40, 4, 32},   {7, 100, 33, 4, 16, 1, true}, {100, 130, 65, 4, 128, 2},
-                                   {1, 70, 5, 2, 16, 1}, {3, 256, 32, 8, 64, 1},       {2, 48, 130, 8, 16},
-                                   {0, 32, 8, 4, 32}};
+  const std::vector<Case> cases = {{1, 64, 40, 4, 32},      {7, 100, 33, 4, 16, 1, true}, {100, 130, 65, 4, 128, 2},
+                                   {1, 70, 5, 2, 16, 1},    {3, 256, 32, 8, 64, 1},       {2, 48, 130, 8, 16},
+                                   {5, 100, 300, 4, 32, 1}, {2, 64, 200, 2, 32},          {0, 32, 8, 4, 32}};
   for (const Case& c : cases) {
     SCOPED_TRACE(fmt::format("{} x {} x {} of {} bits in {}", c.rows, c.k, c.n, c.bits, c.block));
     const std::int64_t blocks = (c.k + c.block - 1) / c.block;
