@@ -61,11 +61,27 @@ HWY_INLINE V Erf(V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
+// exp(t) for t in [-87.33, 0], to two units in the last place; of NaN anything. (Cephes' polynomial.)
+HWY_INLINE V ExpBelowZero(V t) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const V magic = hn::Set(d, 12582912.0f);  // brings the power of two into the lowest bits
+  const V shifted = hn::MulAdd(t, hn::Set(d, 1.44269504f), magic);
+  const V n = hn::Sub(shifted, magic);
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), t);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  V p = hn::Set(d, 1.9875691500e-4f);
+  for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+    p = hn::MulAdd(p, r, hn::Set(d, c));
+  const V y = hn::MulAdd(hn::Mul(r, r), p, hn::Add(r, hn::Set(d, 1.0f)));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
 HWY_INLINE V Sigmoid(V x) {
   const F d;
   const V one = hn::Set(d, 1.0f);
   // exp of the negative magnitude never overflows; below -87 it would be subnormal, which is slow.
-  const V e = hn::Exp(d, hn::Max(hn::Neg(hn::Abs(x)), hn::Set(d, -87.0f)));
+  const V e = ExpBelowZero(hn::Max(hn::Neg(hn::Abs(x)), hn::Set(d, -87.0f)));
   const V y = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }

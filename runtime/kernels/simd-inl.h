@@ -151,9 +151,12 @@ void SoftmaxRow(const float* x, float* y, std::size_t count) {
     highest = hn::Max(highest, value);
   });
   const V shift = hn::Set(d, hn::ReduceMax(d, highest));
+  const V least = hn::Set(d, -87.33f);
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    const V weight = Exp(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf
+    const V t = hn::Sub(Load(x + i, lanes), shift);  // NaN of -inf - -inf and inf - inf
+    V weight = hn::IfThenZeroElse(hn::Lt(t, least), ExpBelowZero(hn::Max(t, least)));
+    weight = hn::IfThenElse(hn::IsNaN(t), t, weight);
     Store(weight, y + i, lanes);
     total = hn::Add(total, lanes < hn::Lanes(d) ? hn::IfThenElseZero(hn::FirstN(d, lanes), weight) : weight);
   });
