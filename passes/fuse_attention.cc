@@ -30,13 +30,62 @@ bool check_operands(Match& m, const Handles& h) {
   return true;
 }
 
+// [B * H, a, b] -> [B, H, a, b]
+Expr unfolded(Builder& b, Expr x, std::int64_t heads) {
+  if (b.rank(x) == 4) return x;
+  const ValueId shape[] = {b.ints({-1, heads}).id(), b.slice(b.shape_of(x), 0, 1, 3).id()};
+  return b.reshape(x, b.concat(shape, 0));
+}
+
+// [B, H, a, b] -> [B * H, a, b]
+Expr folded(Builder& b, Expr x) {
+  const ValueId shape[] = {b.ints({-1}).id(), b.slice(b.shape_of(x), 0, 2, 4).id()};
+  return b.reshape(x, b.concat(shape, 0));
+}
+
+// H of a mask [B * H, S or 1, T] that was one of batch rows and heads somewhere; 0 if it does not tell.
+std::int64_t heads_in_mask(const Graph& graph, ValueId mask) {
+  constexpr int kMaxSteps = 12;
+  for (int step = 0; step < kMaxSteps; ++step) {
+    const Value& value = graph.value(mask);
+    if (value.kind != ValueKind::kResult || !value.type.shape || value.type.shape->size() != 3) return 0;
+    const Node& node = graph.node(value.producer);
+    const Shape* from = shape_of(graph, node.inputs[0]);
+    if (node.op == "Reshape" && from != nullptr && from->size() == 4) {
+      const Shape& to = *value.type.shape;
+      const bool folds =
+          (*from)[1].is_constant() && (*from)[0] * (*from)[1] == to[0] && (*from)[2] == to[1] && (*from)[3] == to[2];
+      return folds ? (*from)[1].value() : 0;
+    }
+    // Through what gives one element for one.
+    const bool by_element =
+        node.op == "Where" || node.op == "Cast" || node.op == "Not" || node.op == "Mul" || node.op == "Neg";
+    if (!by_element || from == nullptr || !(*from == *value.type.shape)) return 0;
+    mask = node.inputs[0];
+  }
+  return 0;
+}
+
+// Heads folded into the batch, as the mask tells: key padding is found again then.
+Expr build_folded(Builder& b, const Match& m, const Handles& h, Expr mask, std::int64_t heads) {
+  const Expr q = unfolded(b, query_of(b, m, h), heads), v = unfolded(b, b.wrap(m[h.v]), heads);
+  const Expr k = unfolded(b, b.transpose(b.wrap(m[h.keys]), {0, 2, 1}), heads);
+  const ValueId all[] = {q, k, v, unfolded(b, mask, heads)};
+  return folded(b, b.make("Attention", {all[0], all[1], all[2], all[3]}, attention_attributes(m, h)));
+}
+
 Expr build_attention(Builder& b, const Match& m, const Handles& h) {
   const std::int64_t rank = m.rank(h.q);
+  Expr mask = rank == 3 ? whole_mask(b, m, h) : Expr();
+  if (mask && b.rank(mask) == 3 && m.shape(h.q)[0] == b.dim(mask, 0)) {
+    const std::int64_t heads = heads_in_mask(b.graph(), mask);
+    if (heads > 1) return build_folded(b, m, h, mask, heads);
+  }
   std::vector<std::int64_t> swap = {0, 1, 2, 3};
   swap.resize(static_cast<std::size_t>(rank));
   std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
   Expr q = query_of(b, m, h), k = b.transpose(b.wrap(m[h.keys]), swap), v = b.wrap(m[h.v]);
-  const Expr mask = whole_mask(b, m, h);
+  if (rank != 3) mask = whole_mask(b, m, h);
   // Batches of matrices are heads of one batch.
   std::vector<std::int64_t> added;
   for (std::int64_t i = 0; i < 4 - rank; ++i) added.push_back(i);
@@ -84,19 +133,14 @@ bool check_flat(Match& m, const Handles& h) {
 
 Expr build_flat(Builder& b, const Match& m, const Handles& h) {
   const std::int64_t heads = m.shape(h.spread)[1].value();
-  const auto apart = [&](Expr x) {  // [B * H, a, b] -> [B, H, a, b]
-    if (b.rank(x) == 4) return x;
-    const ValueId shape[] = {b.ints({-1, heads}).id(), b.slice(b.shape_of(x), 0, 1, 3).id()};
-    return b.reshape(x, b.concat(shape, 0));
-  };
+  const auto apart = [&](Expr x) { return unfolded(b, x, heads); };
   const Expr q = apart(query_of(b, m, h)), k = apart(b.transpose(b.wrap(m[h.keys]), {0, 2, 1})),
              v = apart(b.wrap(m[h.v]));
   Expr mask = whole_mask(b, m, h);
   if (m.has(h.flat_mask)) mask = both_masks(b, apart(b.wrap(m[h.flat_mask])), mask);
   const Expr y = b.make("Attention", {q.id(), k.id(), v.id(), mask.id()}, attention_attributes(m, h));
   if (!m.has(h.merged)) return y;
-  const ValueId together[] = {b.ints({-1}).id(), b.slice(b.shape_of(y), 0, 2, 4).id()};
-  return b.reshape(y, b.concat(together, 0));
+  return folded(b, y);
 }
 
 Rule flat_attention() {

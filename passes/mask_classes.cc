@@ -301,7 +301,16 @@ std::optional<MaskClass> fit_slopes(const MaskSamples& samples, std::string& rea
 }  // namespace
 
 std::optional<MaskClass> classify_mask(const MaskSamples& samples, std::string& reason) {
-  return samples.heads > 1 ? fit_slopes(samples, reason) : Fitter(samples).fit(reason);
+  if (samples.heads > 1) return fit_slopes(samples, reason);
+  const auto found = Fitter(samples).fit(reason);
+  if (found || !samples.source_is_integer) return found;
+  // Integers that masks are made of by arithmetic, (1 - m) * fill above all, are ones and zeros.
+  MaskSamples flags = samples;
+  std::erase_if(flags.samples, [](const MaskSample& sample) {
+    return std::any_of(sample.padding.begin(), sample.padding.end(), [](double x) { return x != 0 && x != 1; });
+  });
+  std::string why;
+  return Fitter(flags).fit(why);
 }
 
 }  // namespace weft

@@ -24,7 +24,8 @@ struct MaskClass {
   bool by_position() const { return is_causal || left_window >= 0 || right_window >= 0 || chunk > 0; }
 };
 
-// The class that gives every number of every sample exactly, if there is one; slopes up to what softmax does not see,
+// The class that gives every number of every sample exactly, if there is one; where the source holds integers, if need
+// be, only of those samples in which it holds ones and zeros. Slopes are told up to what softmax does not see,
 // a number per row.
 std::optional<MaskClass> classify_mask(const MaskSamples& samples, std::string& reason);
 

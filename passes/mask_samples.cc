@@ -145,6 +145,7 @@ class Sampler {
 
   bool run(MaskSamples& result, std::string& reason) {
     result.source = cone_.source;
+    result.source_is_integer = cone_.source.valid() && is_integer(graph_.value(cone_.source).type.dtype);
     result.is_bool = graph_.value(use_.mask).type.dtype == DType::kBool;
     result.is_rounded = cone_.is_rounded;
     std::int64_t trial = 0, impossible = 0;

@@ -35,6 +35,7 @@ struct MaskSample {
 struct MaskSamples {
   ValueId source;               // graph input [B, T] that the mask depends on; invalid when it depends on sizes alone
   bool source_is_exact = true;  // false: it may have more columns than there are keys
+  bool source_is_integer = false;
   bool is_bool = false;
   bool is_rounded = false;  // f16 or bf16 on the way: what larger sizes give is not that of smaller ones
   std::int64_t heads = 1;   // of which there are samples: 1 where all are equal

@@ -379,6 +379,28 @@ TEST(Masks, AWhereOverAnotherFillsOnce) {
   EXPECT_FALSE(a.has_mask);
 }
 
+// (1 - attention_mask) * fill: padding, of an attention_mask that holds ones and zeros.
+TEST(Masks, PaddingByArithmetic) {
+  for (const double low : {kLowest, -10000.0}) {
+    Decoder d;
+    const Expr flags = d.b.unsqueeze(d.b.cast(d.attention_mask, DType::kF32), {1, 2});
+    d.attend((1.0 - flags) * low);
+    const Absorbed a = absorb(d.graph);
+    EXPECT_TRUE(a.has_padding);
+    EXPECT_FALSE(a.has_mask);
+    EXPECT_EQ(std::get<double>(a.attributes.at("masked_fill")), low);
+  }
+}
+
+TEST(Masks, FloatsOfAnySizeAreNoPadding) {
+  Decoder d;
+  const Expr soft = d.input("soft", DType::kF32, {B, d.keys});
+  d.attend(d.b.unsqueeze((1.0 - soft) * -10000.0, {1, 2}));
+  const Absorbed a = absorb(d.graph);
+  EXPECT_FALSE(a.has_padding);
+  EXPECT_TRUE(a.has_mask);
+}
+
 TEST(Masks, ThatOnlyPreferAreGeneral) {
   Decoder d;
   d.attend(d.fill(d.causal(), -5.0));
