@@ -27,12 +27,20 @@ class MemoryLimit::Account {
     const std::size_t before = used_.fetch_add(bytes);
     if (bytes <= limit_ && before <= limit_ - bytes) return;
     used_.fetch_sub(bytes);
-    fail(ErrorCode::kInvalidArgument, "{} bytes more than the {} in use would pass the memory limit of {}", bytes,
-         before, limit_);
+    refuse(bytes, before);
+  }
+  void check(std::size_t bytes) const {
+    const std::size_t used = used_.load();
+    if (bytes > limit_ || used > limit_ - bytes) refuse(bytes, used);
   }
   void give(std::size_t bytes) { used_.fetch_sub(bytes); }
 
  private:
+  [[noreturn]] void refuse(std::size_t bytes, std::size_t used) const {
+    fail(ErrorCode::kInvalidArgument, "{} bytes more than the {} in use would pass the memory limit of {}", bytes, used,
+         limit_);
+  }
+
   std::size_t limit_;
   std::atomic<std::size_t> used_ = 0;
 };
@@ -107,23 +115,44 @@ MemoryLimit::MemoryLimit(std::shared_ptr<Account> account)
     : before_(std::exchange(current_account, std::move(account))) {}
 MemoryLimit::~MemoryLimit() { current_account = std::move(before_); }
 
-std::int64_t element_count(std::span<const std::int64_t> shape) {
+void MemoryLimit::check(std::size_t bytes) {
+  if (current_account) current_account->check(bytes);
+}
+
+namespace {
+
+struct Count {
+  std::int64_t nonzero = 1;  // product of the extents that are not 0
+  bool empty = false;
+};
+
+Count count_of(std::span<const std::int64_t> shape) {
   constexpr std::int64_t kLimit = std::int64_t{1} << 62;
   constexpr std::size_t kMaxRank = 64;
   if (shape.size() > kMaxRank) fail(ErrorCode::kInvalidModel, "a tensor of {} dimensions", shape.size());
-  std::int64_t nonzero = 1;
-  bool empty = false;
+  Count count;
   for (const std::int64_t extent : shape) {
     if (extent < 0) fail(ErrorCode::kInvalidModel, "negative extent in shape {}", to_string(shape));
     if (extent == 0) {
-      empty = true;
-    } else if (nonzero > kLimit / extent) {
+      count.empty = true;
+    } else if (count.nonzero > kLimit / extent) {
       fail(ErrorCode::kInvalidModel, "shape {} has too many elements", to_string(shape));
     } else {
-      nonzero *= extent;
+      count.nonzero *= extent;
     }
   }
-  return empty ? 0 : nonzero;
+  return count;
+}
+
+}  // namespace
+
+std::int64_t element_count(std::span<const std::int64_t> shape) {
+  const Count count = count_of(shape);
+  return count.empty ? 0 : count.nonzero;
+}
+
+void check_size(DType dtype, std::span<const std::int64_t> shape) {
+  MemoryLimit::check(bytes_needed(dtype, count_of(shape).nonzero));
 }
 
 Extents row_major_strides(std::span<const std::int64_t> shape) {
@@ -142,6 +171,7 @@ Tensor Tensor::uninitialized(DType dtype, Extents shape) {
   Tensor result;
   result.dtype_ = dtype;
   result.size_ = element_count(shape);
+  if (result.size_ == 0) check_size(dtype, shape);
   result.shape_ = std::move(shape);
   result.writable_ = true;
   const std::size_t bytes = bytes_needed(dtype, result.size_);
@@ -169,6 +199,7 @@ Tensor Tensor::wrap(DType dtype, Extents shape, std::shared_ptr<std::byte> bytes
   Tensor result;
   result.dtype_ = dtype;
   result.size_ = element_count(shape);
+  if (result.size_ == 0) check_size(dtype, shape);
   result.shape_ = std::move(shape);
   result.writable_ = true;
   result.bytes_ = std::move(bytes);
@@ -282,6 +313,7 @@ Tensor Tensor::reshaped(Extents shape) const {
   if (element_count(shape) != size_) {
     fail(ErrorCode::kInvalidArgument, "shape {} cannot become {}", to_string(shape_), to_string(shape));
   }
+  if (size_ == 0) check_size(dtype_, shape);
   Tensor result = *this;
   result.shape_ = std::move(shape);
   return result;

@@ -18,6 +18,9 @@ using Extents = std::vector<std::int64_t>;  // concrete shape
 
 // Product of the extents; Error kInvalidModel on a negative extent, on more than 64, or when it passes 2^62.
 std::int64_t element_count(std::span<const std::int64_t> shape);
+// Error, as if it were allocated, when a tensor like this would pass the memory limit in force. Of an empty one: when
+// it would without its axes of length 0, since loops run over the others.
+void check_size(DType dtype, std::span<const std::int64_t> shape);
 // Row-major strides in elements.
 Extents row_major_strides(std::span<const std::int64_t> shape);
 // "[2, 3]"
@@ -36,6 +39,9 @@ class MemoryLimit {
   MemoryLimit(const MemoryLimit&) = delete;
   MemoryLimit& operator=(const MemoryLimit&) = delete;
   ~MemoryLimit();
+
+  // The same Error when `bytes` more would pass the limit in force here; takes nothing. For memory that is no tensor's.
+  static void check(std::size_t bytes);
 
  private:
   std::shared_ptr<Account> before_;

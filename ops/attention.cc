@@ -126,7 +126,8 @@ std::int64_t heads_per_key(Expansion& e, Expr q, Expr k) {
   const Dim query = heads(q, "q_num_heads");
   const Dim key = heads(k, "kv_num_heads");
   if (query == key) return 1;
-  if (!query.is_constant() || !key.is_constant() || key.is(0) || query.value() % key.value() != 0) {
+  if (!query.is_constant() || !key.is_constant() || key.value() <= 0 || query.value() < 0 ||
+      query.value() % key.value() != 0) {
     fail(ErrorCode::kInvalidModel, "Attention with {} query and {} key heads", query.to_string(), key.to_string());
   }
   return query.value() / key.value();

@@ -1,9 +1,11 @@
 // Elementwise functions of two or more tensors, with broadcasting.
 #include <cmath>
+#include <limits>
 
 #include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
+#include "ops/wrapping.h"
 
 namespace weft {
 namespace {
@@ -74,31 +76,22 @@ Tensor fold(KernelContext& context) {
   return total;
 }
 
-// Integers wrap around; the work is done on unsigned values, where that is defined.
-template <class T, class F>
-T wrapping(T a, T b, const F& f) {
-  return static_cast<T>(f(static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b)));
-}
-
 struct AddOf {
   template <class T>
   T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::plus<>());
-    return a + b;
+    return wrapping_add(a, b);
   }
 };
 struct SubOf {
   template <class T>
   T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::minus<>());
-    return a - b;
+    return wrapping_subtract(a, b);
   }
 };
 struct MulOf {
   template <class T>
   T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapping(a, b, std::multiplies<>());
-    return a * b;
+    return wrapping_multiply(a, b);
   }
 };
 // Integer division truncates; by zero it gives 0.
@@ -108,7 +101,7 @@ struct DivOf {
     if constexpr (std::is_integral_v<T>) {
       if (b == 0) return 0;
       if constexpr (std::is_signed_v<T>) {
-        if (b == -1) return wrapping(T{0}, a, std::minus<>());
+        if (b == -1) return wrapping_subtract(T{0}, a);
       }
     }
     return static_cast<T>(a / b);
@@ -119,7 +112,7 @@ struct ModOf {
   template <class T>
   T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
-      if (b == 0 || b == static_cast<T>(-1)) return 0;
+      if (b == 0 || (std::is_signed_v<T> && b == static_cast<T>(-1))) return 0;
       const T rest = static_cast<T>(a % b);
       return rest != 0 && (rest < 0) != (b < 0) ? static_cast<T>(rest + b) : rest;
     } else {
@@ -132,7 +125,7 @@ struct FmodOf {
   template <class T>
   T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
-      if (b == 0 || b == static_cast<T>(-1)) return 0;
+      if (b == 0 || (std::is_signed_v<T> && b == static_cast<T>(-1))) return 0;
       return static_cast<T>(a % b);
     } else {
       return std::fmod(a, b);
@@ -154,7 +147,7 @@ struct MinOf {
 struct PreluOf {
   template <class T>
   T operator()(T x, T slope) const {
-    return x < 0 ? static_cast<T>(x * slope) : x;
+    return x < 0 ? wrapping_multiply(x, slope) : x;
   }
 };
 
@@ -166,52 +159,63 @@ void mod_kernel(KernelContext& context) {
   }
 }
 
-// The exponent may have another dtype; the result has the base's.
-void pow_kernel(KernelContext& context) {
-  const Tensor& base = context.input(0);
-  const Tensor& exponent = context.input(1);
-  const Extents shape = broadcast_extents(base.shape(), exponent.shape());
-  Tensor& out = context.output(0, base.dtype(), shape);
-  const auto to_double = [](auto x) {
-    if constexpr (std::is_arithmetic_v<decltype(x)>)
-      return static_cast<double>(x);
-    else
-      return static_cast<double>(static_cast<float>(x));
-  };
-  Tensor powers = Tensor::uninitialized(DType::kF64, exponent.shape());
-  visit_dtype(exponent.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if constexpr (std::is_same_v<T, std::string>) {
-      fail(ErrorCode::kInvalidModel, "Pow to a power of strings");
-    } else {
-      const auto in = exponent.data<T>();
-      for (std::size_t i = 0; i < in.size(); ++i) powers.mutable_data<double>()[i] = to_double(in[i]);
-    }
-  });
+double to_double(auto x) {
+  if constexpr (std::is_arithmetic_v<decltype(x)>)
+    return static_cast<double>(x);
+  else
+    return static_cast<double>(static_cast<float>(x));
+}
+
+// Integers to integers are exact and wrap around.
+template <class T, class E>
+T power(T base, E exponent) {
+  if constexpr (std::is_integral_v<T> && std::is_integral_v<E>) {
+    if (exponent >= 0) return wrapping_power(base, static_cast<std::uint64_t>(exponent));
+  }
+  const double b = to_double(base), e = to_double(exponent), value = e == 2.0 ? b * b : std::pow(b, e);
+  if constexpr (std::is_integral_v<T>) {  // as NumPy and ONNX Runtime have it where nothing fits
+    const bool fits = value > static_cast<double>(std::numeric_limits<T>::min()) - 1 &&
+                      value < static_cast<double>(std::numeric_limits<T>::max()) + 1;
+    if (!fits) return std::numeric_limits<T>::min();
+  }
+  return number_cast<T>(value);
+}
+
+// The exponent may have another dtype, here i64 or f64; the result has the base's.
+template <class E>
+void pow_with(const Tensor& base, const Tensor& exponent, Tensor& out) {
+  const Extents& shape = out.shape();
+  const std::array<Extents, 2> strides = {broadcast_strides(base.shape(), shape),
+                                          broadcast_strides(exponent.shape(), shape)};
+  const std::int64_t length = shape.empty() ? 1 : shape.back();
+  const std::int64_t step_x = shape.empty() ? 0 : strides[0].back(), step_y = shape.empty() ? 0 : strides[1].back();
   visit_dtype(base.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, bool>) {
       fail(ErrorCode::kInvalidModel, "Pow of {}", to_string(base.dtype()));
     } else {
-      const std::array<Extents, 2> strides = {broadcast_strides(base.shape(), shape),
-                                              broadcast_strides(powers.shape(), shape)};
-      const std::int64_t length = shape.empty() ? 1 : shape.back();
       const T* x = base.data<T>().data();
-      const double* y = powers.data<double>().data();
+      const E* y = exponent.data<E>().data();
       T* z = out.mutable_data<T>().data();
       for_each_row<2>(shape, strides, [&](const std::array<std::int64_t, 2>& at) {
-        for (std::int64_t i = 0; i < length; ++i) {
-          const double b = to_double(x[at[0] + (shape.empty() ? 0 : i * strides[0].back())]);
-          const double e = y[at[1] + (shape.empty() ? 0 : i * strides[1].back())];
-          const double value = e == 2.0 ? b * b : std::pow(b, e);
-          if constexpr (std::is_arithmetic_v<T>)
-            *z++ = static_cast<T>(value);
-          else
-            *z++ = T(static_cast<float>(value));
-        }
+        for (std::int64_t i = 0; i < length; ++i) *z++ = power(x[at[0] + i * step_x], y[at[1] + i * step_y]);
       });
     }
   });
+}
+
+void pow_kernel(KernelContext& context) {
+  const Tensor& base = context.input(0);
+  const DType given = context.input(1).dtype();
+  if (given == DType::kString) fail(ErrorCode::kInvalidModel, "Pow to a power of strings");
+  const bool whole = is_integer(given) && is_integer(base.dtype());
+  const Tensor exponent = cast(context.input(1), whole ? DType::kI64 : DType::kF64);
+  Tensor& out = context.output(0, base.dtype(), broadcast_extents(base.shape(), exponent.shape()));
+  if (whole) {
+    pow_with<std::int64_t>(base, exponent, out);
+  } else {
+    pow_with<double>(base, exponent, out);
+  }
 }
 
 template <class F>

@@ -14,22 +14,6 @@ namespace {
 template <class T>
 constexpr bool kHalf = std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
 
-template <class To>
-To from_double(double x) {
-  if constexpr (std::is_same_v<To, bool>) {
-    return x != 0;
-  } else if constexpr (std::is_integral_v<To>) {
-    if (std::isnan(x)) return 0;
-    if (x <= static_cast<double>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::min();
-    if (x >= static_cast<double>(std::numeric_limits<To>::max())) return std::numeric_limits<To>::max();
-    return static_cast<To>(x);
-  } else if constexpr (kHalf<To>) {
-    return To(static_cast<float>(x));
-  } else {
-    return static_cast<To>(x);
-  }
-}
-
 double parse_number(const std::string& text) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
@@ -61,15 +45,15 @@ To convert(const From& x) {
   if constexpr (std::is_same_v<From, To>) {
     return x;
   } else if constexpr (std::is_same_v<From, std::string>) {
-    return from_double<To>(parse_number(x));
+    return number_cast<To>(parse_number(x));
   } else if constexpr (std::is_same_v<To, std::string>) {
     return to_text(x);
   } else if constexpr (kHalf<From>) {
-    return from_double<To>(static_cast<double>(static_cast<float>(x)));
+    return number_cast<To>(static_cast<double>(static_cast<float>(x)));
   } else if constexpr (std::is_integral_v<From> && std::is_integral_v<To>) {
     return static_cast<To>(x);  // wraps
   } else {
-    return from_double<To>(static_cast<double>(x));
+    return number_cast<To>(static_cast<double>(x));
   }
 }
 
@@ -147,6 +131,11 @@ Tensor cast(const Tensor& x, DType to, const CastOptions& options) {
     });
   });
   return y;
+}
+
+std::int64_t only_integer(const Tensor& x) {
+  if (x.size() != 1) fail(ErrorCode::kInvalidArgument, "one element wanted, shape {} given", to_string(x.shape()));
+  return cast(x, DType::kI64).data<std::int64_t>()[0];
 }
 
 std::span<const OpDef> cast_ops() {

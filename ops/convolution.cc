@@ -16,29 +16,17 @@ std::vector<std::int64_t> spatial(const Extents& shape) {
   return {shape.begin() + 2, shape.end()};
 }
 
-// Calls body(output position, kernel position, flat input offset, flat kernel offset) wherever the window
-// lies on the input.
-template <class Body>
-void for_each_tap(const Window& window, const Extents& input, const Extents& output, const Body& body) {
-  const std::size_t rank = input.size();
-  const std::int64_t outputs = element_count(output);
-  const std::int64_t taps = element_count(window.kernel);
-  const Extents input_strides = row_major_strides(input);
-  for (std::int64_t o = 0; o < outputs; ++o) {
-    for (std::int64_t k = 0; k < taps; ++k) {
-      std::int64_t rest_o = o, rest_k = k, offset = 0;
-      bool inside = true;
-      for (std::size_t i = rank; i-- > 0;) {
-        const std::int64_t at = rest_o % output[i] * window.strides[i] - window.pads_begin[i] +
-                                rest_k % window.kernel[i] * window.dilations[i];
-        rest_o /= output[i];
-        rest_k /= window.kernel[i];
-        inside = inside && at >= 0 && at < input[i];
-        offset += at * input_strides[i];
-      }
-      if (inside) body(o, k, offset);
-    }
-  }
+bool bias_fits(const KernelContext& context, std::int64_t channels) {
+  return !context.has(2) || (context.input(2).rank() == 1 && context.input(2).extent(0) == channels);
+}
+
+// Of a bias that is known, too.
+void check_bias(const InferContext& context, const Dim& channels) {
+  if (!context.has(2) || !context.has_shape(2)) return;
+  const Shape& bias = context.shape(2);
+  const bool differs = bias.size() == 1 && bias[0].is_constant() && channels.is_constant() && !(bias[0] == channels);
+  if (bias.size() == 1 && !differs) return;
+  fail(ErrorCode::kInvalidModel, "a convolution of {} channels with bias {}", channels.to_string(), to_string(bias));
 }
 
 void check_group(std::int64_t group) {
@@ -54,7 +42,7 @@ void conv_kernel(KernelContext& context) {
   const Window window(context.attributes(), spatial(w.shape()), input);
   const std::int64_t outputs = w.extent(0);
   const std::int64_t group_inputs = w.extent(1);
-  if (groups < 1 || outputs % groups != 0 || x.extent(1) != group_inputs * groups) {
+  if (!groups_fit(groups, x.extent(1), w.shape())) {
     fail(ErrorCode::kInvalidModel, "Conv of {} by {} in {} groups", to_string(x.shape()), to_string(w.shape()), groups);
   }
   Extents out_spatial;
@@ -67,18 +55,22 @@ void conv_kernel(KernelContext& context) {
   const double* from = x.data<double>().data();
   const double* weight = w.data<double>().data();
   double* to = y.mutable_data<double>().data();
-  for_each_tap(window, input, out_spatial, [&](std::int64_t o, std::int64_t k, std::int64_t offset) {
-    for (std::int64_t n = 0; n < x.extent(0); ++n) {
-      for (std::int64_t m = 0; m < outputs; ++m) {
-        const std::int64_t first = m / (outputs / groups) * group_inputs;
-        double sum = 0;
-        for (std::int64_t c = 0; c < group_inputs; ++c) {
-          sum += from[(n * x.extent(1) + first + c) * pixels + offset] * weight[(m * group_inputs + c) * taps + k];
+  for (std::int64_t o = 0; y.size() > 0 && o < out_pixels; ++o) {
+    for_each_tap(window, input, out_spatial, o, [&](std::int64_t k, std::int64_t offset) {
+      for (std::int64_t n = 0; n < x.extent(0); ++n) {
+        for (std::int64_t m = 0; m < outputs; ++m) {
+          const std::int64_t first = m / (outputs / groups) * group_inputs;
+          double sum = 0;
+          for (std::int64_t c = 0; c < group_inputs; ++c) {
+            sum += from[(n * x.extent(1) + first + c) * pixels + offset] * weight[(m * group_inputs + c) * taps + k];
+          }
+          to[(n * outputs + m) * out_pixels + o] += sum;
         }
-        to[(n * outputs + m) * out_pixels + o] += sum;
       }
-    }
-  });
+    });
+  }
+  if (!bias_fits(context, outputs))
+    fail(ErrorCode::kInvalidModel, "Conv with bias {}", to_string(context.input(2).shape()));
   if (context.has(2)) {
     const Tensor bias = cast(context.input(2), DType::kF64);
     for (std::int64_t i = 0; i < y.size(); ++i)
@@ -92,14 +84,11 @@ void check_channels(const InferContext& context, const Dim& channels, const Shap
   const std::int64_t groups = context.integer("group");
   check_group(groups);
   const bool known = channels.is_constant() && w[0].is_constant() && w[1].is_constant();
-  if (known && (channels.value() != w[1].value() * groups || w[0].value() % groups != 0)) {
+  if (known && !groups_fit(groups, channels.value(), Extents{w[0].value(), w[1].value()})) {
     fail(ErrorCode::kInvalidModel, "Conv of {} channels by {} in {} groups", channels.to_string(), to_string(w),
          groups);
   }
-  if (context.has(2) && context.has_shape(2) && context.shape(2).size() == 1 && context.shape(2)[0].is_constant() &&
-      w[0].is_constant() && !(context.shape(2)[0] == w[0])) {
-    fail(ErrorCode::kInvalidModel, "Conv by {} with bias {}", to_string(w), to_string(context.shape(2)));
-  }
+  check_bias(context, w[0]);
   if (!context.attributes().has("kernel_shape")) return;
   const std::vector<std::int64_t>& declared = context.attributes().integers("kernel_shape");
   for (std::size_t i = 0; i < declared.size(); ++i) {
@@ -130,23 +119,37 @@ void infer_conv(InferContext& context) {
 
 }  // namespace
 
+bool groups_fit(std::int64_t groups, std::int64_t channels, std::span<const std::int64_t> weights) {
+  return groups >= 1 && channels % groups == 0 && channels / groups == weights[1] && weights[0] % groups == 0;
+}
+
 TransposedExtents transposed_extents(const AttributeReader& attributes, const std::vector<std::int64_t>& input,
                                      const std::vector<std::int64_t>& kernel) {
   const std::size_t rank = input.size();
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;  // so that arithmetic does not overflow
   const auto list = [&](std::string_view name, std::size_t count, std::int64_t fallback) {
-    return attributes.has(name) ? attributes.integers(name) : std::vector<std::int64_t>(count, fallback);
+    auto values = attributes.has(name) ? attributes.integers(name) : std::vector<std::int64_t>(count, fallback);
+    const bool wild = std::any_of(values.begin(), values.end(), [](auto n) { return n < -kMost || n > kMost; });
+    if (wild || values.size() != count)
+      fail(ErrorCode::kInvalidModel, "ConvTranspose with {} {}", name, to_string(values));
+    return values;
   };
   const auto strides = list("strides", rank, 1), dilations = list("dilations", rank, 1);
   const auto pads = list("pads", 2 * rank, 0), extra = list("output_padding", rank, 0);
   const std::string& mode = attributes.text("auto_pad");
   TransposedExtents result;
+  const auto output_shape =
+      attributes.has("output_shape") ? list("output_shape", rank, 0) : std::vector<std::int64_t>();
   for (std::size_t i = 0; i < rank; ++i) {
+    if (strides[i] < 1 || dilations[i] < 1 || kernel[i] < 1 || kernel[i] > kMost || input[i] > kMost) {
+      fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {} with strides {} and dilations {}", to_string(input),
+           to_string(kernel), to_string(strides), to_string(dilations));
+    }
     const std::int64_t full = strides.at(i) * (input[i] - 1) + extra.at(i) + (kernel[i] - 1) * dilations.at(i) + 1;
     std::int64_t begin = pads.at(i), end = pads.at(i + rank);
     const bool same = mode == "SAME_UPPER" || mode == "SAME_LOWER";
-    if (attributes.has("output_shape") || same) {
-      const std::int64_t wanted =
-          attributes.has("output_shape") ? attributes.integers("output_shape").at(i) : input[i] * strides[i];
+    if (!output_shape.empty() || same) {
+      const std::int64_t wanted = output_shape.empty() ? input[i] * strides[i] : output_shape[i];
       const std::int64_t total = full - wanted;
       const std::int64_t half = total >= 0 ? total / 2 : -((1 - total) / 2);  // floor
       begin = mode == "SAME_UPPER" ? half : total - half;
@@ -170,7 +173,7 @@ void conv_transpose_kernel(KernelContext& context) {
   Window window(context.attributes(), kernel, input);
   window.pads_begin = t.pads_begin;
   const std::int64_t group_outputs = w.extent(1), group_inputs = x.extent(1) / groups;
-  if (w.extent(0) != x.extent(1))
+  if (w.extent(0) != x.extent(1) || x.extent(1) % groups != 0)
     fail(ErrorCode::kInvalidModel, "ConvTranspose of {} by {}", to_string(x.shape()), to_string(w.shape()));
   Extents shape = {x.extent(0), group_outputs * groups};
   shape.insert(shape.end(), t.output.begin(), t.output.end());
@@ -178,18 +181,22 @@ void conv_transpose_kernel(KernelContext& context) {
   const std::int64_t pixels = element_count(input), out_pixels = element_count(t.output), taps = element_count(kernel);
   double* to = y.mutable_data<double>().data();
   // The transpose of Conv: what Conv would read is written.
-  for_each_tap(window, t.output, input, [&](std::int64_t i, std::int64_t k, std::int64_t offset) {
-    for (std::int64_t n = 0; n < x.extent(0); ++n) {
-      for (std::int64_t c = 0; c < x.extent(1); ++c) {
-        const double value = x.data<double>()[static_cast<std::size_t>((n * x.extent(1) + c) * pixels + i)];
-        for (std::int64_t m = 0; m < group_outputs; ++m) {
-          const std::int64_t channel = c / group_inputs * group_outputs + m;
-          to[(n * shape[1] + channel) * out_pixels + offset] +=
-              value * w.data<double>()[static_cast<std::size_t>((c * group_outputs + m) * taps + k)];
+  for (std::int64_t i = 0; y.size() > 0 && i < pixels; ++i) {
+    for_each_tap(window, t.output, input, i, [&](std::int64_t k, std::int64_t offset) {
+      for (std::int64_t n = 0; n < x.extent(0); ++n) {
+        for (std::int64_t c = 0; c < x.extent(1); ++c) {
+          const double value = x.data<double>()[static_cast<std::size_t>((n * x.extent(1) + c) * pixels + i)];
+          for (std::int64_t m = 0; m < group_outputs; ++m) {
+            const std::int64_t channel = c / group_inputs * group_outputs + m;
+            to[(n * shape[1] + channel) * out_pixels + offset] +=
+                value * w.data<double>()[static_cast<std::size_t>((c * group_outputs + m) * taps + k)];
+          }
         }
       }
-    }
-  });
+    });
+  }
+  if (!bias_fits(context, shape[1]))
+    fail(ErrorCode::kInvalidModel, "ConvTranspose with bias {}", to_string(context.input(2).shape()));
   if (context.has(2)) {
     const Tensor bias = cast(context.input(2), DType::kF64);
     for (std::int64_t i = 0; i < y.size(); ++i)
@@ -210,6 +217,7 @@ void infer_conv_transpose(InferContext& context) {
          context.integer("group"));
   }
   Shape result = {x[0], w[1] * Dim(context.integer("group"))};
+  check_bias(context, result[1]);
   for (std::size_t i = 2; i < x.size(); ++i) {
     if (!x[i].is_constant() || !w[i].is_constant()) {
       result.push_back(context.unknown_dim());

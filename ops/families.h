@@ -13,6 +13,7 @@ std::span<const OpDef> binary_ops();
 std::span<const OpDef> logic_ops();
 std::span<const OpDef> cast_ops();
 std::span<const OpDef> reduce_ops();
+std::span<const OpDef> along_axis_ops();
 std::span<const OpDef> matmul_ops();
 std::span<const OpDef> normalization_ops();
 std::span<const OpDef> convolution_ops();

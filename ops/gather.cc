@@ -6,6 +6,7 @@
 #include "ops/families.h"
 #include "ops/index_util.h"
 #include "ops/shape_util.h"
+#include "ops/wrapping.h"
 
 namespace weft {
 namespace {
@@ -101,31 +102,47 @@ void infer_gather_nd(InferContext& context) {
   const Shape& indices = context.shape(1);
   const std::int64_t batch = context.integer("batch_dims");
   if (indices.empty()) fail(ErrorCode::kInvalidModel, "GatherND with scalar indices");
+  if (batch < 0 || batch >= context.rank(1) || batch >= context.rank(0)) {
+    fail(ErrorCode::kInvalidModel, "GatherND with batch_dims {} and indices of {}", batch, to_string(indices));
+  }
   if (!indices.back().is_constant()) return;
+  if (indices.back().value() > context.rank(0) - batch) {
+    fail(ErrorCode::kInvalidModel, "GatherND with indices of {}", to_string(indices));
+  }
   const std::int64_t taken = batch + indices.back().value();
-  if (taken > context.rank(0)) fail(ErrorCode::kInvalidModel, "GatherND with indices of {}", to_string(indices));
   Shape result(indices.begin(), indices.end() - 1);
   result.insert(result.end(), x.begin() + taken, x.end());
   context.set_shape(0, std::move(result));
 }
 
+// Length of the last axis, whose elements are a position together.
+std::size_t tuple_width(const Tensor& indices, std::int64_t rank) {
+  if (indices.rank() < 1 || indices.shape().back() > rank) {
+    fail(ErrorCode::kInvalidModel, "indices of {} for data of rank {}", to_string(indices.shape()), rank);
+  }
+  return static_cast<std::size_t>(indices.shape().back());
+}
+
 void gather_nd_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   const Tensor& indices = context.input(1);
-  const auto batch = static_cast<std::size_t>(context.integer("batch_dims"));
+  const std::int64_t batch_dims = context.integer("batch_dims");
+  const std::size_t width = tuple_width(indices, x.rank());
+  const bool aligned = batch_dims >= 0 && batch_dims < std::min(indices.rank(), x.rank()) &&
+                       std::equal(x.shape().begin(), x.shape().begin() + batch_dims, indices.shape().begin());
+  const auto batch = static_cast<std::size_t>(batch_dims);
+  if (!aligned || batch + width > x.shape().size()) {
+    fail(ErrorCode::kInvalidModel, "GatherND from {} with batch_dims {} and indices of {}", to_string(x.shape()),
+         batch_dims, to_string(indices.shape()));
+  }
   const std::vector<std::int64_t> values = indices.to_ints();
-  const auto width = static_cast<std::size_t>(indices.extent(indices.rank() - 1));
-  if (batch + width > x.shape().size())
-    fail(ErrorCode::kInvalidModel, "GatherND with {} indices for rank {}", width, x.rank());
   Extents shape(indices.shape().begin(), indices.shape().end() - 1);
   shape.insert(shape.end(), x.shape().begin() + static_cast<std::ptrdiff_t>(batch + width), x.shape().end());
   Tensor& out = context.output(0, x.dtype(), std::move(shape));
   const Extents strides = row_major_strides(x.shape());
   const std::int64_t inner = product(x.shape(), batch + width, x.shape().size());
-  const std::int64_t batches = product(x.shape(), 0, batch);
-  const std::int64_t tuples =
-      width == 0 ? out.size() / std::max<std::int64_t>(inner, 1) : static_cast<std::int64_t>(values.size() / width);
-  const std::int64_t per_batch = batches == 0 ? 0 : tuples / batches;
+  const std::int64_t tuples = out.size() / std::max<std::int64_t>(inner, 1);
+  const std::int64_t per_batch = product(indices.shape(), batch, indices.shape().size() - 1);
   const std::int64_t batch_stride = batch == 0 ? 0 : strides[batch - 1];
   visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -159,9 +176,9 @@ void combine(T& data, const T& update, const std::string& reduction) {
     const auto a = widen(data);
     const auto b = widen(update);
     if (reduction == "add")
-      data = static_cast<T>(a + b);
+      data = static_cast<T>(wrapping_add(a, b));
     else if (reduction == "mul")
-      data = static_cast<T>(a * b);
+      data = static_cast<T>(wrapping_multiply(a, b));
     else if (reduction == "max")
       data = a > b || a != a ? data : update;
     else if (reduction == "min")
@@ -205,9 +222,7 @@ void scatter_nd_kernel(KernelContext& context) {
   const Tensor& indices = context.input(1);
   const std::string& reduction = context.attributes().text("reduction");
   const std::vector<std::int64_t> values = indices.to_ints();
-  const auto width = static_cast<std::size_t>(indices.extent(indices.rank() - 1));
-  if (width > x.shape().size())
-    fail(ErrorCode::kInvalidModel, "ScatterND with {} indices for rank {}", width, x.rank());
+  const std::size_t width = tuple_width(indices, x.rank());
   const Extents strides = row_major_strides(x.shape());
   const std::int64_t inner = product(x.shape(), width, x.shape().size());
   const std::int64_t tuples = product(indices.shape(), 0, indices.shape().size() - 1);
@@ -240,16 +255,18 @@ void infer_one_hot(InferContext& context) {
   const auto axis = normalize_axis(context.integer("axis"), context.rank(0) + 1);
   const auto depth = context.integers(1);
   const Tensor* tensor = context.tensor(1);
-  Dim extent = context.elements(1) != nullptr ? (*context.elements(1))[0] : context.unknown_dim();
-  if (!depth && tensor != nullptr) extent = Dim(static_cast<std::int64_t>(tensor->item()));
+  const auto* elements = context.elements(1);
+  Dim extent = elements != nullptr && elements->size() == 1 ? (*elements)[0] : context.unknown_dim();
+  if (!depth && tensor != nullptr) extent = Dim(only_integer(tensor->aligned()));
   result.insert(result.begin() + axis, extent);
   context.set_shape(0, std::move(result));
 }
 
 void one_hot_kernel(KernelContext& context) {
   const Tensor indices = cast(context.input(0), DType::kI64);
-  const auto depth = static_cast<std::int64_t>(context.input(1).item());
+  const std::int64_t depth = only_integer(context.input(1));
   const Tensor& values = context.input(2);
+  if (values.size() != 2) fail(ErrorCode::kInvalidModel, "OneHot of {} values", values.size());
   const auto axis = normalize_axis(context.integer("axis"), indices.rank() + 1);
   Extents shape = indices.shape();
   shape.insert(shape.begin() + axis, depth);

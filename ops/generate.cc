@@ -1,8 +1,10 @@
 // Operators that make tensors out of shapes and numbers.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/families.h"
 #include "ops/shape_util.h"
+#include "ops/wrapping.h"
 
 namespace weft {
 namespace {
@@ -16,7 +18,7 @@ void infer_range(InferContext& context) {
   const auto start = known(0);
   const auto limit = known(1);
   const auto delta = known(2);
-  if (!start || !limit || !delta || !delta->is_constant() || delta->is(0)) {
+  if (!start || !limit || !delta || !delta->is_constant() || delta->is(0) || delta->is(INT64_MIN)) {
     const Tensor* a = context.tensor(0);
     const Tensor* b = context.tensor(1);
     const Tensor* c = context.tensor(2);
@@ -42,31 +44,45 @@ void infer_range(InferContext& context) {
   context.set_shape(0, {std::move(length)});
 }
 
+// Elements of start, start + delta, ... before limit; nullopt for too many. Integers exactly.
+template <class T>
+std::optional<std::int64_t> range_count(T start, T limit, T delta) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 48;
+  if constexpr (std::is_integral_v<T>) {
+    const __int128 distance = static_cast<__int128>(limit) - start, step = delta;
+    if (distance == 0 || (distance > 0) != (step > 0)) return 0;
+    const __int128 count = (distance + step + (step > 0 ? -1 : 1)) / step;
+    return count < kMost ? std::optional(static_cast<std::int64_t>(count)) : std::nullopt;
+  } else {
+    const double count =
+        std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
+    if (!(count < static_cast<double>(kMost))) return std::nullopt;
+    return static_cast<std::int64_t>(std::max(0.0, count));
+  }
+}
+
 void range_kernel(KernelContext& context) {
-  const double start = context.input(0).item();
-  const double limit = context.input(1).item();
-  const double delta = context.input(2).item();
-  if (delta == 0) fail(ErrorCode::kInvalidArgument, "Range with a delta of 0");
-  const double exact = std::ceil((limit - start) / delta);
-  constexpr double kMost = 0x1p48;
-  if (!(exact < kMost)) fail(ErrorCode::kInvalidArgument, "Range from {} to {} by {}", start, limit, delta);
-  const auto count = static_cast<std::int64_t>(std::max(0.0, exact));
   const DType dtype = context.input(0).dtype();
-  Tensor& out = context.output(0, dtype, {count});
   visit_dtype(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
-      const T first = context.input(0).data<T>()[0];
-      const T step = context.input(2).data<T>()[0];
-      T* y = out.mutable_data<T>().data();
-      for (std::int64_t i = 0; i < count; ++i) y[i] = static_cast<T>(first + static_cast<T>(i) * step);
-    } else if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        out.mutable_data<T>()[static_cast<std::size_t>(i)] =
-            T(static_cast<float>(start) + static_cast<float>(i) * static_cast<float>(delta));
-      }
-    } else {
+    if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
       fail(ErrorCode::kInvalidModel, "Range of {}", to_string(dtype));
+    } else {
+      using Wide = std::conditional_t<std::is_arithmetic_v<T>, T, float>;
+      const auto scalar = [&](std::size_t i) {
+        if (context.input(i).size() != 1) {
+          fail(ErrorCode::kInvalidArgument, "one element wanted, shape {} given", to_string(context.input(i).shape()));
+        }
+        return static_cast<Wide>(context.input(i).data<T>()[0]);
+      };
+      const Wide start = scalar(0), limit = scalar(1), delta = scalar(2);
+      if (delta == 0) fail(ErrorCode::kInvalidArgument, "Range with a delta of 0");
+      const auto count = range_count(start, limit, delta);
+      if (!count) fail(ErrorCode::kInvalidArgument, "Range from {} to {} by {}", start, limit, delta);
+      const auto y = context.output(0, dtype, {*count}).template mutable_data<T>();
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        y[i] = static_cast<T>(wrapping_add(start, wrapping_multiply(static_cast<Wide>(i), delta)));
+      }
     }
   });
 }
@@ -86,7 +102,7 @@ void infer_constant_of_shape(InferContext& context) {
   }
   const Dim count = element_count(*target);
   if (is_integer(value.dtype()) && count.is_constant() && count.value() >= 0 &&
-      count.value() <= static_cast<std::int64_t>(kMaxTrackedElements)) {
+      count.value() <= static_cast<std::int64_t>(kMaxTrackedElements) && value.size() == 1) {
     context.set_elements(0, std::vector<Dim>(static_cast<std::size_t>(count.value()), Dim(value.to_ints()[0])));
   }
   context.set_shape(0, *target);
@@ -113,7 +129,7 @@ void eye_like_kernel(KernelContext& context) {
   const DType dtype = context.attributes().has("dtype") ? context.attributes().type("dtype") : x.dtype();
   Tensor out = Tensor::zeros(dtype, x.shape());
   const Tensor one = Tensor::full(dtype, {}, 1.0);
-  const std::int64_t k = context.integer("k");
+  const std::int64_t k = std::clamp(context.integer("k"), -x.extent(0), x.extent(1));  // beyond, there is no diagonal
   visit_storage(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (std::int64_t r = 0; r < x.extent(0); ++r) {

@@ -232,6 +232,9 @@ void is_inf_kernel(KernelContext& context) {
 }
 
 void infer_where(InferContext& context) {
+  if (context.dtype(0) != DType::kBool) {
+    fail(ErrorCode::kInvalidModel, "Where by {}", to_string(context.dtype(0)));
+  }
   context.set_dtype(0, context.dtype(1));
   const Shape shape = broadcast_shapes(context.shape(0), broadcast_shapes(context.shape(1), context.shape(2)));
   context.set_shape(0, shape);

@@ -220,6 +220,9 @@ void infer_slice(InferContext& context) {
   } else {
     const Shape& count = context.shape(1);
     if (count.size() == 1 && count[0].is_constant()) {
+      if (count[0].value() > context.rank(0)) {
+        fail(ErrorCode::kInvalidModel, "Slice of {} axes of {}", count[0].value(), to_string(x));
+      }
       axes.emplace(static_cast<std::size_t>(count[0].value()));
       std::iota(axes->begin(), axes->end(), 0);
     }
@@ -244,8 +247,9 @@ void infer_slice(InferContext& context) {
   const auto start_values = context.integers(1);
   const auto end_values = context.integers(2);
   const auto step_values = context.integers(4);
-  if (elements == nullptr || x.size() != 1 || axes->size() != 1 || !start_values || !end_values ||
-      (context.has(4) && !step_values)) {
+  const auto single = [](const auto& list) { return list && list->size() == 1; };
+  if (elements == nullptr || x.size() != 1 || axes->size() != 1 || !single(start_values) || !single(end_values) ||
+      (context.has(4) && !single(step_values))) {
     return;
   }
   const Cut cut = resolve_cut((*start_values)[0], (*end_values)[0], step_values ? (*step_values)[0] : 1,
@@ -312,6 +316,7 @@ StridedView sliced_view(std::span<const Tensor* const> inputs) {
   if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size()) {
     fail(ErrorCode::kInvalidModel, "Slice with lists of different lengths");
   }
+  normalize_axes(axes, x.rank());  // none twice
   const Extents dense = row_major_strides(x.shape());
   StridedView view{x.shape(), dense};
   for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -335,8 +340,7 @@ std::vector<std::int64_t> split_sizes(std::int64_t total, const Tensor* sizes, s
       result.push_back(std::max<std::int64_t>(0, std::min(chunk, total - i * chunk)));
     }
   }
-  if (result.size() != pieces || std::accumulate(result.begin(), result.end(), std::int64_t{0}) != total ||
-      std::any_of(result.begin(), result.end(), [](std::int64_t n) { return n < 0; })) {
+  if (result.size() != pieces || !is_partition(result, total)) {
     fail(ErrorCode::kInvalidModel, "Split of {} into {}", total, to_string(result));
   }
   return result;

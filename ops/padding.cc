@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/movement.h"
 #include "ops/shape_util.h"
@@ -36,6 +37,9 @@ void infer_pad(InferContext& context) {
   const std::string& mode = context.attributes().text("mode");
   if (mode != "constant" && mode != "edge" && mode != "reflect" && mode != "wrap") {
     fail(ErrorCode::kInvalidModel, "Pad has no mode \"{}\"", mode);
+  }
+  if (context.has(2) && context.dtype(2) != context.dtype(0)) {
+    fail(ErrorCode::kInvalidModel, "Pad of {} with {}", to_string(context.dtype(0)), to_string(context.dtype(2)));
   }
   context.set_dtype(0, context.dtype(0));
   Shape result = context.shape(0);
@@ -105,7 +109,7 @@ void trilu_kernel(KernelContext& context) {
   const Tensor& x = context.input(0);
   if (x.rank() < 2) fail(ErrorCode::kInvalidModel, "Trilu of rank {}", x.rank());
   const bool upper = context.integer("upper") != 0;
-  const std::int64_t k = context.has(1) ? context.input(1).to_ints().at(0) : 0;
+  const std::int64_t k = context.has(1) ? only_integer(context.input(1)) : 0;
   const std::int64_t rows = x.extent(x.rank() - 2);
   const std::int64_t columns = x.extent(x.rank() - 1);
   Tensor& out = context.output(0, x.dtype(), x.shape());

@@ -11,97 +11,98 @@
 namespace weft {
 namespace {
 
-// Calls body(channel, output, first input offset of the channel, list of (offset inside it, valid)).
-template <class Body>
-void for_each_window(KernelContext& context, const Tensor& x, bool ceil_mode, Extents& out_shape, const Body& body) {
-  const Extents input(x.shape().begin() + 2, x.shape().end());
-  const Window window(context.attributes(), context.attributes().integers("kernel_shape"), input);
-  Extents output;
-  for (std::size_t i = 0; i < input.size(); ++i) output.push_back(window.output_extent(i, input[i], ceil_mode));
-  out_shape = {x.extent(0), x.extent(1)};
-  out_shape.insert(out_shape.end(), output.begin(), output.end());
-  const Extents strides = row_major_strides(input);
-  const std::int64_t outputs = element_count(output), taps = element_count(window.kernel);
-  for (std::int64_t o = 0; o < outputs; ++o) {
-    std::vector<std::int64_t> inside;
-    std::int64_t padded = 0;  // taps on the input or its padding
-    for (std::int64_t k = 0; k < taps; ++k) {
-      std::int64_t rest_o = o, rest_k = k, offset = 0;
-      bool valid = true, in_padding = true;
-      for (std::size_t i = input.size(); i-- > 0;) {
-        const std::int64_t at = rest_o % output[i] * window.strides[i] - window.pads_begin[i] +
-                                rest_k % window.kernel[i] * window.dilations[i];
-        rest_o /= output[i];
-        rest_k /= window.kernel[i];
-        valid = valid && at >= 0 && at < input[i];
-        in_padding = in_padding && at < input[i] + window.pads_end[i];
-        offset += at * strides[i];
-      }
-      padded += in_padding;
-      if (valid) inside.push_back(offset);
-    }
-    body(o, outputs, inside, padded);
-  }
-}
-
 void check_rank(const Tensor& x) {
   if (x.rank() < 3) fail(ErrorCode::kInvalidModel, "pooling of rank {}", x.rank());
 }
 
+// A pooled tensor: planes of pixels to planes of outputs.
+struct Pool {
+  Tensor x;
+  Extents input, output, shape;  // spatial; of the result
+  Window window;
+  std::int64_t planes, pixels, outputs;
+
+  explicit Pool(KernelContext& context)
+      : x(checked(context.input(0))),
+        input(x.shape().begin() + 2, x.shape().end()),
+        window(context.attributes(), context.attributes().integers("kernel_shape"), input) {
+    const bool ceil_mode = context.integer("ceil_mode") != 0;
+    for (std::size_t i = 0; i < input.size(); ++i) output.push_back(window.output_extent(i, input[i], ceil_mode));
+    shape = {x.extent(0), x.extent(1)};
+    shape.insert(shape.end(), output.begin(), output.end());
+    planes = x.extent(0) * x.extent(1);
+    pixels = element_count(input);
+    outputs = element_count(shape) == 0 ? 0 : element_count(output);
+  }
+
+  // The pixels that an output looks at.
+  std::vector<std::int64_t> inside(std::int64_t at) const {
+    std::vector<std::int64_t> positions;
+    for_each_tap(window, input, output, at, [&](std::int64_t, std::int64_t pixel) { positions.push_back(pixel); });
+    return positions;
+  }
+  // How many of its taps lie on the input or its padding.
+  std::int64_t padded(std::int64_t at) const {
+    std::int64_t count = 1;
+    for (std::size_t i = input.size(); i-- > 0; at /= output[i]) {
+      const std::int64_t o = at % output[i], first = o * window.strides[i] - window.pads_begin[i];
+      count *= window.taps_inside(i, o, std::min<std::int64_t>(first, 0), input[i] + window.pads_end[i]).second;
+    }
+    return count;
+  }
+
+ private:
+  static Tensor checked(const Tensor& given) {
+    check_rank(given);
+    return cast(given, DType::kF64);
+  }
+};
+
 void max_pool_kernel(KernelContext& context) {
-  const Tensor x = cast(context.input(0), DType::kF64);
-  check_rank(x);
-  const std::int64_t pixels = element_count(std::span<const std::int64_t>(x.shape()).subspan(2));
-  const std::int64_t planes = x.extent(0) * x.extent(1);
-  const bool column_major = context.integer("storage_order") != 0;
-  std::vector<double> values;
-  std::vector<std::int64_t> indices;
-  Extents shape;
-  for_each_window(context, x, context.integer("ceil_mode") != 0, shape,
-                  [&](std::int64_t o, std::int64_t outputs, const std::vector<std::int64_t>& inside, std::int64_t) {
-                    values.resize(static_cast<std::size_t>(planes * outputs));
-                    indices.resize(values.size());
-                    for (std::int64_t plane = 0; plane < planes; ++plane) {
-                      const double* from = x.data<double>().data() + plane * pixels;
-                      double best = -std::numeric_limits<double>::infinity();
-                      std::int64_t at = inside.empty() ? 0 : inside[0];
-                      for (const std::int64_t offset : inside) {
-                        if (std::isnan(best)) break;
-                        if (from[offset] > best || std::isnan(from[offset])) {
-                          best = from[offset];
-                          at = offset;
-                        }
-                      }
-                      if (column_major && x.rank() == 4) at = at % x.extent(3) * x.extent(2) + at / x.extent(3);
-                      values[static_cast<std::size_t>(plane * outputs + o)] = best;
-                      indices[static_cast<std::size_t>(plane * outputs + o)] = plane * pixels + at;
-                    }
-                  });
-  context.set_output(0, cast(Tensor::of<double>(shape, values), context.input(0).dtype()));
-  context.set_output(1, Tensor::of<std::int64_t>(shape, indices));
+  const Pool pool(context);
+  const bool column_major = context.integer("storage_order") != 0 && pool.x.rank() == 4;
+  Tensor values = Tensor::uninitialized(DType::kF64, pool.shape);
+  Tensor indices = Tensor::uninitialized(DType::kI64, pool.shape);
+  const auto best_of = values.mutable_data<double>();
+  const auto at_of = indices.mutable_data<std::int64_t>();
+  for (std::int64_t o = 0; o < pool.outputs; ++o) {
+    const std::vector<std::int64_t> inside = pool.inside(o);
+    for (std::int64_t plane = 0; plane < pool.planes; ++plane) {
+      const double* from = pool.x.data<double>().data() + plane * pool.pixels;
+      double best = -std::numeric_limits<double>::infinity();
+      std::int64_t at = inside.empty() ? 0 : inside[0];
+      for (const std::int64_t offset : inside) {
+        if (std::isnan(best)) break;
+        if (from[offset] > best || std::isnan(from[offset])) {
+          best = from[offset];
+          at = offset;
+        }
+      }
+      if (column_major && pool.pixels > 0) at = at % pool.input[1] * pool.input[0] + at / pool.input[1];
+      best_of[static_cast<std::size_t>(plane * pool.outputs + o)] = best;
+      at_of[static_cast<std::size_t>(plane * pool.outputs + o)] = plane * pool.pixels + at;
+    }
+  }
+  context.set_output(0, cast(values, context.input(0).dtype()));
+  context.set_output(1, std::move(indices));
 }
 
 void average_pool_kernel(KernelContext& context) {
-  const Tensor x = cast(context.input(0), DType::kF64);
-  check_rank(x);
+  const Pool pool(context);
   const bool count_padding = context.integer("count_include_pad") != 0;
-  const std::int64_t pixels = element_count(std::span<const std::int64_t>(x.shape()).subspan(2));
-  const std::int64_t planes = x.extent(0) * x.extent(1);
-  std::vector<double> values;
-  Extents shape;
-  for_each_window(
-      context, x, context.integer("ceil_mode") != 0, shape,
-      [&](std::int64_t o, std::int64_t outputs, const std::vector<std::int64_t>& inside, std::int64_t padded) {
-        values.resize(static_cast<std::size_t>(planes * outputs));
-        const auto count = static_cast<double>(count_padding ? padded : static_cast<std::int64_t>(inside.size()));
-        for (std::int64_t plane = 0; plane < planes; ++plane) {
-          double total = 0;
-          for (const std::int64_t offset : inside)
-            total += x.data<double>()[static_cast<std::size_t>(plane * pixels + offset)];
-          values[static_cast<std::size_t>(plane * outputs + o)] = total / count;
-        }
-      });
-  context.set_output(0, cast(Tensor::of<double>(shape, values), context.input(0).dtype()));
+  Tensor values = Tensor::uninitialized(DType::kF64, pool.shape);
+  const auto mean_of = values.mutable_data<double>();
+  for (std::int64_t o = 0; o < pool.outputs; ++o) {
+    const std::vector<std::int64_t> inside = pool.inside(o);
+    const auto count = static_cast<double>(count_padding ? pool.padded(o) : static_cast<std::int64_t>(inside.size()));
+    for (std::int64_t plane = 0; plane < pool.planes; ++plane) {
+      const double* from = pool.x.data<double>().data() + plane * pool.pixels;
+      double total = 0;
+      for (const std::int64_t offset : inside) total += from[offset];
+      mean_of[static_cast<std::size_t>(plane * pool.outputs + o)] = total / count;
+    }
+  }
+  context.set_output(0, cast(values, context.input(0).dtype()));
 }
 
 void infer_pool(InferContext& context) {

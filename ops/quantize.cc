@@ -45,9 +45,9 @@ Granularity granularity(const KernelContext& context, const Tensor& x, const Ten
   if (g.scales <= 0) fail(ErrorCode::kInvalidModel, "scales of {}", to_string(scale.shape()));
   g.block = context.integer("block_size");
   if (g.block < 0) fail(ErrorCode::kInvalidModel, "blocks of {}", g.block);
-  if (g.block <= 0) g.block = (g.extent + g.scales - 1) / g.scales;
+  if (g.block == 0) g.block = std::max<std::int64_t>((g.extent + g.scales - 1) / g.scales, 1);
   Extents expected = x.shape();
-  expected[static_cast<std::size_t>(axis)] = (g.extent + g.block - 1) / g.block;
+  expected[static_cast<std::size_t>(axis)] = g.extent == 0 ? 0 : (g.extent - 1) / g.block + 1;
   if (scale.shape() != expected) {
     fail(ErrorCode::kInvalidModel, "scales of {} for {} in blocks of {}", to_string(scale.shape()),
          to_string(x.shape()), g.block);
@@ -193,7 +193,16 @@ void decompose_matmul_integer(Expansion& e) {
   e.set_output(0, e.matmul(centered(e, e.input(0), maybe(e, 2), row_axis), centered(e, e.input(1), maybe(e, 3), 0)));
 }
 
+// Zero points are numbers of the tensor's type.
+void check_zero_point(const InferContext& context, std::size_t tensor, std::size_t zero) {
+  if (!context.has(zero) || context.dtype(zero) == context.dtype(tensor)) return;
+  fail(ErrorCode::kInvalidModel, "{} with a zero point of {}", to_string(context.dtype(tensor)),
+       to_string(context.dtype(zero)));
+}
+
 void infer_matmul_integer(InferContext& context) {
+  check_zero_point(context, 0, 2);
+  check_zero_point(context, 1, 3);
   context.set_dtype(0, DType::kI32);
   Shape a = context.shape(0), b = context.shape(1);
   if (a.empty() || b.empty()) fail(ErrorCode::kInvalidModel, "MatMulInteger of a scalar");
@@ -243,7 +252,11 @@ void infer_convolution(InferContext& context, DType dtype) {
   context.set_shape(0, std::move(result));
 }
 
-void infer_conv_integer(InferContext& context) { infer_convolution<1>(context, DType::kI32); }
+void infer_conv_integer(InferContext& context) {
+  check_zero_point(context, 0, 2);
+  check_zero_point(context, 1, 3);
+  infer_convolution<1>(context, DType::kI32);
+}
 
 // Requantizes exact sums whose unit is x_scale * w_scale.
 Expr requantized(Expansion& e, Expr sums, Expr x_scale, Expr w_scale, Expr y_scale, Expr y_zero) {
@@ -261,6 +274,8 @@ void decompose_qlinear_matmul(Expansion& e) {
 }
 
 void infer_qlinear_matmul(InferContext& context) {
+  check_zero_point(context, 0, 2);
+  check_zero_point(context, 3, 5);
   context.set_dtype(0, context.dtype(7));
   const Shape& a = context.shape(0);
   const Shape& b = context.shape(3);
@@ -284,7 +299,11 @@ void decompose_qlinear_conv(Expansion& e) {
   e.set_output(0, requantized(e, sums, e.input(1), w_scale, e.input(6), e.input(7)));
 }
 
-void infer_qlinear_conv(InferContext& context) { infer_convolution<3>(context, context.dtype(7)); }
+void infer_qlinear_conv(InferContext& context) {
+  check_zero_point(context, 0, 2);
+  check_zero_point(context, 3, 5);
+  infer_convolution<3>(context, context.dtype(7));
+}
 
 AttributeDef integer(std::string_view name, std::int64_t fallback) {
   return {name, AttributeKind::kInt, false, Attribute(fallback)};

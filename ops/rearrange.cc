@@ -7,6 +7,7 @@
 #include "ops/families.h"
 #include "ops/index_util.h"
 #include "ops/shape_util.h"
+#include "ops/wrapping.h"
 
 namespace weft {
 namespace {
@@ -130,9 +131,11 @@ void tensor_scatter_kernel(KernelContext& context) {
     for (std::int64_t row = 0; row < batch * middle; ++row) {
       const std::int64_t first = start[static_cast<std::size_t>(row / middle)];
       for (std::int64_t s = 0; s < added; ++s) {
-        std::int64_t at = first + s;
-        if (circular && capacity > 0) at %= capacity;
-        if (at < 0 || at >= capacity) fail(ErrorCode::kInvalidArgument, "position {} of a cache of {}", at, capacity);
+        const std::int64_t place = circular && capacity > 0 ? first % capacity : first;
+        if (place < 0 || place >= capacity || (!circular && place >= capacity - s)) {
+          fail(ErrorCode::kInvalidArgument, "position {} of a cache of {}", wrapping_add(first, s), capacity);
+        }
+        const std::int64_t at = (place + s) % capacity;
         std::copy_n(from + (row * added + s) * inner, inner, to + (row * capacity + at) * inner);
       }
     }
@@ -222,6 +225,7 @@ void unique_kernel(KernelContext& context) {
   const Tensor keys = narrow ? cast(x, DType::kF32) : x;
   const std::int64_t extent = x.shape()[axis];
   const std::int64_t outer = product(x.shape(), 0, axis), inner = product(x.shape(), axis + 1, x.shape().size());
+  MemoryLimit::check(static_cast<std::size_t>(extent) * 4 * sizeof(std::int64_t));
   std::vector<std::int64_t> order(static_cast<std::size_t>(extent));
   std::iota(order.begin(), order.end(), 0);
   std::vector<std::int64_t> first, inverse(order.size()), counts;
@@ -298,6 +302,7 @@ void center_kernel(KernelContext& context) {
   Extents shift(shape.size(), 0);  // source index = index + shift
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const auto axis = static_cast<std::size_t>(axes[i]);
+    if (wanted[i] < 0) fail(ErrorCode::kInvalidModel, "CenterCropPad to {}", to_string(wanted));
     const std::int64_t difference = shape[axis] - wanted[i];
     shift[axis] = difference >= 0 ? difference / 2 : -(-difference / 2);
     shape[axis] = wanted[i];
@@ -324,9 +329,11 @@ void infer_col2im(InferContext& context) {
   const auto* image = context.elements(1);
   const auto block = context.integers(2);
   if (image == nullptr || !block) return;
-  const std::int64_t taps = std::accumulate(block->begin(), block->end(), std::int64_t{1}, std::multiplies<>());
-  if (taps <= 0) fail(ErrorCode::kInvalidModel, "Col2Im with blocks of {}", to_string(*block));
-  Shape result = {context.shape(0).at(0), Dim::floor_div(context.shape(0).at(1), Dim(taps))};
+  const std::int64_t taps = element_count(*block);
+  if (taps <= 0 || context.rank(0) != 3) {
+    fail(ErrorCode::kInvalidModel, "Col2Im of {} with blocks of {}", to_string(context.shape(0)), to_string(*block));
+  }
+  Shape result = {context.shape(0)[0], Dim::floor_div(context.shape(0)[1], Dim(taps))};
   result.insert(result.end(), image->begin(), image->end());
   context.set_shape(0, std::move(result));
 }
@@ -347,7 +354,14 @@ void col2im_kernel(KernelContext& context) {
   const std::int64_t taps = element_count(block);
   Extents columns;
   for (std::size_t i = 0; i < rank; ++i) {
-    if (strides[i] <= 0 || block.size() != rank) fail(ErrorCode::kInvalidModel, "Col2Im of rank {}", rank);
+    if (block.size() != rank) fail(ErrorCode::kInvalidModel, "Col2Im of rank {}", rank);
+    constexpr std::int64_t kMost = std::int64_t{1} << 30;  // so that arithmetic does not overflow
+    for (const std::int64_t size : {image[i], block[i], strides[i], dilations[i]}) {
+      if (size < 0 || size > kMost) fail(ErrorCode::kInvalidModel, "Col2Im with an extent of {}", size);
+    }
+    if (strides[i] == 0 || std::abs(pads[i]) > kMost || std::abs(pads[i + rank]) > kMost) {
+      fail(ErrorCode::kInvalidModel, "Col2Im with a stride of {} and pads of {}", strides[i], to_string(pads));
+    }
     columns.push_back((image[i] + pads[i] + pads[i + rank] - dilations[i] * (block[i] - 1) - 1) / strides[i] + 1);
   }
   if (x.rank() != 3 || taps <= 0 || x.extent(1) % taps != 0 || x.extent(2) != element_count(columns)) {
@@ -358,7 +372,7 @@ void col2im_kernel(KernelContext& context) {
   shape.insert(shape.end(), image.begin(), image.end());
   Tensor y = Tensor::zeros(DType::kF64, shape);
   const Extents image_strides = row_major_strides(image);
-  for (std::int64_t tap = 0; tap < taps; ++tap) {
+  for (std::int64_t tap = 0; x.size() > 0 && tap < taps; ++tap) {
     for (std::int64_t place = 0; place < places; ++place) {
       std::int64_t rest_tap = tap, rest_place = place, offset = 0;
       bool inside = true;

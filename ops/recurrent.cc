@@ -1,6 +1,7 @@
 // LSTM, GRU and RNN (ONNX 14).
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "ops/cast.h"
 #include "ops/families.h"
@@ -287,6 +288,31 @@ void rnn_kernel(KernelContext& context) {
               }));
 }
 
+// What is known of the weights fits: W [D, rows, I], R [D, rows, H], B [D, 2 * rows].
+void check_weights(const InferContext& context) {
+  const auto extent = [&](std::size_t input, std::size_t axis) -> std::optional<std::int64_t> {
+    const Shape& shape = context.shape(input);
+    if (axis >= shape.size() || !shape[axis].is_constant()) return std::nullopt;
+    return shape[axis].value();
+  };
+  const auto differ = [](std::optional<std::int64_t> a, std::optional<std::int64_t> b) { return a && b && *a != *b; };
+  const std::int64_t gates = context.attributes().has("input_forget")          ? 4
+                             : context.attributes().has("linear_before_reset") ? 3
+                                                                               : 1;
+  const auto rows = extent(2, 1), hidden = extent(2, 2);
+  const std::int64_t directions = context.attributes().text("direction") == "bidirectional" ? 2 : 1;
+  bool fits = context.rank(1) == 3 && !differ(extent(1, 0), directions) && !differ(extent(2, 0), directions) &&
+              !differ(extent(1, 1), rows) && !differ(extent(1, 2), extent(0, 2));
+  fits = fits && !(rows && hidden && (*rows % gates != 0 || *rows / gates != *hidden));
+  if (fits && context.has(3) && context.has_shape(3)) {
+    fits = context.rank(3) == 2 && !differ(extent(3, 0), directions) &&
+           !(rows && extent(3, 1) && (*extent(3, 1) % 2 != 0 || *extent(3, 1) / 2 != *rows));
+  }
+  if (fits) return;
+  fail(ErrorCode::kInvalidModel, "a recurrent layer of {} with W {} and R {} in {} directions",
+       to_string(context.shape(0)), to_string(context.shape(1)), to_string(context.shape(2)), directions);
+}
+
 void infer_recurrent(InferContext& context) {
   for (std::size_t i = 0; i < context.output_count(); ++i) context.set_dtype(i, context.dtype(0));
   const Shape& x = context.shape(0);
@@ -300,6 +326,7 @@ void infer_recurrent(InferContext& context) {
     fail(ErrorCode::kInvalidModel, "a recurrent layer of hidden_size {} with R {}", context.integer("hidden_size"),
          to_string(r));
   }
+  if (context.has_shape(1)) check_weights(context);
   const Dim& directions = r[0];
   const Dim& hidden = r[2];
   const bool batch_first = context.integer("layout") != 0;

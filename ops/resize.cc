@@ -17,11 +17,9 @@ struct Axis {
   double start = 0, end = 1;  // region of interest
 };
 
-// What an output coordinate reads along one axis.
-struct Taps {
-  std::vector<std::int64_t> index;
-  std::vector<double> weight;
-  bool outside = false;  // beyond the input of a cropped region
+// What one axis reads, and which of its outputs lie outside of a cropped region.
+struct AxisTaps : Resampling {
+  std::vector<bool> outside;
 };
 
 double source_coordinate(const std::string& mode, const Axis& axis, std::int64_t at) {
@@ -42,10 +40,10 @@ double source_coordinate(const std::string& mode, const Axis& axis, std::int64_t
 }
 
 std::int64_t nearest(const std::string& mode, double x) {
-  if (mode == "floor") return static_cast<std::int64_t>(std::floor(x));
-  if (mode == "ceil") return static_cast<std::int64_t>(std::ceil(x));
-  if (mode == "round_prefer_floor") return static_cast<std::int64_t>(std::ceil(x - 0.5));
-  if (mode == "round_prefer_ceil") return static_cast<std::int64_t>(std::floor(x + 0.5));
+  if (mode == "floor") return number_cast<std::int64_t>(std::floor(x));
+  if (mode == "ceil") return number_cast<std::int64_t>(std::ceil(x));
+  if (mode == "round_prefer_floor") return number_cast<std::int64_t>(std::ceil(x - 0.5));
+  if (mode == "round_prefer_ceil") return number_cast<std::int64_t>(std::floor(x + 0.5));
   fail(ErrorCode::kInvalidModel, "Resize has no nearest_mode \"{}\"", mode);
 }
 
@@ -56,44 +54,64 @@ double cubic(double x, double a) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-Taps taps_at(const AttributeReader& attributes, const Axis& axis, std::int64_t at) {
-  const std::string& transform = attributes.text("coordinate_transformation_mode");
-  const double x = source_coordinate(transform, axis, at);
-  Taps taps;
-  const auto last = static_cast<double>(axis.input - 1);
-  taps.outside = transform == "tf_crop_and_resize" && (x < 0 || x > last);
-  const auto clamp = [&](std::int64_t i) { return std::clamp<std::int64_t>(i, 0, axis.input - 1); };
-  const std::string& mode = attributes.text("mode");
-  if (mode == "nearest") {
-    taps.index.push_back(clamp(nearest(attributes.text("nearest_mode"), x)));
-    taps.weight.push_back(1);
-    return taps;
+// Appends what one coordinate reads.
+class TapReader {
+ public:
+  TapReader(const AttributeReader& attributes, const Axis& axis)
+      : axis_(axis),
+        transform_(attributes.text("coordinate_transformation_mode")),
+        mode_(attributes.text("mode")),
+        nearest_mode_(attributes.text("nearest_mode")),
+        coefficient_(attributes.number("cubic_coeff_a")),
+        antialias_(attributes.integer("antialias") != 0),
+        exclude_outside_(attributes.integer("exclude_outside") != 0) {
+    if (mode_ != "nearest" && mode_ != "cubic" && mode_ != "linear") {
+      fail(ErrorCode::kInvalidModel, "Resize has no mode \"{}\"", mode_);
+    }
+    const bool cubic = mode_ == "cubic";
+    if (antialias_) squeeze_ = std::min(axis.scale, 1.0);
+    const double reach = (cubic ? 2.0 : 1.0) / squeeze_;
+    first_ = number_cast<std::int64_t>(std::floor(-reach)) + 1;
+    end_ = (cubic && antialias_) || !cubic || squeeze_ == 1.0 ? 2 - first_ : 3;
   }
-  const bool is_cubic = mode == "cubic";
-  if (!is_cubic && mode != "linear") fail(ErrorCode::kInvalidModel, "Resize has no mode \"{}\"", mode);
-  const double a = attributes.number("cubic_coeff_a");
-  const bool antialias = attributes.integer("antialias") != 0;
-  const double squeeze = antialias ? std::min(axis.scale, 1.0) : 1.0;
-  const double reach = (is_cubic ? 2.0 : 1.0) / squeeze;
-  const double base = std::ceil(x) - 1;  // so that the rest lies in (0, 1]
-  const double rest = x - base;
-  const auto first = static_cast<std::int64_t>(std::floor(-reach)) + 1;
-  const std::int64_t end = (is_cubic && antialias) || !is_cubic || squeeze == 1.0 ? 2 - first : 3;
-  double total = 0;
-  for (std::int64_t i = first; i < end; ++i) {
-    const double distance = (static_cast<double>(i) - rest) * squeeze;
-    double weight = is_cubic ? cubic(distance, a) : std::max(0.0, 1 - std::abs(distance));
-    const std::int64_t index = static_cast<std::int64_t>(base) + i;
-    if (attributes.integer("exclude_outside") != 0 && index != clamp(index)) weight = 0;
-    taps.index.push_back(clamp(index));
-    taps.weight.push_back(weight);
-    total += weight;
+
+  std::size_t each() const { return mode_ == "nearest" ? 1 : static_cast<std::size_t>(end_ - first_); }
+
+  void read(std::int64_t at, AxisTaps& taps) const {
+    const double x = source_coordinate(transform_, axis_, at);
+    taps.outside.push_back(transform_ == "tf_crop_and_resize" && (x < 0 || x > static_cast<double>(axis_.input - 1)));
+    if (mode_ == "nearest") {
+      taps.index.push_back(clamped(nearest(nearest_mode_, x)));
+      taps.weight.push_back(1);
+      return;
+    }
+    const double base = std::ceil(x) - 1;  // so that the rest lies in (0, 1]
+    // Beyond these everything reads the edge.
+    const auto limit = static_cast<double>(axis_.input + end_ - first_);
+    const auto whole = number_cast<std::int64_t>(std::clamp(base, -limit, limit));
+    std::vector<double> weights;
+    double total = 0;
+    for (std::int64_t i = first_; i < end_; ++i) {
+      const double distance = (static_cast<double>(i) - (x - base)) * squeeze_;
+      double weight = mode_ == "cubic" ? cubic(distance, coefficient_) : std::max(0.0, 1 - std::abs(distance));
+      if (exclude_outside_ && whole + i != clamped(whole + i)) weight = 0;
+      taps.index.push_back(clamped(whole + i));
+      weights.push_back(weight);
+      total += weight;
+    }
+    const bool scaled = antialias_ || exclude_outside_;
+    for (const double weight : weights) taps.weight.push_back(static_cast<float>(scaled ? weight / total : weight));
   }
-  if (antialias || attributes.integer("exclude_outside") != 0) {
-    for (double& weight : taps.weight) weight /= total;
-  }
-  return taps;
-}
+
+ private:
+  std::int64_t clamped(std::int64_t i) const { return std::clamp<std::int64_t>(i, 0, axis_.input - 1); }
+
+  Axis axis_;
+  std::string transform_, mode_, nearest_mode_;
+  double coefficient_, squeeze_ = 1;
+  bool antialias_, exclude_outside_;
+  std::int64_t first_ = 0, end_ = 1;  // of the taps, from the one at or before the coordinate
+};
 
 std::int64_t scaled_extent(std::int64_t input, double scale) {
   const double output = std::floor(scale * static_cast<double>(input));
@@ -142,8 +160,11 @@ std::vector<Axis> plan_axes(const AttributeReader& attributes, std::span<const T
     double common = 0;
     for (std::size_t i = 0; i < axes.size(); ++i) {
       Axis& axis = plan[static_cast<std::size_t>(axes[i])];
+      if (sizes[i] < 0 || (axis.input == 0 && sizes[i] > 0)) {
+        fail(ErrorCode::kInvalidArgument, "Resize of an axis of {} to {}", axis.input, sizes[i]);
+      }
       axis.output = sizes[i];
-      axis.scale = static_cast<double>(sizes[i]) / static_cast<double>(axis.input);
+      axis.scale = axis.input == 0 ? 1 : static_cast<double>(sizes[i]) / static_cast<double>(axis.input);
       const bool first = i == 0;
       common = first                    ? axis.scale
                : policy == "not_larger" ? std::min(common, axis.scale)
@@ -152,7 +173,7 @@ std::vector<Axis> plan_axes(const AttributeReader& attributes, std::span<const T
     for (std::size_t i = 0; policy != "stretch" && i < axes.size(); ++i) {
       Axis& axis = plan[static_cast<std::size_t>(axes[i])];
       axis.scale = common;
-      axis.output = static_cast<std::int64_t>(std::floor(common * static_cast<double>(axis.input) + 0.5));
+      axis.output = number_cast<std::int64_t>(std::floor(common * static_cast<double>(axis.input) + 0.5));
     }
   } else if (list(2) != nullptr) {
     const Tensor scales = cast(*list(2), DType::kF64);
@@ -185,25 +206,17 @@ struct Around {
   }
 };
 
-// What one axis reads, and which of its outputs lie outside of a cropped region.
-struct AxisTaps : Resampling {
-  std::vector<bool> outside;
-};
-
 std::vector<AxisTaps> all_taps(const AttributeReader& attributes, const std::vector<Axis>& plan) {
   std::vector<AxisTaps> axes(plan.size());
   for (std::size_t i = 0; i < plan.size(); ++i) {
     axes[i].output = plan[i].output;
     const bool whole = plan[i].start == 0 && plan[i].end == 1;
     if (plan[i].output == plan[i].input && plan[i].scale == 1 && whole) continue;
-    axes[i].each = 1;
-    for (std::int64_t at = 0; at < plan[i].output; ++at) {
-      const Taps taps = taps_at(attributes, plan[i], at);
-      axes[i].each = taps.index.size();
-      axes[i].index.insert(axes[i].index.end(), taps.index.begin(), taps.index.end());
-      for (const double weight : taps.weight) axes[i].weight.push_back(static_cast<float>(weight));
-      axes[i].outside.push_back(taps.outside);
-    }
+    const TapReader reader(attributes, plan[i]);
+    axes[i].each = reader.each();
+    constexpr std::size_t kTap = sizeof(std::int64_t) + sizeof(float);
+    check_size(DType::kU8, Extents{plan[i].output, static_cast<std::int64_t>(axes[i].each), kTap});
+    for (std::int64_t at = 0; at < plan[i].output; ++at) reader.read(at, axes[i]);
   }
   return axes;
 }
@@ -212,6 +225,7 @@ std::vector<AxisTaps> all_taps(const AttributeReader& attributes, const std::vec
 Tensor resample(const Tensor& x, std::size_t axis, const Resampling& taps) {
   const Around around(x.shape(), axis, taps.output);
   Tensor y = Tensor::zeros(x.dtype(), around.resized);
+  if (y.size() == 0) return y;
   const std::size_t each = taps.each;
   const float* from = x.data<float>().data();
   float* to = y.mutable_data<float>().data();
@@ -230,6 +244,7 @@ Tensor resample(const Tensor& x, std::size_t axis, const Resampling& taps) {
 Tensor pick(const Tensor& x, std::size_t axis, const Resampling& taps) {
   const Around around(x.shape(), axis, taps.output);
   Tensor y = Tensor::uninitialized(x.dtype(), around.resized);
+  if (y.size() == 0) return y;
   visit_storage(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* from = x.data<T>().data();

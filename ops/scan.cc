@@ -1,4 +1,5 @@
-// Scan (ONNX 9); batched: as it was in ONNX 8.
+// Scan (ONNX 9); batched: as it was in ONNX 8, where with has_lengths the input behind those to scan says how much of
+// each row is scanned.
 #include <algorithm>
 
 #include "ops/control.h"
@@ -25,6 +26,9 @@ void infer_batched(InferContext& context) {
   for (std::size_t i = 0; i < own && i < inputs.size(); ++i) {
     storage[i].shape.reset();
     inputs[i].elements = nullptr;
+  }
+  if (context.integer("has_lengths") != 0 && own < inputs.size()) {
+    inputs.erase(inputs.begin() + static_cast<std::ptrdiff_t>(own));
   }
   const std::vector<Result> results = context.infer_subgraph(0, inputs);
   for (std::size_t i = 0; i < context.output_count(); ++i) {
@@ -104,20 +108,27 @@ Tensor with_first_axis_at(const Tensor& x, std::int64_t axis) {
   return result;
 }
 
-// One run: states first, then inputs to scan. Returns final states, then what was scanned out.
-std::vector<Tensor> scan_once(const KernelContext& context, const std::vector<Tensor>& given) {
+// The inputs to scan have one length along their axes.
+std::int64_t scanned_length(const KernelContext& context, const std::vector<Tensor>& given) {
   const auto states = static_cast<std::size_t>(context.integer("num_states"));
-  const AttributeReader& attributes = context.attributes();
-  const auto captured = tensors_from(context, given.size());
-  std::vector<Tensor> state(given.begin(), given.begin() + static_cast<std::ptrdiff_t>(states));
   std::int64_t length = 0;
   for (std::size_t i = states; i < given.size(); ++i) {
-    const std::int64_t axis = normalize_axis(listed(attributes, "scan_input_axes", i - states), given[i].rank());
+    const std::int64_t axis =
+        normalize_axis(listed(context.attributes(), "scan_input_axes", i - states), given[i].rank());
     if (i > states && given[i].extent(axis) != length) {
       fail(ErrorCode::kInvalidArgument, "Scan over lengths {} and {}", length, given[i].extent(axis));
     }
     length = given[i].extent(axis);
   }
+  return length;
+}
+
+// One run over `length` steps: states first, then inputs to scan. Returns final states, then what was scanned out.
+std::vector<Tensor> scan_once(const KernelContext& context, const std::vector<Tensor>& given,
+                              const std::vector<Tensor>& captured, std::int64_t length) {
+  const auto states = static_cast<std::size_t>(context.integer("num_states"));
+  const AttributeReader& attributes = context.attributes();
+  std::vector<Tensor> state(given.begin(), given.begin() + static_cast<std::ptrdiff_t>(states));
   std::vector<std::vector<Tensor>> scanned(context.output_count() - std::min(states, context.output_count()));
   for (std::int64_t step = 0; step < length; ++step) {
     std::vector<Tensor> inputs = state;
@@ -129,14 +140,12 @@ std::vector<Tensor> scan_once(const KernelContext& context, const std::vector<Te
     inputs.insert(inputs.end(), captured.begin(), captured.end());
     const std::vector<Tensor> results = context.run_subgraph(0, inputs);
     for (std::size_t i = 0; i < states; ++i) state[i] = results.at(i);
-    for (std::size_t i = 0; i < scanned.size(); ++i) {
-      const bool backwards = listed(attributes, "scan_output_directions", i) != 0;
-      scanned[i].insert(backwards ? scanned[i].begin() : scanned[i].end(), results.at(states + i));
-    }
+    for (std::size_t i = 0; i < scanned.size(); ++i) scanned[i].push_back(results.at(states + i));
   }
   std::vector<Tensor> results = std::move(state);
   for (std::size_t i = 0; i < scanned.size(); ++i) {
     if (scanned[i].empty()) fail(ErrorCode::kUnsupported, "Scan over a sequence of length 0");
+    if (listed(attributes, "scan_output_directions", i) != 0) std::reverse(scanned[i].begin(), scanned[i].end());
     const Tensor stacked = stack(scanned[i]);
     const std::int64_t axis = normalize_axis(listed(attributes, "scan_output_axes", i), stacked.rank());
     results.push_back(with_first_axis_at(stacked, axis));
@@ -144,28 +153,69 @@ std::vector<Tensor> scan_once(const KernelContext& context, const std::vector<Te
   return results;
 }
 
+// Zeros behind what there is of the first axis.
+Tensor lengthened(const Tensor& x, std::int64_t length) {
+  if (x.extent(0) == length) return x;
+  Extents shape = x.shape();
+  shape[0] = length;
+  Tensor result = Tensor::zeros(x.dtype(), std::move(shape));
+  visit_storage(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    std::copy(x.data<T>().begin(), x.data<T>().end(), result.mutable_data<T>().begin());
+  });
+  return result;
+}
+
+// How much of each row is scanned: everything, or as much as is said.
+std::vector<std::int64_t> row_lengths(const Tensor* said, std::int64_t rows, std::int64_t longest) {
+  if (said == nullptr) return std::vector<std::int64_t>(static_cast<std::size_t>(rows), longest);
+  std::vector<std::int64_t> lengths = said->to_ints();
+  if (static_cast<std::int64_t>(lengths.size()) != rows) {
+    fail(ErrorCode::kInvalidArgument, "Scan over a batch of {} with sequence_lens of {}", rows, lengths.size());
+  }
+  for (const std::int64_t length : lengths) {
+    if (length < 1 || length > longest) {
+      fail(ErrorCode::kInvalidArgument, "Scan with a sequence_len of {} among {}", length, longest);
+    }
+  }
+  return lengths;
+}
+
+std::vector<Tensor> scan_batch(const KernelContext& context, const std::vector<Tensor>& given, const Tensor* lengths,
+                               const std::vector<Tensor>& captured) {
+  for (const Tensor& tensor : given) {
+    if (tensor.rank() < 1 || tensor.extent(0) != given[0].extent(0) || tensor.extent(0) == 0) {
+      fail(ErrorCode::kInvalidArgument, "Scan over batches that differ");
+    }
+  }
+  const auto states = static_cast<std::size_t>(context.integer("num_states"));
+  std::vector<std::vector<Tensor>> rows(context.output_count());
+  std::vector<std::int64_t> each;
+  for (std::int64_t b = 0; b < given.at(0).extent(0); ++b) {
+    std::vector<Tensor> row;
+    for (const Tensor& tensor : given) row.push_back(slice_of(tensor, 0, b));
+    const std::int64_t longest = scanned_length(context, row);
+    if (b == 0) each = row_lengths(lengths, given[0].extent(0), longest);
+    std::vector<Tensor> outputs = scan_once(context, row, captured, each[static_cast<std::size_t>(b)]);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows[i].push_back(i < states ? outputs.at(i) : lengthened(outputs.at(i), longest));
+    }
+  }
+  std::vector<Tensor> results;
+  for (const std::vector<Tensor>& row : rows) results.push_back(stack(row));
+  return results;
+}
+
 void scan_kernel(KernelContext& context) {
   const auto own = static_cast<std::size_t>(context.integer("num_states") + context.integer("num_scan_inputs"));
+  const bool has_lengths = context.integer("has_lengths") != 0;
   std::vector<Tensor> given;
   for (std::size_t i = 0; i < own; ++i) given.push_back(context.input(i));
-  std::vector<Tensor> results;
-  if (context.integer("batched") == 0) {
-    results = scan_once(context, given);
-  } else {
-    std::vector<std::vector<Tensor>> rows(context.output_count());
-    for (const Tensor& tensor : given) {
-      if (tensor.rank() < 1 || tensor.extent(0) != given[0].extent(0) || tensor.extent(0) == 0) {
-        fail(ErrorCode::kInvalidArgument, "Scan over batches that differ");
-      }
-    }
-    for (std::int64_t b = 0; b < given.at(0).extent(0); ++b) {
-      std::vector<Tensor> row;
-      for (const Tensor& tensor : given) row.push_back(slice_of(tensor, 0, b));
-      std::vector<Tensor> outputs = scan_once(context, row);
-      for (std::size_t i = 0; i < rows.size(); ++i) rows[i].push_back(std::move(outputs.at(i)));
-    }
-    for (const std::vector<Tensor>& row : rows) results.push_back(stack(row));
-  }
+  const std::vector<Tensor> captured = tensors_from(context, own + (has_lengths ? 1 : 0));
+  const std::vector<Tensor> results =
+      context.integer("batched") == 0
+          ? scan_once(context, given, captured, scanned_length(context, given))
+          : scan_batch(context, given, has_lengths ? &context.input(own) : nullptr, captured);
   for (std::size_t i = 0; i < context.output_count(); ++i) context.set_output(i, results.at(i));
 }
 
@@ -179,6 +229,7 @@ std::span<const OpDef> scan_ops() {
        .attributes = {{"num_states", AttributeKind::kInt, true},
                       {"num_scan_inputs", AttributeKind::kInt, true},
                       {"batched", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
+                      {"has_lengths", AttributeKind::kInt, false, Attribute(std::int64_t{0})},
                       {"scan_input_axes", AttributeKind::kInts},
                       {"scan_output_axes", AttributeKind::kInts},
                       {"scan_input_directions", AttributeKind::kInts},

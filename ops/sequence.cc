@@ -1,6 +1,5 @@
 // Sequences and optional values: tensors whose elements are tensors (DType::kSequence, kOptional, ...).
 #include <algorithm>
-#include <numeric>
 
 #include "ops/families.h"
 #include "ops/index_util.h"
@@ -121,12 +120,12 @@ void split_kernel(KernelContext& context) {
   if (!context.has(1) || context.input(1).rank() == 0) {
     const std::int64_t chunk = context.has(1) ? context.input(1).to_ints().at(0) : 1;
     if (chunk <= 0) fail(ErrorCode::kInvalidModel, "SplitToSequence in pieces of {}", chunk);
-    for (std::int64_t start = 0; start < total; start += chunk) sizes.push_back(std::min(chunk, total - start));
+    MemoryLimit::check(static_cast<std::size_t>(total / chunk) * sizeof(Tensor));
+    for (std::int64_t start = 0; start < total; start += sizes.back()) sizes.push_back(std::min(chunk, total - start));
   } else {
     sizes = context.input(1).to_ints();
   }
-  if (std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total ||
-      std::any_of(sizes.begin(), sizes.end(), [](std::int64_t n) { return n < 0; })) {
+  if (!is_partition(sizes, total)) {
     fail(ErrorCode::kInvalidModel, "SplitToSequence of {} into {}", total, to_string(sizes));
   }
   std::vector<Tensor> pieces;

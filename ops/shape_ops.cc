@@ -112,7 +112,6 @@ void reshape_kernel(KernelContext& context) {
   const bool copy_zero = context.integer("allowzero") == 0;
   Extents shape;
   std::optional<std::size_t> inferred;
-  std::int64_t known = 1;
   for (std::size_t i = 0; i < target.size(); ++i) {
     std::int64_t extent = target[i];
     if (extent == -1) {
@@ -127,13 +126,11 @@ void reshape_kernel(KernelContext& context) {
   }
   if (inferred) {
     // Extents that are copied cancel, also when they are 0.
-    std::int64_t total = 1;
-    for (std::size_t i = 0; i < x.shape().size(); ++i) {
-      if (!(i < target.size() && target[i] == 0 && copy_zero)) total *= x.shape()[i];
+    Extents from = x.shape(), to = shape;
+    for (std::size_t i = 0; i < target.size(); ++i) {
+      if (target[i] == 0 && copy_zero) from[i] = to[i] = 1;
     }
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-      if (!(target[i] == 0 && copy_zero)) known *= shape[i];
-    }
+    const std::int64_t total = element_count(from), known = element_count(to);
     if (known == 0) fail(ErrorCode::kInvalidModel, "Reshape cannot infer -1 beside an extent of 0");
     if (total % known == 0) shape[*inferred] = total / known;
   }

@@ -59,6 +59,14 @@ Extents broadcast_extents(std::span<const std::int64_t> a, std::span<const std::
   return result;
 }
 
+bool is_partition(std::span<const std::int64_t> sizes, std::int64_t total) {
+  for (const std::int64_t size : sizes) {
+    if (size < 0 || size > total) return false;
+    total -= size;
+  }
+  return total == 0;
+}
+
 Extents broadcast_strides(std::span<const std::int64_t> shape, std::span<const std::int64_t> target) {
   Extents strides(target.size(), 0);
   const Extents own = row_major_strides(shape);

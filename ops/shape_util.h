@@ -21,6 +21,9 @@ Shape broadcast_shapes(const Shape& a, const Shape& b);
 // Exact, for running; Error kInvalidModel when the shapes do not broadcast.
 Extents broadcast_extents(std::span<const std::int64_t> a, std::span<const std::int64_t> b);
 
+// Are these lengths of consecutive parts of an axis of length `total`?
+bool is_partition(std::span<const std::int64_t> sizes, std::int64_t total);
+
 // Strides in elements of a tensor of `shape` seen as `target` (0 along broadcast axes).
 Extents broadcast_strides(std::span<const std::int64_t> shape, std::span<const std::int64_t> target);
 

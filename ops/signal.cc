@@ -5,6 +5,7 @@
 
 #include "ops/cast.h"
 #include "ops/families.h"
+#include "ops/fourier.h"
 #include "ops/index_util.h"
 #include "ops/shape_util.h"
 
@@ -12,60 +13,6 @@ namespace weft {
 namespace {
 
 using std::numbers::pi;
-
-struct Complex {
-  double re = 0, im = 0;
-};
-
-// A discrete Fourier transform of one length: a mixed-radix decomposition down to prime factors.
-class Transform {
- public:
-  Transform(std::int64_t length, bool inverse) : length_(length), turns_(static_cast<std::size_t>(length)) {
-    for (std::int64_t i = 0; i < length; ++i) {
-      const double angle = (inverse ? 2 : -2) * pi * static_cast<double>(i) / static_cast<double>(length);
-      turns_[static_cast<std::size_t>(i)] = {std::cos(angle), std::sin(angle)};
-    }
-  }
-
-  std::vector<Complex> operator()(const std::vector<Complex>& x) const {
-    std::vector<Complex> result(x.size());
-    if (length_ > 0) run(x.data(), 1, length_, result.data());
-    return result;
-  }
-
- private:
-  static std::int64_t smallest_factor(std::int64_t n) {
-    for (std::int64_t p = 2; p * p <= n; ++p) {
-      if (n % p == 0) return p;
-    }
-    return n;
-  }
-
-  // y = transform of the n elements x[0], x[stride], ...; n * stride divides length_.
-  void run(const Complex* x, std::int64_t stride, std::int64_t n, Complex* y) const {
-    if (n == 1) {
-      y[0] = x[0];
-      return;
-    }
-    const std::int64_t radix = smallest_factor(n), part = n / radix;
-    std::vector<Complex> pieces(static_cast<std::size_t>(n));
-    for (std::int64_t r = 0; r < radix; ++r) run(x + r * stride, stride * radix, part, pieces.data() + r * part);
-    const std::int64_t unit = length_ / n;
-    for (std::int64_t k = 0; k < n; ++k) {
-      Complex total;
-      for (std::int64_t r = 0; r < radix; ++r) {
-        const Complex& turn = turns_[static_cast<std::size_t>(r * k % n * unit)];
-        const Complex& piece = pieces[static_cast<std::size_t>(r * part + k % part)];
-        total.re += piece.re * turn.re - piece.im * turn.im;
-        total.im += piece.re * turn.im + piece.im * turn.re;
-      }
-      y[k] = total;
-    }
-  }
-
-  std::int64_t length_;
-  std::vector<Complex> turns_;
-};
 
 std::int64_t bins(std::int64_t length, bool onesided) { return onesided ? length / 2 + 1 : length; }
 
@@ -105,10 +52,10 @@ void dft_kernel(KernelContext& context) {
   if (x.rank() < 2 || x.shape().back() < 1 || x.shape().back() > 2) {
     fail(ErrorCode::kInvalidModel, "DFT of {}", to_string(x.shape()));
   }
-  const std::int64_t given_axis = context.has(2) ? context.input(2).to_ints().at(0) : -2;
+  const std::int64_t given_axis = context.has(2) ? only_integer(context.input(2)) : -2;
   const auto axis = static_cast<std::size_t>(signal_axis(given_axis, x.rank()));
   const std::int64_t given = x.shape()[axis], parts = x.shape().back();
-  const std::int64_t length = context.has(1)        ? context.input(1).to_ints().at(0)
+  const std::int64_t length = context.has(1)        ? only_integer(context.input(1))
                               : onesided && inverse ? (given - 1) * 2
                                                     : given;
   if (length <= 0) fail(ErrorCode::kInvalidArgument, "DFT of length {}", length);
@@ -119,27 +66,27 @@ void dft_kernel(KernelContext& context) {
   shape.back() = out_parts;
   const std::int64_t outer = product(x.shape(), 0, axis), inner = product(x.shape(), axis + 1, x.shape().size() - 1);
   Tensor y = Tensor::uninitialized(DType::kF64, shape);
-  const Transform transform(length, inverse);
+  const FourierTransform transform(length, inverse);
   const double* from = x.data<double>().data();
   double* to = y.mutable_data<double>().data();
   for (std::int64_t o = 0; o < outer; ++o) {
     for (std::int64_t i = 0; i < inner; ++i) {
-      std::vector<Complex> line(static_cast<std::size_t>(length));
+      std::vector<std::complex<double>> line(static_cast<std::size_t>(length));
       for (std::int64_t n = 0; n < std::min(given, length); ++n) {
         const double* at = from + ((o * given + n) * inner + i) * parts;
         line[static_cast<std::size_t>(n)] = {at[0], parts == 2 ? at[1] : 0.0};
       }
-      for (std::int64_t n = given; onesided && inverse && n < length; ++n) {  // the other half is its conjugate
-        const Complex& mirrored = line[static_cast<std::size_t>(length - n)];
-        line[static_cast<std::size_t>(n)] = {mirrored.re, -mirrored.im};
+      for (std::int64_t n = std::max<std::int64_t>(given, 1); onesided && inverse && n < length;
+           ++n) {  // the other half is its conjugate
+        line[static_cast<std::size_t>(n)] = std::conj(line[static_cast<std::size_t>(length - n)]);
       }
-      const std::vector<Complex> result = transform(line);
+      transform(line);
       for (std::int64_t k = 0; k < kept; ++k) {
-        const Complex& value = result[static_cast<std::size_t>(k)];
+        const std::complex<double>& value = line[static_cast<std::size_t>(k)];
         double* at = to + ((o * kept + k) * inner + i) * out_parts;
         const double factor = inverse ? 1.0 / static_cast<double>(length) : 1.0;
-        at[0] = value.re * factor;
-        if (out_parts == 2) at[1] = value.im * factor;
+        at[0] = value.real() * factor;
+        if (out_parts == 2) at[1] = value.imag() * factor;
       }
     }
   }
@@ -167,21 +114,21 @@ void infer_stft(InferContext& context) {
 
 void stft_kernel(KernelContext& context) {
   const Tensor signal = cast(context.input(0), DType::kF64);
-  const std::int64_t step = context.input(1).to_ints().at(0);
+  const std::int64_t step = only_integer(context.input(1));
   const bool onesided = context.integer("onesided") != 0;
   const Tensor window = context.has(2) ? cast(context.input(2), DType::kF64) : Tensor::zeros(DType::kF64, {0});
-  const std::int64_t length = context.has(3) ? context.input(3).to_ints().at(0) : window.size();
+  const std::int64_t length = context.has(3) ? only_integer(context.input(3)) : window.size();
   const std::int64_t samples = signal.rank() >= 2 ? signal.extent(1) : 0;
   const std::int64_t parts = signal.rank() == 3 ? signal.extent(2) : 1;
-  if (signal.rank() < 2 || step <= 0 || length <= 0 || length > samples || parts < 1 || parts > 2 ||
-      (context.has(2) && window.size() != length)) {
+  if (signal.rank() < 2 || signal.rank() > 3 || step <= 0 || length <= 0 || length > samples || parts < 1 ||
+      parts > 2 || (context.has(2) && window.size() != length)) {
     fail(ErrorCode::kInvalidArgument, "STFT of {} in frames of {} every {}", to_string(signal.shape()), length, step);
   }
   const std::int64_t frames = (samples - length) / step + 1, kept = bins(length, onesided);
   Tensor y = Tensor::uninitialized(DType::kF64, {signal.extent(0), frames, kept, 2});
-  const Transform transform(length, false);
+  const FourierTransform transform(length, false);
   double* to = y.mutable_data<double>().data();
-  std::vector<Complex> line(static_cast<std::size_t>(length));
+  std::vector<std::complex<double>> line(static_cast<std::size_t>(length));
   for (std::int64_t b = 0; b < signal.extent(0); ++b) {
     for (std::int64_t frame = 0; frame < frames; ++frame) {
       const double* from = signal.data<double>().data() + (b * samples + frame * step) * parts;
@@ -189,10 +136,10 @@ void stft_kernel(KernelContext& context) {
         const double weight = context.has(2) ? window.data<double>()[static_cast<std::size_t>(n)] : 1.0;
         line[static_cast<std::size_t>(n)] = {from[n * parts] * weight, parts == 2 ? from[n * parts + 1] * weight : 0.0};
       }
-      const std::vector<Complex> result = transform(line);
+      transform(line);
       for (std::int64_t k = 0; k < kept; ++k) {
-        *to++ = result[static_cast<std::size_t>(k)].re;
-        *to++ = result[static_cast<std::size_t>(k)].im;
+        *to++ = line[static_cast<std::size_t>(k)].real();
+        *to++ = line[static_cast<std::size_t>(k)].imag();
       }
     }
   }
@@ -211,7 +158,7 @@ void infer_window(InferContext& context) {
 template <int kKind>
 void window_kernel(KernelContext& context) {
   constexpr double kTerms[3][3] = {{0.5, 0.5, 0}, {25.0 / 46, 21.0 / 46, 0}, {0.42, 0.5, 0.08}};
-  const std::int64_t size = context.input(0).to_ints().at(0);
+  const std::int64_t size = only_integer(context.input(0));
   const bool periodic = context.integer("periodic") != 0;
   Tensor y = Tensor::uninitialized(DType::kF64, {size});
   const auto period = static_cast<double>(periodic ? size : size - 1);
@@ -236,20 +183,20 @@ void infer_mel(InferContext& context) {
 
 // Triangles between mel frequencies that are equally far apart, at whole bins.
 void mel_kernel(KernelContext& context) {
-  const std::int64_t mels = context.input(0).to_ints().at(0), length = context.input(1).to_ints().at(0);
+  const std::int64_t mels = only_integer(context.input(0)), length = only_integer(context.input(1));
   const double rate = context.input(2).item(), low = context.input(3).item(), high = context.input(4).item();
-  if (mels < 0 || length <= 0 || rate <= 0) fail(ErrorCode::kInvalidArgument, "MelWeightMatrix of {} bands", mels);
+  if (mels < 0 || length <= 0 || !(rate > 0)) fail(ErrorCode::kInvalidArgument, "MelWeightMatrix of {} bands", mels);
   const std::int64_t rows = length / 2 + 1;
+  Tensor y = Tensor::zeros(DType::kF64, {rows, mels});
   const auto to_mel = [](double hertz) { return 2595 * std::log10(1 + hertz / 700); };
   const double first = to_mel(low), step = (to_mel(high) - first) / static_cast<double>(mels + 2);
   std::vector<std::int64_t> edges;
   for (std::int64_t i = 0; i < mels + 2; ++i) {
     const double hertz = 700 * (std::pow(10, (static_cast<double>(i) * step + first) / 2595) - 1);
-    edges.push_back(static_cast<std::int64_t>(std::floor(static_cast<double>(length + 1) * hertz / rate)));
+    edges.push_back(number_cast<std::int64_t>(std::floor((static_cast<double>(length) + 1) * hertz / rate)));
   }
-  Tensor y = Tensor::zeros(DType::kF64, {rows, mels});
   const auto at = [&](std::int64_t bin, std::int64_t band) -> double& {
-    checked_index(bin, rows);
+    if (bin < 0 || bin >= rows) fail(ErrorCode::kInvalidArgument, "a mel band at bin {} of {}", bin, rows);
     return y.mutable_data<double>()[static_cast<std::size_t>(bin * mels + band)];
   };
   for (std::int64_t band = 0; band < mels; ++band) {

@@ -55,6 +55,10 @@ void linear_attention_kernel(KernelContext& context) {
   const Rule rule(attributes.text("update_rule"));
   const Tensor q = cast(context.input(0), DType::kF32), k = cast(context.input(1), DType::kF32);
   const Tensor v = cast(context.input(2), DType::kF32);
+  if (q.rank() != 3 || k.rank() != 3 || v.rank() != 3) {
+    fail(ErrorCode::kInvalidModel, "LinearAttention of {}, {} and {}", to_string(q.shape()), to_string(k.shape()),
+         to_string(v.shape()));
+  }
   const std::int64_t batch = q.extent(0), length = q.extent(1);
   const std::int64_t key_size = k.extent(2) / heads.key, value_size = v.extent(2) / heads.key;
   const auto bad = [&](bool condition, std::string_view what) {
@@ -71,6 +75,11 @@ void linear_attention_kernel(KernelContext& context) {
   const Tensor decay = context.has(4) ? cast(context.input(4), DType::kF32) : Tensor();
   const Tensor beta = context.has(5) ? cast(context.input(5), DType::kF32) : Tensor();
   bad(rule.gated != context.has(4) && rule.gated, "decay");
+  const auto per_token = [&](const Tensor& t) {
+    return t.rank() == 3 && t.extent(0) == batch && t.extent(1) == length;
+  };
+  bad(context.has(4) && !per_token(decay), "decay");
+  bad(context.has(5) && !per_token(beta), "beta");
   const std::int64_t decays = context.has(4) ? decay.extent(2) : 0, betas = context.has(5) ? beta.extent(2) : 0;
   bad(context.has(4) && decays != heads.key && decays != heads.key * key_size, "decay");
   bad(context.has(5) && betas != heads.key && betas != 1, "beta");

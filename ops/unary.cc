@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/cast.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
 
@@ -168,18 +169,31 @@ void hard_sigmoid_kernel(KernelContext& context) {
 
 // Clip with bounds as optional inputs; min > max gives max.
 void clip_kernel(KernelContext& context) {
-  const auto bound = [&](std::size_t index, double fallback) {
-    return context.has(index) ? context.input(index).item() : fallback;
-  };
-  const double low = bound(1, -std::numeric_limits<double>::infinity());
-  const double high = bound(2, std::numeric_limits<double>::infinity());
-  const auto clip = [&](auto x) {
-    using T = decltype(x);
-    if (static_cast<double>(x) < low) x = static_cast<T>(low);
-    if (static_cast<double>(x) > high) x = static_cast<T>(high);
-    return x;
-  };
-  map_numbers(context, clip, clip);
+  const Tensor& x = context.input(0);
+  Tensor& y = context.output(0, x.dtype(), x.shape());
+  visit_dtype(x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::string>) {
+      fail(ErrorCode::kInvalidModel, "Clip of {}", to_string(x.dtype()));
+    } else {
+      using Wide = std::conditional_t<std::is_arithmetic_v<T>, T, float>;
+      const auto bound = [&](std::size_t index) -> std::optional<T> {
+        if (!context.has(index)) return std::nullopt;
+        if (context.input(index).size() != 1) {
+          fail(ErrorCode::kInvalidArgument, "Clip with a bound of {}", to_string(context.input(index).shape()));
+        }
+        return cast(context.input(index), x.dtype()).data<T>()[0];
+      };
+      const std::optional<T> low = bound(1), high = bound(2);
+      const auto in = x.data<T>();
+      const auto out = y.mutable_data<T>();
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        out[i] = in[i];
+        if (low && static_cast<Wide>(out[i]) < static_cast<Wide>(*low)) out[i] = *low;
+        if (high && static_cast<Wide>(out[i]) > static_cast<Wide>(*high)) out[i] = *high;
+      }
+    }
+  });
 }
 
 AttributeDef number_attribute(std::string_view name, double fallback) {

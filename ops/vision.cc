@@ -1,6 +1,7 @@
 // Sampling and selection in images: GridSample, RoiAlign, NonMaxSuppression.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "ops/cast.h"
 #include "ops/families.h"
@@ -69,7 +70,10 @@ void grid_sample_kernel(KernelContext& context) {
 
 void infer_roi_align(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
-  context.set_shape(0, {context.shape(1).at(0), context.shape(0).at(1), Dim(context.integer("output_height")),
+  if (context.rank(0) != 4 || context.rank(1) != 2) {
+    fail(ErrorCode::kInvalidModel, "RoiAlign of {} at {}", to_string(context.shape(0)), to_string(context.shape(1)));
+  }
+  context.set_shape(0, {context.shape(1)[0], context.shape(0)[1], Dim(context.integer("output_height")),
                         Dim(context.integer("output_width"))});
 }
 
@@ -79,9 +83,10 @@ struct Corners {
   std::array<double, 4> weight{};
 };
 
-Corners corners_at(double y, double x, std::int64_t height, std::int64_t width) {
+std::optional<Corners> corners_at(double y, double x, std::int64_t height, std::int64_t width) {
   Corners corners;
-  if (y < -1 || y > static_cast<double>(height) || x < -1 || x > static_cast<double>(width)) return corners;
+  const auto near = [](double at, std::int64_t extent) { return at >= -1 && at <= static_cast<double>(extent); };
+  if (!near(y, height) || !near(x, width)) return std::nullopt;
   const auto along = [](double at, std::int64_t extent) {
     at = std::max(at, 0.0);
     std::int64_t low = static_cast<std::int64_t>(at);
@@ -94,6 +99,37 @@ Corners corners_at(double y, double x, std::int64_t height, std::int64_t width) 
   corners.weight = {(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u};
   return corners;
 }
+
+// Where the samples of a region lie along one axis: `count` in each bin, the first bin begins at `start`.
+struct Samples {
+  double start, bin, count;
+  std::int64_t extent;  // of the image
+
+  // ratio: samples of a bin, or 0 for one a pixel.
+  Samples(double from, double bin_size, std::int64_t ratio, std::int64_t pixels)
+      : start(from), bin(bin_size), count(static_cast<double>(ratio)), extent(pixels) {
+    constexpr std::int64_t kMostGiven = 64;
+    constexpr double kMost = 0x1p40;
+    if (ratio <= 0) count = std::ceil(std::max(bin, 0.0));
+    if (ratio > kMostGiven || !(count <= kMost)) {
+      fail(ErrorCode::kUnsupported, "RoiAlign with {} samples along a bin", count);
+    }
+  }
+  double at(std::int64_t place, std::int64_t sample) const {
+    return start + (static_cast<double>(place) + (static_cast<double>(sample) + 0.5) / count) * bin;
+  }
+  // Samples [first, last) of a bin; the others are outside of the image.
+  std::pair<std::int64_t, std::int64_t> inside(std::int64_t place) const {
+    if (extent == 0) return {0, 0};
+    if (bin == 0 || !std::isfinite(start)) return {0, static_cast<std::int64_t>(count)};
+    const auto sample_of = [&](double position) {
+      const double sample = ((position - start) / bin - static_cast<double>(place)) * count - 0.5;
+      return number_cast<std::int64_t>(std::clamp(sample, 0.0, count));
+    };
+    const auto [low, high] = std::minmax({sample_of(-1), sample_of(static_cast<double>(extent))});
+    return {low, std::min(high + 2, static_cast<std::int64_t>(count))};
+  }
+};
 
 void roi_align_kernel(KernelContext& context) {
   const Tensor x = cast(context.input(0), DType::kF64), rois = cast(context.input(1), DType::kF64);
@@ -120,36 +156,30 @@ void roi_align_kernel(KernelContext& context) {
       high = std::max(high, 1.0);
     }
     const double bin_height = high / static_cast<double>(out_height), bin_width = wide / static_cast<double>(out_width);
-    constexpr double kMostSamples = 1e6;
-    const auto samples = [&](double bin) {
-      return ratio > 0 ? ratio : static_cast<std::int64_t>(std::ceil(std::clamp(bin, 0.0, kMostSamples)));
-    };
-    const std::int64_t rows = samples(bin_height), columns = samples(bin_width);
     const std::int64_t image = checked_index(batch[static_cast<std::size_t>(r)], x.extent(0));
+    const Samples rows{top, bin_height, ratio, height}, columns{left, bin_width, ratio, width};
     for (std::int64_t place = 0; place < out_height * out_width; ++place) {
-      for (std::int64_t s = 0; s < rows * columns; ++s) {
-        const double at_y = top + (static_cast<double>(place / out_width) +
-                                   (static_cast<double>(s / columns) + 0.5) / static_cast<double>(rows)) *
-                                      bin_height;
-        const double at_x = left + (static_cast<double>(place % out_width) +
-                                    (static_cast<double>(s % columns) + 0.5) / static_cast<double>(columns)) *
-                                       bin_width;
-        const Corners corners = corners_at(at_y, at_x, height, width);
-        for (std::int64_t c = 0; c < channels; ++c) {
-          const double* plane = x.data<double>().data() + (image * channels + c) * height * width;
-          double& cell = to[(r * channels + c) * out_height * out_width + place];
-          double sum = 0, largest = -INFINITY;
-          for (std::size_t k = 0; k < 4; ++k) {
-            const double part = corners.weight[k] * plane[corners.offset[k]];
-            sum += part;
-            largest = std::max(largest, part);
-          }
-          if (average) {
-            cell += sum / static_cast<double>(rows * columns);
-          } else {
-            cell = s == 0 ? largest : std::max(cell, largest);
+      const auto [first_row, last_row] = rows.inside(place / out_width);
+      const auto [first_column, last_column] = columns.inside(place % out_width);
+      const double total = rows.count * columns.count;
+      const bool all =
+          static_cast<double>(last_row - first_row) * static_cast<double>(last_column - first_column) == total;
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const double* plane = x.data<double>().data() + (image * channels + c) * height * width;
+        double sum = 0, largest = all ? -INFINITY : 0;  // what lies outside reads as 0
+        for (std::int64_t i = first_row; i < last_row; ++i) {
+          for (std::int64_t j = first_column; j < last_column; ++j) {
+            const auto corners =
+                corners_at(rows.at(place / out_width, i), columns.at(place % out_width, j), height, width);
+            if (!corners) largest = std::max(largest, 0.0);
+            for (std::size_t k = 0; corners && k < 4; ++k) {
+              const double part = corners->weight[k] * plane[corners->offset[k]];
+              sum += part;
+              largest = std::max(largest, part);
+            }
           }
         }
+        to[(r * channels + c) * out_height * out_width + place] = total == 0 ? 0 : average ? sum / total : largest;
       }
     }
   }
@@ -187,7 +217,8 @@ void suppression_kernel(KernelContext& context) {
   const auto scalar = [&](std::size_t i, double fallback) {
     return context.has(i) && context.input(i).size() > 0 ? context.input(i).item() : fallback;
   };
-  const auto most = static_cast<std::int64_t>(scalar(2, 0));
+  const bool limited = context.has(2) && context.input(2).size() > 0;
+  const std::int64_t most = limited ? only_integer(context.input(2)) : 0;
   const double iou_limit = scalar(3, 0);
   const double score_limit = context.has(4) && context.input(4).size() > 0 ? context.input(4).item() : -INFINITY;
   if (boxes.rank() != 3 || scores.rank() != 3 || boxes.extent(2) != 4 || boxes.extent(1) != scores.extent(2) ||
@@ -243,7 +274,9 @@ GridSampler::GridSampler(const AttributeReader& attributes, Extents image)
   mode_ = mode == "nearest" ? Mode::kNearest : mode == "linear" ? Mode::kLinear : Mode::kCubic;
   padding_ = padding == "zeros" ? Padding::kZeros : padding == "border" ? Padding::kBorder : Padding::kReflection;
   const std::size_t along = mode_ == Mode::kNearest ? 1 : mode_ == Mode::kLinear ? 2 : 4;
-  for (std::size_t i = 0; i < extents_.size(); ++i) each_ *= along;
+  constexpr std::size_t kMostTaps = 256;  // of a point; they double, or quadruple, with every axis
+  for (std::size_t i = 0; i < extents_.size() && each_ <= kMostTaps; ++i) each_ *= along;
+  if (each_ > kMostTaps) fail(ErrorCode::kUnsupported, "GridSample in mode {} of {} axes", mode, extents_.size());
 }
 
 double GridSampler::padded(double x, std::size_t axis) const {

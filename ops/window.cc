@@ -63,6 +63,17 @@ std::int64_t Window::output_extent(std::size_t axis, std::int64_t input, bool ce
   return count;
 }
 
+std::pair<std::int64_t, std::int64_t> Window::taps_inside(std::size_t axis, std::int64_t output, std::int64_t begin,
+                                                          std::int64_t end) const {
+  const std::int64_t first = output * strides[axis] - pads_begin[axis];
+  const auto taps_before = [&](std::int64_t limit) {
+    const std::int64_t room = limit - first;  // of a tap's distance from the first
+    return std::clamp<std::int64_t>(room <= 0 ? 0 : (room - 1) / dilations[axis] + 1, 0, kernel[axis]);
+  };
+  const std::int64_t from = taps_before(begin);
+  return {from, std::max(from, taps_before(end))};
+}
+
 Shape infer_window(InferContext& context, const Shape& input, const std::vector<std::int64_t>& kernel, bool ceil_mode) {
   const AttributeReader& attributes = context.attributes();
   const std::string& mode = attributes.text("auto_pad");

@@ -52,11 +52,44 @@ std::vector<Rule> chain_rules() {
   return rules;
 }
 
+// A product with constant weights and a bias, all that a Linear is.
+bool is_plain_gemm(const Graph& graph, const Node& node) {
+  const AttributeReader attributes(get_op("Gemm"), node.attributes);
+  if (attributes.number("alpha") != 1.0 || attributes.number("beta") != 1.0) return false;
+  if (!is_constant(graph, node.inputs[1])) return false;
+  if (node.inputs.size() < 3 || !node.inputs[2].valid()) return true;
+  const Shape* weight = shape_of(graph, node.inputs[1]);
+  const Shape* bias = shape_of(graph, node.inputs[2]);
+  return is_constant(graph, node.inputs[2]) && weight != nullptr && bias != nullptr && bias->size() == 1 &&
+         (*bias)[0] == (*weight)[attributes.integer("transB") != 0 ? 0 : 1];
+}
+
+// The steps of a Gemm of halves are taken in f32 and rounded once, at the end.
+void widen_gemm(Graph& graph, NodeId id) {
+  const ValueId result = graph.node(id).outputs[0];
+  std::vector<ValueId> inputs = graph.node(id).inputs;
+  Builder b(graph, id, graph.node(id).origin);
+  for (ValueId& input : inputs) {
+    if (input.valid()) input = b.cast(b.wrap(input), DType::kF32);
+  }
+  const Expr wide = b.make("Gemm", inputs, graph.node(id).attributes);
+  graph.replace_uses(result, b.cast(wide, graph.value(result).type.dtype));
+  graph.erase_node(id);
+  expand_node(graph, graph.value(wide).producer);
+}
+
 // Gemm is a product and a sum like any other.
 int expand_gemm(Graph& graph, PassContext& context) {
   int expanded = 0;
   for (const NodeId id : graph.nodes()) {
-    if (graph.node(id).op != "Gemm" || !expand_node(graph, id)) continue;
+    const Node& node = graph.node(id);
+    if (node.op != "Gemm") continue;
+    const DType dtype = graph.value(node.outputs[0]).type.dtype;
+    if ((dtype == DType::kF16 || dtype == DType::kBF16) && !is_plain_gemm(graph, node)) {
+      widen_gemm(graph, id);
+    } else if (!expand_node(graph, id)) {
+      continue;
+    }
     context.rewritten(graph, "expand-gemm");
     ++expanded;
   }

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "ops/cast.h"
 #include "passes/mask_cone.h"
 #include "passes/node_util.h"
 
@@ -118,7 +119,7 @@ Tensor integers_of(DType dtype, const Extents& shape, const std::vector<double>&
     using T = typename decltype(tag)::type;
     if constexpr (std::is_arithmetic_v<T>) {
       std::transform(values.begin(), values.end(), tensor.mutable_data<T>().begin(),
-                     [](double x) { return static_cast<T>(x); });
+                     [](double x) { return number_cast<T>(x); });
     }
   });
   return tensor;
@@ -192,11 +193,13 @@ class Sampler {
       reason = "the sizes of the scores are not known";
       return false;
     }
+    check_size(DType::kF64, Extents{*batch, *queries, *keys});
     const std::vector<Threshold> thresholds = shrink(cone_.thresholds, trial);
     std::vector<double> padding;
     Extents source;
     if (cone_.source.valid()) {
       source = *weft::evaluate(*shape_of(graph_, cone_.source), bindings);
+      check_size(DType::kF64, source);
       padding = contents(source, pattern);
     }
     const Tensor mask = evaluate(bindings, thresholds, padding, source);

@@ -289,7 +289,14 @@ class Planner {
     for (const Slot slot : step.compiled->inputs) inputs.push_back(slot != kNoSlot ? value(slot).shape : Extents{});
     for (const Slot slot : step.compiled->outputs) outputs.push_back(slot != kNoSlot ? value(slot).shape : Extents{});
     with_frame([&] { return "in " + describe(node); },
-               [&] { step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_}); });
+               [&] {
+                 // Kernels prepare for what their outputs would be, before those have memory.
+                 for (const Slot slot : step.compiled->outputs) {
+                   if (slot != kNoSlot && value(slot).place != Place::kCache)
+                     check_size(value(slot).dtype, value(slot).shape);
+                 }
+                 step.kernel = step.compiled->kernel->bind({&node, inputs, outputs, &pool_});
+               });
   }
 
   const Model::Impl& model_;

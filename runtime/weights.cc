@@ -71,8 +71,9 @@ class Weights {
   void drop(const CompiledNode& compiled) {
     Graph& graph = impl_.graph;
     const Node& node = graph.node(compiled.node);
-    for (const ValueId input : node.inputs) {
-      if (!input.valid()) continue;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId input = node.inputs[i];
+      if (!input.valid() || !compiled.kernel->packs_constant(i)) continue;
       Value& value = graph.value(input);
       if (value.kind != ValueKind::kConstant || value.uses.size() != 1 || graph.is_output(input) ||
           is_object(value.tensor->dtype()))
@@ -179,7 +180,7 @@ void pack_weights(Model::Impl& impl, const std::filesystem::path& packed_folder,
     if (compiled.kernel == nullptr) continue;
     kernels[compiled.node] = compiled.kernel.get();
     // Those that packed when they were made.
-    if (compiled.kernel->packs_constants() && compiled.kernel->packed_floats() == 0) weights.drop(compiled);
+    if (compiled.kernel->packed_floats() == 0) weights.drop(compiled);
   }
   // Left for other kernels after all.
   for (const ValueId id : impl.graph.values()) {

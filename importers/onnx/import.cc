@@ -277,14 +277,19 @@ class Importer {
     } else if (l.op() == "SequenceMap") {
       attributes["num_inputs"] = static_cast<std::int64_t>(inputs.size());
     } else if (l.op() == "Scan") {
-      if (l.opset() < 9) batch_scan(l, inputs, attributes);
+      const ValueId lengths = l.opset() < 9 ? batch_scan(l, inputs, attributes) : ValueId();
       const std::int64_t scanned = l.integer("num_scan_inputs", 0), given = static_cast<std::int64_t>(inputs.size());
       if (scanned < 1 || scanned > given) {
         fail(ErrorCode::kInvalidModel, "Scan over {} of {} inputs", scanned, given);
       }
       attributes["num_states"] = given - scanned;
+      if (lengths.valid()) {
+        attributes["has_lengths"] = std::int64_t{1};
+        inputs.push_back(lengths);
+      }
     }
-    const std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
+    std::vector<TensorType> formal = formal_types(l, inputs, attributes, body);
+    if (attributes.contains("has_lengths")) formal.pop_back();
     for (const std::string_view name : captured) inputs.push_back(resolve(body, name));
     std::vector<Subgraph> subgraphs;
     for (std::size_t i = 0; i < graphs.size(); ++i) {
@@ -295,13 +300,14 @@ class Importer {
     return {values.begin(), values.end()};
   }
 
-  // Scan of opset 8 runs once for each row of a batch, and scans the axis after it.
-  static void batch_scan(Lowering& l, std::vector<ValueId>& inputs, Attributes& attributes) {
-    if (l.has(0)) fail(ErrorCode::kUnsupported, "Scan of operator set 8 with sequence_lens");
+  // Scan of opset 8 runs once for each row of a batch, and scans the axis after it. Returns sequence_lens, or nothing.
+  static ValueId batch_scan(Lowering& l, std::vector<ValueId>& inputs, Attributes& attributes) {
     if (inputs.empty()) fail(ErrorCode::kInvalidModel, "Scan without inputs");
+    const ValueId lengths = inputs[0];
     inputs.erase(inputs.begin());
     attributes["batched"] = std::int64_t{1};
     if (const auto directions = l.integers("directions")) attributes["scan_input_directions"] = *directions;
+    return lengths;
   }
 
   // Types of a body's own inputs as far as the node's inputs say.

@@ -123,7 +123,7 @@ Values spelled_out(Lowering& l, const Operands& given, Expr mask, double softcap
   const DType dtype = b.dtype(given.q);
   const DType wide = dtype == DType::kF16 || dtype == DType::kBF16 ? DType::kF32 : dtype;
   const Dim query_heads = b.dim(given.q, 1), key_heads = b.dim(given.k, 1);
-  if (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.is(0) ||
+  if (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.value() <= 0 ||
       query_heads.value() % key_heads.value() != 0) {
     fail(ErrorCode::kUnsupported, "Attention with {} query and {} key heads", query_heads.to_string(),
          key_heads.to_string());
@@ -261,7 +261,7 @@ Values flex_attention(Lowering& l) {
   }
   const Dim query_heads = b.dim(q, 1), key_heads = b.dim(l.input(1), 1);
   const bool grouped = !(query_heads == key_heads);
-  if (grouped && (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.is(0) ||
+  if (grouped && (!query_heads.is_constant() || !key_heads.is_constant() || key_heads.value() <= 0 ||
                   query_heads.value() % key_heads.value() != 0)) {
     fail(ErrorCode::kUnsupported, "FlexAttention with {} query and {} key heads", query_heads.to_string(),
          key_heads.to_string());

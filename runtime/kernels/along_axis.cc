@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "ops/cast.h"
 #include "ops/index_util.h"
 #include "ops/op_def.h"
 #include "ops/shape_util.h"
@@ -138,7 +139,7 @@ std::vector<Candidate> first_sorted(const float* x, std::size_t count, std::size
 }
 
 void top_k(const RunContext& context, const Around& around, bool largest) {
-  const auto k = static_cast<std::int64_t>(context.inputs[1]->item());
+  const std::int64_t k = only_integer(*context.inputs[1]);
   if (k < 0 || k > static_cast<std::int64_t>(around.extent))
     fail(ErrorCode::kInvalidModel, "TopK of {} among {}", k, around.extent);
   const auto kept = static_cast<std::size_t>(k);
@@ -182,7 +183,7 @@ template <class T>
 void cumulate(const RunContext& context, bool exclusive, bool reverse) {
   using Sum = std::conditional_t<std::is_integral_v<T>, std::uint64_t, T>;  // integers wrap around
   const Tensor& input = *context.inputs[0];
-  const Around around(input.shape(), static_cast<std::int64_t>(context.inputs[1]->item()));
+  const Around around(input.shape(), only_integer(*context.inputs[1]));
   const T* x = input.data<T>().data();
   T* y = context.out<T>(0);
   around.for_columns(*context.pool, [&](std::size_t o, std::size_t first, std::size_t columns) {

@@ -37,6 +37,9 @@ struct Layout {
       batch_stride = heads * length * size;
     } else {
       heads = packed_heads;
+      if (heads > 0 && shape[2] % heads != 0) {
+        fail(ErrorCode::kInvalidModel, "Attention of width {} with {} heads", shape[2], heads);
+      }
       length = shape[1];
       size = shape[2] / std::max<std::int64_t>(heads, 1);
       head_stride = size;

@@ -1,6 +1,8 @@
 // Conv of f32 in any number of dimensions, on tiles of matrix products: weights by a lattice of the
 // input (lattice.h), so that nothing is copied per tap but the panel in use. Convolutions of one channel each: see
 // channel_convolution.h.
+#include "ops/convolution.h"
+
 #include <algorithm>
 
 #include "ops/op_def.h"
@@ -39,7 +41,7 @@ struct Sizes {
     const Extents& x = context.inputs[0];
     const Extents& w = context.inputs[1];
     const std::int64_t given = group_count(*context.node);
-    if (given < 1 || w[0] % given != 0 || x[1] != w[1] * given) {
+    if (!groups_fit(given, x[1], w)) {
       fail(ErrorCode::kInvalidModel, "Conv of {} by {} in {} groups", to_string(x), to_string(w), given);
     }
     batch = static_cast<std::size_t>(x[0]);
@@ -99,7 +101,8 @@ class BoundConvolution final : public BoundKernel {
       }
     }
     if (!lattice_.is_plain()) {
-      planes_ = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(channels_ * lattice_.plane_size())});
+      planes_ =
+          Tensor::uninitialized(DType::kF32, {context.inputs[0][1], static_cast<std::int64_t>(lattice_.plane_size())});
     }
     workers_ = Workers(*context.pool, kDepth * tile::padded_columns(kPixels) + kOutputs * kPixels);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "ops/convolution.h"
 #include "ops/op_def.h"
 #include "runtime/kernels/channel_convolution.h"
 #include "runtime/kernels/constants.h"
@@ -46,7 +47,8 @@ class BoundIntegerConvolution final : public BoundKernel {
         lattice_(window_of(context, places), spatial(context.inputs[places.x]), spatial(context.outputs[0])) {
     const Extents &x = context.inputs[places.x], &w = context.inputs[places.w];
     const std::int64_t groups = AttributeReader(get_op(context.node->op), context.node->attributes).integer("group");
-    if (groups < 1 || w[0] % groups != 0 || x[1] != w[1] * groups) {
+    const bool biased = places.bias < context.inputs.size() && has_input(*context.node, places.bias);
+    if (!groups_fit(groups, x[1], w) || (biased && context.inputs[places.bias] != Extents{w[0]})) {
       fail(ErrorCode::kInvalidModel, "{} of {} by {} in {} groups", context.node->op, to_string(x), to_string(w),
            groups);
     }
@@ -68,7 +70,10 @@ class BoundIntegerConvolution final : public BoundKernel {
       for (const std::ptrdiff_t tap : lattice_.taps()) rows_.push_back(static_cast<std::ptrdiff_t>(c * plane_) + tap);
     }
     depth_ = (rows_.size() + 3) / 4 * 4;
-    if (!lattice_.is_plain()) planes_.resize(channels_ * plane_);
+    if (!lattice_.is_plain()) {
+      check_size(DType::kU8, Extents{x[1], static_cast<std::int64_t>(plane_)});
+      planes_.resize(channels_ * plane_);
+    }
     // Of a task, in units of four bytes: panels, sums of their columns, zero points, products, floats.
     panel_words_ = depth_ / 4 * tile::padded_columns(kPixels);
     workers_ = Workers(*context.pool, panel_words_ + kPixels * (kOutputs + 4));

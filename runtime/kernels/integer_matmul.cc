@@ -152,7 +152,7 @@ class IntegerMatMulKernel final : public Kernel {
     if (element_count(context.outputs[0]) == 0) return std::make_unique<BoundNothing>();
     return std::make_unique<BoundIntegerMatMul>(shared_, context);
   }
-  bool packs_constants() const override { return shared_->weights.has_value(); }
+  bool packs_constant(std::size_t) const override { return shared_->weights.has_value(); }
 
  private:
   std::shared_ptr<const IntegerMatMul> shared_;

@@ -60,10 +60,10 @@ class Kernel {
   virtual bool reads_cache(std::size_t /*input*/) const { return false; }
   // True when it runs the reference kernel, which needs no binding.
   virtual bool is_reference() const { return false; }
-  // True when the kernel has its own form of the node's constants and reads the originals no more.
-  virtual bool packs_constants() const { return false; }
+  // True when the kernel has its own form of this input, if it is a constant, and reads the original no more.
+  virtual bool packs_constant(std::size_t /*input*/) const { return false; }
   // May the bytes of this input be anywhere, as they may be where a file is mapped?
-  virtual bool reads_unaligned(std::size_t /*input*/) const { return packs_constants(); }
+  virtual bool reads_unaligned(std::size_t input) const { return packs_constant(input); }
   // Of kernels whose form is one buffer, which the model makes in parallel or maps from a file: the floats it takes (0:
   // none of those); writes it; takes it, before the first bind(); gives it.
   virtual std::size_t packed_floats() const { return 0; }

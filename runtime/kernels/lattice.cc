@@ -1,6 +1,7 @@
 #include "runtime/kernels/lattice.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace weft::runtime {
 namespace {
@@ -20,11 +21,6 @@ void copy_rows(const std::uint8_t* x, std::size_t x_stride, std::size_t step, st
 
 }  // namespace
 
-std::size_t Lattice::Axis::phase_of(std::int64_t offset) const {
-  const auto found = std::find(phases.begin(), phases.end(), offset % stride);
-  return static_cast<std::size_t>(found - phases.begin());
-}
-
 std::pair<std::int64_t, std::int64_t> Lattice::Axis::inside(std::int64_t phase) const {
   const auto points = [&](std::int64_t n) {
     return std::clamp<std::int64_t>(n > 0 ? (n + stride - 1) / stride : 0, 0, extent);
@@ -35,6 +31,8 @@ std::pair<std::int64_t, std::int64_t> Lattice::Axis::inside(std::int64_t phase) 
 
 Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std::span<const std::int64_t> output) {
   const std::size_t rank = input.size();
+  check_size(DType::kI64, window.kernel);
+  check_size(DType::kI64, output);
   for (std::size_t i = 0; i < rank; ++i) {
     Axis axis;
     axis.input = input[i];
@@ -44,12 +42,17 @@ Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std:
     const bool as_is = axis.stride == 1 && axis.pad == 0 && reach <= axis.input;
     plain_ = plain_ && as_is;
     axis.extent = as_is ? axis.input : (reach + axis.stride - 1) / axis.stride;
-    for (std::int64_t k = 0; k < std::min(window.kernel[i], axis.stride); ++k) {
-      const std::int64_t phase = k * window.dilations[i] % axis.stride;
-      if (std::find(axis.phases.begin(), axis.phases.end(), phase) == axis.phases.end()) axis.phases.push_back(phase);
-    }
+    // Remainders of taps repeat after so many.
+    const std::int64_t phases = std::min(window.kernel[i], axis.stride / std::gcd(axis.stride, window.dilations[i]));
+    for (std::int64_t k = 0; k < phases; ++k) axis.phases.push_back(k * window.dilations[i] % axis.stride);
     axes_.push_back(std::move(axis));
   }
+  Extents plane;
+  for (const Axis& axis : axes_) {
+    plane.push_back(axis.extent);
+    plane.push_back(static_cast<std::int64_t>(axis.phases.size()));
+  }
+  check_size(DType::kU8, plane);
   for (std::size_t i = rank; i-- > 0;) {
     axes_[i].pitch = plane_size_;
     plane_size_ *= static_cast<std::size_t>(axes_[i].extent);
@@ -66,7 +69,8 @@ Lattice::Lattice(const Window& window, std::span<const std::int64_t> input, std:
     for (const std::ptrdiff_t base : taps_) {
       for (std::int64_t k = 0; k < window.kernel[i]; ++k) {
         const std::int64_t offset = k * window.dilations[i];
-        taps.push_back(base + static_cast<std::ptrdiff_t>(axis.phase_of(offset) * axis.phase_pitch +
+        const std::size_t phase = static_cast<std::size_t>(k) % axis.phases.size();
+        taps.push_back(base + static_cast<std::ptrdiff_t>(phase * axis.phase_pitch +
                                                           static_cast<std::size_t>(offset / axis.stride) * axis.pitch));
       }
     }

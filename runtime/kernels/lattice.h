@@ -37,11 +37,10 @@ class Lattice {
  private:
   struct Axis {
     std::int64_t input = 0, stride = 1, pad = 0;
-    std::int64_t extent = 0;           // of a phase
-    std::vector<std::int64_t> phases;  // remainders that some tap reads
-    std::size_t pitch = 1;             // between neighbours, in a plane
-    std::size_t phase_pitch = 0;       // between phases
-    std::size_t phase_of(std::int64_t offset) const;
+    std::int64_t extent = 0;                                                 // of a phase
+    std::vector<std::int64_t> phases;                                        // remainders that some tap reads
+    std::size_t pitch = 1;                                                   // between neighbours, in a plane
+    std::size_t phase_pitch = 0;                                             // between phases
     std::pair<std::int64_t, std::int64_t> inside(std::int64_t phase) const;  // its points [begin, end) on the input
   };
   struct Layer;  // what laying out one combination of phases goes by

@@ -129,7 +129,7 @@ class LinearKernel final : public Kernel {
     return std::make_unique<BoundLinear>(linear_, static_cast<std::size_t>(rows), context.pool->threads());
   }
 
-  bool packs_constants() const override { return true; }
+  bool packs_constant(std::size_t input) const override { return input == 1 || input == 2; }  // weight and bias
 
  private:
   std::shared_ptr<PackedLinear> linear_;

@@ -145,7 +145,7 @@ class PackedWeightsKernel final : public Kernel {
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     return std::make_unique<BoundPackedWeights>(weights_, context);
   }
-  bool packs_constants() const override { return true; }
+  bool packs_constant(std::size_t input) const override { return input != kA; }
 
  private:
   std::shared_ptr<const PackedBits> weights_;

@@ -52,12 +52,11 @@ class BoundPool final : public BoundKernel {
       std::vector<float> counts;
       for (const float before : taps_) {
         for (std::int64_t o = 0; o < output[axis]; ++o) {
-          std::int64_t count = 0;
-          for (std::int64_t k = 0; k < window.kernel[axis]; ++k) {
-            const std::int64_t at = o * window.strides[axis] - window.pads_begin[axis] + k * window.dilations[axis];
-            count += with_padding ? at < input[axis] + window.pads_end[axis] : at >= 0 && at < input[axis];
-          }
-          counts.push_back(before * static_cast<float>(count));
+          const std::int64_t start = o * window.strides[axis] - window.pads_begin[axis];
+          const auto [first, last] = with_padding ? window.taps_inside(axis, o, std::min<std::int64_t>(start, 0),
+                                                                       input[axis] + window.pads_end[axis])
+                                                  : window.taps_inside(axis, o, 0, input[axis]);
+          counts.push_back(before * static_cast<float>(last - first));
         }
       }
       taps_ = std::move(counts);

@@ -349,7 +349,7 @@ class RecurrentKernel final : public Kernel {
   std::unique_ptr<BoundKernel> bind(const BindContext& context) const override {
     return std::make_unique<BoundRecurrent>(layer_, constants_, weights_, context);
   }
-  bool packs_constants() const override { return weights_ != nullptr; }
+  bool packs_constant(std::size_t input) const override { return weights_ != nullptr && input != kX; }
 
  private:
   Layer layer_;

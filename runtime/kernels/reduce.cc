@@ -61,6 +61,9 @@ class Walk {
     }
     kept_ = std::move(kept);
     offsets_ = {0};
+    Extents extents;
+    for (const Axis& axis : taken) extents.push_back(static_cast<std::int64_t>(axis.extent));
+    check_size(DType::kI64, extents);
     for (std::size_t i = taken.size(); i-- > 0;) {
       std::vector<std::ptrdiff_t> all;
       for (const std::ptrdiff_t base : offsets_) {
@@ -132,7 +135,9 @@ class Walk {
 class BoundReduction final : public BoundKernel {
  public:
   BoundReduction(const Operator& op, const Extents& shape, const std::vector<bool>& reduced)
-      : op_(op), walk_(shape, reduced), empty_(element_count(shape) == 0) {}
+      : op_(op),
+        walk_(element_count(shape) == 0 ? Extents{} : shape, reduced),  // nothing to walk
+        empty_(element_count(shape) == 0) {}
 
   void run(const RunContext& context) override {
     float* y = context.out<float>(0);

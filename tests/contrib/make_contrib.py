@@ -81,6 +81,29 @@ def make_cases():
     quantized()
     experts()
     position_biases()
+    quantized_caches(B, H)
+
+
+def quantized_caches(B, H):
+    """Keys and values of 8 or 4 bits. ONNX Runtime takes one new token a row, or several of one row."""
+    own = np.random.default_rng(41)
+    K, D, P = 2, 16, 6  # rotary embeddings ask for heads of a multiple of 16
+    for batch, S in ((B, 1), (1, 3)):
+        for kind in ("PER_TENSOR", "PER_CHANNEL"):
+            for bits in (8, 4):
+                q, k, v = (own.standard_normal((batch, S, n * D)).astype(np.float32) for n in (H, K, K))
+                dtype, low, high, width = (np.int8, -128, 128, D) if bits == 8 else (np.uint8, 0, 256, D // 2)
+                past = [own.integers(low, high, (batch, K, P, width)).astype(dtype) for _ in range(2)]
+                scales = [(own.random((1,) if kind == "PER_TENSOR" else (1, K, 1, D)) * 0.03 + 0.01).astype(np.float32) for _ in range(2)]
+                lengths = np.array([5, 3][:batch], np.int32)
+                for held in past:  # what lies behind a row's past does not matter
+                    for row, length in enumerate(lengths):
+                        held[row, :, length + 1 - S:] = 0
+                angles = own.standard_normal((16, D // 2))
+                tables = [np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)]
+                case(f"gqa_cache_{kind.lower()}_{bits}_bits_{S}", "GroupQueryAttention",
+                     [q, k, v, *past, lengths, np.array(6, np.int32), *tables, None, None, None, *scales], 3,
+                     {"num_heads": H, "kv_num_heads": K, "do_rotary": 1, "k_quant_type": kind, "v_quant_type": kind, "kv_cache_bit_width": bits})
 
 
 def rotary_and_attention(B, S, H, D):

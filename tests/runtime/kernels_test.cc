@@ -23,6 +23,18 @@ std::string describe(const WindowCase& c) {
          to_string(c.dilations) + " pads " + to_string(c.pads) + fmt::format(" group {}", c.group);
 }
 
+// A kernel that packs its weights still reads other constants: they keep their contents.
+TEST(LinearKernel, ReadsConstantsThatItDoesNotPack) {
+  const Given x{random_floats({5, 16}, 1)}, constant_x{x.tensor, true}, weight{random_floats({16, 8}, 2), true},
+      bias{random_floats({8}, 3), true}, residual{random_floats({5, 8}, 4), true};
+  check("Linear", {x, weight, bias, residual}, 1, {});
+  check("Linear", {constant_x, weight, bias, residual}, 1, {});
+  check("MatMul", {constant_x, weight}, 1, {});
+  const Given lstm_x{random_floats({3, 2, 4}, 5), true}, w{random_floats({1, 20, 4}, 6), true},
+      r{random_floats({1, 20, 5}, 7), true};
+  check("LSTM", {lstm_x, w, r}, 3, {{"hidden_size", std::int64_t{5}}});
+}
+
 TEST(ConvolutionKernel, AgreesWithTheReference) {
   const std::vector<WindowCase> cases = {
       {{1, 3, 32, 32}, {16, 3, 16, 16}, {16, 16}, {1, 1}, {0, 0, 0, 0}},  // patches

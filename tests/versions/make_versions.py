@@ -420,6 +420,9 @@ def scan(v):
     body = graph("body", nodes, [("state", F32, [2]), ("row", F32, [2])], [("next", F32, [2]), ("scanned", F32, [2])])
     if v < 9:
         yield plain(None, f(3, 2), f(3, 4, 2), body=body, num_scan_inputs=1, outputs=2)
+        rows, states = np.arange(24, dtype=np.float32).reshape(3, 4, 2), np.ones((3, 2), np.float32)
+        for directions in ([0], [1]):
+            yield plain(i(4, 2, 1), states, rows, body=body, num_scan_inputs=1, directions=directions, outputs=2)
     else:
         yield plain(f(2), f(4, 2), body=body, num_scan_inputs=1, outputs=2)
         yield plain(f(2), f(4, 2), body=body, num_scan_inputs=1, scan_input_directions=[1], scan_output_directions=[1], outputs=2)
