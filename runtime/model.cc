@@ -168,6 +168,7 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   const MemoryLimit limit(
       MemoryLimit::account(options.max_memory != 0 ? options.max_memory : default_memory_limit(0, impl->weight_bytes)));
   impl->report = optimize(impl->graph, {.passes = options.passes, .after_rewrite = options.after_rewrite});
+  if (options.after_passes) options.after_passes(impl->graph);
   if (!options.states.empty()) lift_cache_states(impl->graph, options.states, options.states_of_any_layout);
   if (!impl->graph.states().empty()) impl->identity = identity_of(impl->graph);
   keep_last_position(impl->graph, options.last_position_outputs);

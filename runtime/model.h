@@ -18,6 +18,8 @@ struct CompileOptions {
   std::vector<std::string> passes = default_passes();
   // See PassOptions.
   std::function<void(const Graph& graph, std::string_view pass, std::string_view rule)> after_rewrite = nullptr;
+  // Called with the optimized graph, which it may change, before states are lifted.
+  std::function<void(Graph& graph)> after_passes = nullptr;
   // (past input, present output) names to keep inside sessions, see lift_cache_states().
   std::vector<std::pair<std::string, std::string>> states;
   // false: only those that are f32[B, heads, P, size] in the file, so that set_state() takes what another file gives.

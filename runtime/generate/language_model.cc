@@ -102,15 +102,44 @@ LanguageModel::LanguageModel(const GenerationModel& model, std::shared_ptr<Threa
   if (model.encoder) encoder_ = std::make_unique<Session>(model.encoder, pool);
   if (model.decoder) first_ = std::make_unique<Decoder>(model.decoder, pool);
   if (model.decoder_with_past) next_ = std::make_unique<Decoder>(model.decoder_with_past, pool);
-  if (next_ && next_->caches().empty() && !first_) first_ = std::move(next_);
-  const Graph& graph = first_ ? first_->graph() : next_->graph();
-  source_in_decoder_ = !encoder_ && find_input(graph, "input_ids") && find_input(graph, "decoder_input_ids");
+  if (model.decoder_source) first_source_ = std::make_unique<Session>(model.decoder_source, pool);
+  if (model.decoder_with_past_source) next_source_ = std::make_unique<Session>(model.decoder_with_past_source, pool);
+  if (next_ && next_->caches().empty() && !first_) {
+    first_ = std::move(next_);
+    first_source_ = std::move(next_source_);
+  }
+  source_in_decoder_ =
+      !encoder_ && find_input((first_ ? *first_ : *next_).graph(), "decoder_input_ids") && takes("input_ids");
+}
+
+bool LanguageModel::takes(std::string_view input) const {
+  for (const auto* decoder : {&first_, &next_}) {
+    if (*decoder && find_input((*decoder)->graph(), input)) return true;
+  }
+  for (const auto* source : {&first_source_, &next_source_}) {
+    if (*source && find_input((*source)->model().graph(), input)) return true;
+  }
+  return false;
+}
+
+void LanguageModel::compute_of_source(Session* session) {
+  if (session == nullptr) return;
+  const Graph& graph = session->model().graph();
+  TensorMap inputs;
+  for (const ValueId id : graph.inputs()) {
+    const Value& value = graph.value(id);
+    inputs[value.name] = cast(fixed_.at(value.name), value.type.dtype);
+  }
+  const std::vector<Tensor> values = session->run(inputs);
+  for (std::size_t i = 0; i < values.size(); ++i) fixed_[graph.outputs()[i].name] = values[i];
 }
 
 void LanguageModel::set_profile(Profile* profile) {
   if (encoder_) encoder_->set_profile(profile);
   if (first_) first_->set_profile(profile);
   if (next_) next_->set_profile(profile);
+  if (first_source_) first_source_->set_profile(profile);
+  if (next_source_) next_source_->set_profile(profile);
 }
 
 const Tensor* LanguageModel::output(std::string_view name) const {
@@ -137,8 +166,10 @@ CacheUsage LanguageModel::cache_usage() const {
 
 bool LanguageModel::masks_source() const {
   const std::string_view name = source_in_decoder_ ? "attention_mask" : "encoder_attention_mask";
-  const auto takes = [&](const Decoder* decoder) { return !decoder || find_input(decoder->graph(), name) != nullptr; };
-  return takes(first_.get()) && takes(next_.get());
+  const auto takes = [&](const Decoder* decoder, const Session* source) {
+    return !decoder || find_input(decoder->graph(), name) || (source && find_input(source->model().graph(), name));
+  };
+  return takes(first_.get(), first_source_.get()) && takes(next_.get(), next_source_.get());
 }
 
 // What the encoder makes of rows that have one shape, and which of it is real.
@@ -229,6 +260,8 @@ Caches LanguageModel::merge(const std::vector<std::pair<Rows, Caches>>& groups, 
 Logits LanguageModel::start(std::span<const Source> sources) {
   const auto count = std::ssize(sources);
   fixed_ = encode(sources);
+  compute_of_source(first_source_.get());
+  compute_of_source(next_source_.get());
   sequences_.clear();
   for (const Source& source : sources) sequences_.push_back(source.prompt);
   if (!next_) return recompute();
@@ -275,8 +308,11 @@ Logits LanguageModel::step(std::span<const std::int64_t> parents, std::span<cons
     continued.push_back(sequences_[static_cast<std::size_t>(parents[r])]);
     continued.back().push_back(tokens[r]);
   }
+  const bool same_rows = std::ranges::equal(parents, all_rows(std::ssize(sequences_)));
   sequences_ = std::move(continued);
-  for (auto& [name, tensor] : fixed_) tensor = select_rows(tensor, 0, parents);
+  for (auto& [name, tensor] : fixed_) {
+    if (!same_rows) tensor = select_rows(tensor, 0, parents);
+  }
   return recompute();
 }
 
@@ -286,7 +322,10 @@ Logits LanguageModel::recompute() {
   const auto by_length = grouped<std::size_t>(sequences_.size(), [&](std::size_t i) { return sequences_[i].size(); });
   for (const auto& [length, rows] : by_length) {
     TensorMap fixed;
-    for (const auto& [name, tensor] : fixed_) fixed[name] = select_rows(tensor, 0, rows);
+    if (by_length.size() == 1)
+      fixed = fixed_;
+    else
+      for (const auto& [name, tensor] : fixed_) fixed[name] = select_rows(tensor, 0, rows);
     std::vector<const std::vector<std::int64_t>*> tokens;
     for (const std::int64_t row : rows) tokens.push_back(&sequences_[static_cast<std::size_t>(row)]);
     first_->start(std::move(fixed), std::ssize(rows));

@@ -40,6 +40,10 @@ class LanguageModel final : public TokenModel {
 
   TensorMap encode(std::span<const Source> sources);
   Tensor encode_rows(std::span<const Source> sources, const Rows& rows, Tensor& mask);
+  // Adds to fixed_ what the decoders take of the source alone.
+  void compute_of_source(Session* session);
+  // Of any decoder, or of what it takes of its source.
+  bool takes(std::string_view input) const;
   bool masks_source() const;
   bool ignores_padding(const Source& source);
   bool try_padding(const Source& source);
@@ -49,6 +53,7 @@ class LanguageModel final : public TokenModel {
   std::unique_ptr<Session> encoder_;
   std::unique_ptr<Decoder> first_;  // of a prompt; null: next_ does it
   std::unique_ptr<Decoder> next_;   // with caches; null: everything is computed again at each step
+  std::unique_ptr<Session> first_source_, next_source_;
   std::vector<Tensor> encoded_;     // outputs of the encoder's last run
   bool source_in_decoder_ = false;  // one file that takes input_ids and decoder_input_ids
   std::optional<bool> ignores_padding_;

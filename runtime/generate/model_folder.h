@@ -26,6 +26,10 @@ struct GenerationModel {
   std::shared_ptr<const Model> decoder;            // first step; null: decoder_with_past with nothing past
   std::shared_ptr<const Model> decoder_with_past;  // null: the whole sequence is run at each step
 
+  // What each decoder takes of its source alone (keys and values of the encoder's states, an encoder in the same file):
+  // run once a source, its outputs are inputs or states of every step. Null where there is nothing.
+  std::shared_ptr<const Model> decoder_source, decoder_with_past_source;
+
   // path: an .onnx file, or a folder with model.onnx (or decoder_model.onnx, decoder_with_past_model.onnx, or
   // decoder_model_merged.onnx, whose two branches become two decoders), for encoder-decoder models beside
   // encoder_model.onnx; there or in its folder "onnx". Files of other names are told apart by what they take and give.

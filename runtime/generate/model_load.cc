@@ -1,7 +1,9 @@
 // Which file of a folder is what, and loading them.
 #include <algorithm>
+#include <tuple>
 
 #include "importers/onnx/onnx.h"
+#include "passes/split_source.h"
 #include "runtime/generate/attentions.h"
 #include "runtime/generate/model_folder.h"
 #include "runtime/weight_store.h"
@@ -28,6 +30,15 @@ void choose_branch(Graph& graph, bool with_past) {
 
 using Path = std::filesystem::path;
 
+// A decoder, and what it computes of its source alone (null if nothing).
+using DecoderModels = std::pair<std::shared_ptr<const Model>, std::shared_ptr<const Model>>;
+
+// Inputs that stay the same at every step.
+std::vector<std::string> source_inputs(const Graph& graph) {
+  if (find_input(graph, "decoder_input_ids") && find_input(graph, "input_ids")) return {"input_ids", "attention_mask"};
+  return {"encoder_hidden_states", "encoder_attention_mask"};
+}
+
 struct Loader {
   const CompileOptions& options;
   const ModelFiles& files;
@@ -44,14 +55,14 @@ struct Loader {
   }
 
   // with_past: the branch of a file with both decoders. first: the decoder whose caches this one goes on with, if any.
-  std::shared_ptr<const Model> decoder(const Path& path, std::optional<bool> with_past = std::nullopt,
+  DecoderModels decoder(const Path& path, std::optional<bool> with_past = std::nullopt,
                                        const Model* first = nullptr) const {
     return with_frame([&] { return "while loading " + path.string(); },
                       [&] { return decoder(import_onnx(path), with_past, first); });
   }
 
   // Caches become states of the session where the pass that lifts them can.
-  std::shared_ptr<const Model> decoder(Graph graph, std::optional<bool> with_past = std::nullopt,
+  DecoderModels decoder(Graph graph, std::optional<bool> with_past = std::nullopt,
                                        const Model* first = nullptr) const {
     check_given(graph);
     name_decoder_io(graph, files.names);
@@ -70,7 +81,14 @@ struct Loader {
       if (is_past(name)) own.states.emplace_back(name, present_name(name));
     }
     own.states_of_any_layout = first == nullptr;
-    return Model::compile(std::move(graph), own);
+    std::optional<Graph> source;
+    if (!attentions) own.after_passes = [&](Graph& fused) { source = split(fused, first != nullptr, !own.states.empty()); };
+    DecoderModels models;
+    models.first = Model::compile(std::move(graph), own);
+    CompileOptions plain = options;
+    plain.passes = {};
+    if (source) models.second = Model::compile(*std::move(source), plain);
+    return models;
   }
 
   // The decoder has what the caller says it has.
@@ -82,9 +100,28 @@ struct Loader {
     }
   }
 
+  // The decoder keeps what it takes of its source as states if it has states beside. Decoders of prompts and of steps
+  // call it differently: one does not know what the other's is.
+  static std::optional<Graph> split(Graph& graph, bool of_steps, bool has_caches) {
+    const std::string prefix = of_steps ? "source_of_steps." : "source.";
+    auto source = split_source(graph, source_inputs(graph), prefix);
+    std::vector<std::pair<std::string, std::string>> states;
+    for (std::size_t i = 0; source && has_caches && i < source->outputs().size(); ++i)
+      states.emplace_back(source->outputs()[i].name, source->outputs()[i].name);
+    lift_cache_states(graph, states, false);
+    return source;
+  }
+
   void merged(const Path& path, GenerationModel& model) const {
-    model.decoder = decoder(path, false);
-    model.decoder_with_past = decoder(path, true, model.decoder.get());
+    set_first(model, decoder(path, false));
+    set_steps(model, decoder(path, true, model.decoder.get()));
+  }
+
+  static void set_first(GenerationModel& model, DecoderModels models) {
+    std::tie(model.decoder, model.decoder_source) = std::move(models);
+  }
+  static void set_steps(GenerationModel& model, DecoderModels models) {
+    std::tie(model.decoder_with_past, model.decoder_with_past_source) = std::move(models);
   }
 };
 
@@ -92,12 +129,11 @@ struct Loader {
 bool load_named(const Path& folder, const Loader& loader, GenerationModel& model) {
   const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name); };
   if (exists("encoder_model.onnx")) model.encoder = loader.encoder(folder / "encoder_model.onnx");
-  if (exists("decoder_model.onnx")) model.decoder = loader.decoder(folder / "decoder_model.onnx");
+  if (exists("decoder_model.onnx")) Loader::set_first(model, loader.decoder(folder / "decoder_model.onnx"));
   if (exists("decoder_with_past_model.onnx")) {
-    model.decoder_with_past =
-        loader.decoder(folder / "decoder_with_past_model.onnx", std::nullopt, model.decoder.get());
+    Loader::set_steps(model, loader.decoder(folder / "decoder_with_past_model.onnx", std::nullopt, model.decoder.get()));
   } else if (exists("model.onnx")) {
-    model.decoder_with_past = loader.decoder(folder / "model.onnx");
+    Loader::set_steps(model, loader.decoder(folder / "model.onnx"));
   } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
     loader.merged(folder / "decoder_model_merged.onnx", model);
   }
@@ -147,11 +183,11 @@ void load_by_interface(const std::vector<Path>& paths, const Loader& loader, Gen
     }
     model.encoder = loader.encoder(encoder->path);
   } else if (const File* whole = both ? nullptr : only(plain, "the decoder")) {
-    model.decoder = loader.decoder(whole->path);
+    Loader::set_first(model, loader.decoder(whole->path));
   }
-  if (beginning != nullptr) model.decoder = loader.decoder(beginning->path);
+  if (beginning != nullptr) Loader::set_first(model, loader.decoder(beginning->path));
   if (both != nullptr) loader.merged(both->path, model);
-  if (later != nullptr) model.decoder_with_past = loader.decoder(later->path, std::nullopt, model.decoder.get());
+  if (later != nullptr) Loader::set_steps(model, loader.decoder(later->path, std::nullopt, model.decoder.get()));
   if (!model.decoder && !model.decoder_with_past) {
     fail(ErrorCode::kUnsupported, "no file takes tokens, integers [B, S]:{}", described(others));
   }
@@ -173,12 +209,15 @@ void settle_first(GenerationModel& model) {
   const Graph& graph = model.decoder_with_past->graph();
   const bool caches = !graph.states().empty() || std::any_of(graph.inputs().begin(), graph.inputs().end(),
                                                              [&](ValueId id) { return is_past(graph.value(id).name); });
-  if (!caches) model.decoder = std::exchange(model.decoder_with_past, nullptr);
+  if (caches) return;
+  model.decoder = std::exchange(model.decoder_with_past, nullptr);
+  model.decoder_source = std::exchange(model.decoder_with_past_source, nullptr);
 }
 
 // A decoder that reads an encoder's states has to have one.
 void check_whole(const GenerationModel& model) {
-  for (const auto& decoder : {model.decoder, model.decoder_with_past}) {
+  for (const auto& decoder :
+       {model.decoder, model.decoder_with_past, model.decoder_source, model.decoder_with_past_source}) {
     if (decoder && !model.encoder && find_input(decoder->graph(), "encoder_hidden_states")) {
       fail(ErrorCode::kUnsupported,
            "the decoder takes encoder_hidden_states, and there is no encoder; give the folder that has both");
@@ -203,13 +242,13 @@ GenerationModel load_files(const Path& path, const CompileOptions& options, cons
   const Loader loader{shared, files, attentions};
   if (!files.decoder.empty()) {
     if (!files.encoder.empty()) model.encoder = loader.encoder(path / files.encoder);
-    model.decoder_with_past = loader.decoder(path / files.decoder);
+    Loader::set_steps(model, loader.decoder(path / files.decoder));
   } else if (!std::filesystem::is_directory(path)) {
     Graph graph = import_onnx(path);
     if (describe_io(graph).branch)
       loader.merged(path, model);
     else
-      model.decoder_with_past = loader.decoder(std::move(graph));
+      Loader::set_steps(model, loader.decoder(std::move(graph)));
   } else if (!load_named(path, loader, model)) {
     const Path folder = models_in(path).empty() ? path / "onnx" : path;
     const std::vector<Path> paths = models_in(folder);

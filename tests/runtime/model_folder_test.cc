@@ -34,5 +34,21 @@ INSTANTIATE_TEST_SUITE_P(All, CacheLayouts,
                            return name;
                          });
 
+// Keys and values of the encoder's states, and an encoder in the decoder's own file, are computed once a source.
+TEST(DecoderSource, IsNoPartOfTheSteps) {
+  for (const char* kind : {"one-file", "encoder-decoder-names-of-its-own", "features", "merged"}) {
+    const auto folder = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/generate/folders/kinds" / kind;
+    const GenerationModel model = GenerationModel::load(folder);
+    ASSERT_TRUE(model.decoder_source) << kind;
+    for (const std::string_view name : {"input_ids", "encoder_hidden_states"}) {
+      const bool of_tokens = name == "input_ids" && std::string_view(kind) != "one-file";
+      EXPECT_EQ(find_input(model.decoder->graph(), name) != nullptr, of_tokens) << kind << " " << name;
+    }
+    EXPECT_EQ(model.decoder_source->graph().outputs().size(), 4u) << kind;  // keys and values of two layers
+    // Steps that have caches keep them as states.
+    if (model.decoder_with_past) EXPECT_EQ(model.decoder_with_past->graph().states().size(), 8u) << kind;
+  }
+}
+
 }  // namespace
 }  // namespace weft::runtime
