@@ -10,8 +10,8 @@ namespace weft {
 namespace {
 
 bool costs(std::string_view op) {
-  static constexpr std::string_view kOps[] = {"Linear", "MatMul", "MatMulNBits", "Conv", "ConvTranspose", "Attention",
-                                              "LSTM",   "GRU",    "RNN",         "MatMulInteger"};
+  static constexpr std::string_view kOps[] = {"Linear",    "MatMul", "MatMulNBits", "Conv", "ConvTranspose",
+                                              "Attention", "LSTM",   "GRU",         "RNN",  "MatMulInteger"};
   return std::ranges::find(kOps, op) != std::end(kOps);
 }
 
@@ -77,8 +77,8 @@ class SourceValues {
   std::set<ValueId> values_, costly_;
 };
 
-// Keys or values of the source that attention reads as [B, T, heads * size] become [B, heads, T, size], as sessions keep
-// them.
+// Keys or values of the source that attention reads as [B, T, heads * size] become [B, heads, T, size], as sessions
+// keep them.
 void split_heads(Graph& graph, const std::vector<ValueId>& of_source) {
   const std::set<ValueId> handed(of_source.begin(), of_source.end());
   for (const NodeId id : graph.nodes()) {
@@ -95,7 +95,8 @@ void split_heads(Graph& graph, const std::vector<ValueId>& of_source) {
       graph.set_input(id, input, b.transpose(split, {0, 2, 1, 3}));
     }
     const std::vector<ValueId>& inputs = graph.node(id).inputs;
-    if (rank_of(graph, inputs[1]) == 4 && rank_of(graph, inputs[2]) == 4) graph.node(id).attributes.erase("kv_num_heads");
+    if (rank_of(graph, inputs[1]) == 4 && rank_of(graph, inputs[2]) == 4)
+      graph.node(id).attributes.erase("kv_num_heads");
   }
 }
 

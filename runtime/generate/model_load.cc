@@ -56,14 +56,13 @@ struct Loader {
 
   // with_past: the branch of a file with both decoders. first: the decoder whose caches this one goes on with, if any.
   DecoderModels decoder(const Path& path, std::optional<bool> with_past = std::nullopt,
-                                       const Model* first = nullptr) const {
+                        const Model* first = nullptr) const {
     return with_frame([&] { return "while loading " + path.string(); },
                       [&] { return decoder(import_onnx(path), with_past, first); });
   }
 
   // Caches become states of the session where the pass that lifts them can.
-  DecoderModels decoder(Graph graph, std::optional<bool> with_past = std::nullopt,
-                                       const Model* first = nullptr) const {
+  DecoderModels decoder(Graph graph, std::optional<bool> with_past = std::nullopt, const Model* first = nullptr) const {
     check_given(graph);
     name_decoder_io(graph, files.names);
     if (!find_input(graph, "input_ids") && !find_input(graph, "decoder_input_ids")) {
@@ -82,7 +81,8 @@ struct Loader {
     }
     own.states_of_any_layout = first == nullptr;
     std::optional<Graph> source;
-    if (!attentions) own.after_passes = [&](Graph& fused) { source = split(fused, first != nullptr, !own.states.empty()); };
+    if (!attentions)
+      own.after_passes = [&](Graph& fused) { source = split(fused, first != nullptr, !own.states.empty()); };
     DecoderModels models;
     models.first = Model::compile(std::move(graph), own);
     CompileOptions plain = options;
@@ -131,7 +131,8 @@ bool load_named(const Path& folder, const Loader& loader, GenerationModel& model
   if (exists("encoder_model.onnx")) model.encoder = loader.encoder(folder / "encoder_model.onnx");
   if (exists("decoder_model.onnx")) Loader::set_first(model, loader.decoder(folder / "decoder_model.onnx"));
   if (exists("decoder_with_past_model.onnx")) {
-    Loader::set_steps(model, loader.decoder(folder / "decoder_with_past_model.onnx", std::nullopt, model.decoder.get()));
+    Loader::set_steps(model,
+                      loader.decoder(folder / "decoder_with_past_model.onnx", std::nullopt, model.decoder.get()));
   } else if (exists("model.onnx")) {
     Loader::set_steps(model, loader.decoder(folder / "model.onnx"));
   } else if (!model.decoder && exists("decoder_model_merged.onnx")) {
