@@ -35,7 +35,7 @@ Tensor random_tensor(Extents shape) {
 // What one run of a graph does at least.
 struct Work {
   double flops = 0;
-  double bytes = 0;  // read from memory
+  double bytes = 0;  // through memory
 };
 
 void report(benchmark::State& state, const Machine& machine, const Work& work) {
@@ -151,6 +151,89 @@ void register_attention(const Machine& machine) {
   }
 }
 
+// A node of inputs that are given, or constants.
+struct Operator {
+  std::string name, op;
+  std::vector<Tensor> given, constants;  // the constants behind what is given; of shape [0]: absent
+  Attributes attributes = {};
+  std::size_t outputs = 1;
+  double flops = 0;
+};
+
+// What is given and what results, through memory once.
+void run_operator(benchmark::State& state, const Machine& machine, const Operator& node) {
+  Graph graph;
+  Builder b(graph);
+  std::vector<ValueId> inputs;
+  double bytes = 0;
+  for (const Tensor& tensor : node.given) {
+    inputs.push_back(graph.add_input("x" + std::to_string(inputs.size()), {tensor.dtype(), to_shape(tensor.shape())}));
+    bytes += static_cast<double>(tensor.byte_size());
+  }
+  for (const Tensor& tensor : node.constants)
+    inputs.push_back(tensor.shape() == Extents{0} ? ValueId() : b.constant(tensor).id());
+  const std::vector<Expr> results = b.make_many(node.op, inputs, node.outputs, node.attributes);
+  for (std::size_t i = 0; i < results.size(); ++i) graph.add_output("y" + std::to_string(i), results[i]);
+  runtime::CompileOptions plain;
+  plain.passes = {};
+  runtime::Session session(runtime::Model::compile(std::move(graph), plain), machine.pool);
+  for (const Tensor& tensor : session.run(node.given)) bytes += static_cast<double>(tensor.byte_size());
+  for (auto _ : state) benchmark::DoNotOptimize(session.run(node.given));
+  report(state, machine, {node.flops, bytes});
+}
+
+std::vector<Operator> operators() {
+  using Ints = std::vector<std::int64_t>;
+  const auto ints = [](const Ints& list) { return Tensor::vector<std::int64_t>(list); };
+  const Tensor x = random_tensor({8, 512, 768}), image = random_tensor({4, 64, 56, 56});
+  const Tensor channels = random_tensor({64}), none, mask = Tensor::full(DType::kBool, {8, 512, 768}, 1);
+  const Attributes last = {{"axis", std::int64_t{-1}}};
+  return {
+      {"Transpose/021", "Transpose", {x}, {}, {{"perm", Ints{0, 2, 1}}}},
+      {"Transpose/0231", "Transpose", {image}, {}, {{"perm", Ints{0, 2, 3, 1}}}},
+      {"Pad", "Pad", {image}, {ints({0, 0, 1, 1, 0, 0, 1, 1})}},
+      {"Expand", "Expand", {random_tensor({8, 1, 768})}, {ints({8, 512, 768})}},
+      {"Tile", "Tile", {random_tensor({1, 512, 768})}, {ints({8, 1, 1})}},
+      {"Split", "Split", {x}, {}, last, 3},
+      {"Concat", "Concat", {x, x}, {}, last},
+      {"Max", "Max", {x, x}, {}},
+      {"Greater", "Greater", {x}, {Tensor::scalar(0.3f)}},
+      {"Where", "Where", {mask, x}, {Tensor::scalar(0.0f)}},
+      {"Clip", "Clip", {x}, {Tensor::scalar(0.0f), Tensor::scalar(6.0f)}},
+      {"HardSwish", "HardSwish", {x}, {}},
+      {"ReduceMean/last", "ReduceMean", {x}, {ints({-1})}},
+      {"ReduceMean/middle", "ReduceMean", {x}, {ints({1})}},
+      {"ReduceMax/all", "ReduceMax", {x}, {}},
+      {"ArgMax", "ArgMax", {random_tensor({8, 32000})}, {}, last},
+      {"CumSum", "CumSum", {x}, {Tensor::scalar<std::int64_t>(1)}},
+      {"TopK/50", "TopK", {random_tensor({8, 32000})}, {ints({50})}, last, 2},
+      {"LogSoftmax", "LogSoftmax", {random_tensor({8, 32000})}, {}, last},
+      {"InstanceNormalization", "InstanceNormalization", {image}, {channels, channels}},
+      {"Resize/linear",
+       "Resize",
+       {image},
+       {none, Tensor::vector<float>(std::vector<float>{1, 1, 2, 2})},
+       {{"mode", std::string("linear")}}},
+      {"Conv/depthwise7",
+       "Conv",
+       {random_tensor({1, 96, 56, 56})},
+       {random_tensor({96, 1, 7, 7})},
+       {{"group", std::int64_t{96}}, {"pads", Ints{3, 3, 3, 3}}},
+       1,
+       2.0 * 96 * 56 * 56 * 49},
+      {"MatMulNBits/row",
+       "MatMulNBits",
+       {random_tensor({1, 2048})},
+       {Tensor::full(DType::kU8, {2048, 64, 16}, 0x5A), random_tensor({2048, 64})},
+       {{"K", std::int64_t{2048}},
+        {"N", std::int64_t{2048}},
+        {"bits", std::int64_t{4}},
+        {"block_size", std::int64_t{32}}},
+       1,
+       2.0 * 2048 * 2048},
+  };
+}
+
 void register_all(const Machine& machine) {
   register_attention(machine);
   const auto add = [](const std::string& name, auto body) {
@@ -179,6 +262,8 @@ void register_all(const Machine& machine) {
     add(fmt::format("{}/1024x768", op),
         [&machine, op](benchmark::State& state) { rows_of(state, machine, op, 1024, 768); });
   }
+  for (const Operator& node : operators())
+    add(node.name, [&machine, node](benchmark::State& state) { run_operator(state, machine, node); });
 }
 
 // Takes our own options out of argv.

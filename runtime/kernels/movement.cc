@@ -154,8 +154,15 @@ void gather_elements(const RunContext& context, std::size_t axis) {
         if (i != axis) base += rest % indices.shape()[i] * strides[i];
         rest /= indices.shape()[i];
       }
-      for (std::size_t i = row * length; i < (row + 1) * length; ++i, base += advance) {
-        to[i] = from[base + checked_index(static_cast<std::int64_t>(at[i]), extent) * step];
+      const Index* places = at + row * length;
+      bool outside = false;
+      for (std::size_t i = 0; i < length; ++i) outside |= places[i] < -extent || places[i] >= extent;
+      for (std::size_t i = 0; outside && i < length; ++i) checked_index(places[i], extent);  // one of them throws
+      const W* source = from + base;
+      W* target = to + row * length;
+      for (std::size_t i = 0; i < length; ++i, source += advance) {
+        const std::int64_t place = places[i];
+        target[i] = source[(place < 0 ? place + extent : place) * step];
       }
     }
   });

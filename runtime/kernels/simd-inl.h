@@ -141,6 +141,13 @@ void ApplyUnary(const Function& function, const float* x, float* y, std::size_t 
   }
 }
 
+// exp(t) of a difference to the largest; NaN passes.
+HWY_INLINE V Weight(V t) {
+  const V least = hn::Set(F(), -87.33f);
+  const V weight = hn::IfThenZeroElse(hn::Lt(t, least), ExpBelowZero(hn::Max(t, least)));
+  return hn::IfThenElse(hn::IsNaN(t), t, weight);
+}
+
 void SoftmaxRow(const float* x, float* y, std::size_t count) {
   const F d;
   const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -151,17 +158,32 @@ void SoftmaxRow(const float* x, float* y, std::size_t count) {
     highest = hn::Max(highest, value);
   });
   const V shift = hn::Set(d, hn::ReduceMax(d, highest));
-  const V least = hn::Set(d, -87.33f);
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    const V t = hn::Sub(Load(x + i, lanes), shift);  // NaN of -inf - -inf and inf - inf
-    V weight = hn::IfThenZeroElse(hn::Lt(t, least), ExpBelowZero(hn::Max(t, least)));
-    weight = hn::IfThenElse(hn::IsNaN(t), t, weight);
+    const V weight = Weight(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf
     Store(weight, y + i, lanes);
     total = hn::Add(total, lanes < hn::Lanes(d) ? hn::IfThenElseZero(hn::FirstN(d, lanes), weight) : weight);
   });
   const V scale = hn::Set(d, 1.0f / hn::ReduceSum(d, total));
   Map(y, y, count, [&](V weight) HWY_ATTR { return hn::Mul(weight, scale); });
+}
+
+void SoftmaxColumns(const float* x, std::size_t rows, std::size_t stride, float* y, std::size_t count) {
+  const F d;
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V top = hn::Set(d, -std::numeric_limits<float>::infinity()), total = hn::Zero(d);
+    for (std::size_t t = 0; t < rows; ++t) top = hn::Max(top, Load(x + t * stride + i, lanes));
+    for (std::size_t t = 0; t < rows; ++t) {
+      const V weight = Weight(hn::Sub(Load(x + t * stride + i, lanes), top));
+      Store(weight, y + t * stride + i, lanes);
+      total = hn::Add(total, weight);
+    }
+    const V scale = hn::Div(hn::Set(d, 1.0f), total);
+    for (std::size_t t = 0; t < rows; ++t) {
+      float* to = y + t * stride + i;
+      Store(hn::Mul(Load(to, lanes), scale), to, lanes);
+    }
+  });
 }
 
 HWY_INLINE float Sum(const float* x, std::size_t count) {

@@ -17,6 +17,7 @@ HWY_EXPORT(TargetName);
 HWY_EXPORT(Activate);
 HWY_EXPORT(ApplyUnary);
 HWY_EXPORT(SoftmaxRow);
+HWY_EXPORT(SoftmaxColumns);
 HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(RotateRow);
@@ -30,6 +31,9 @@ void unary(const Function& function, const float* x, float* y, std::size_t count
   HWY_DYNAMIC_DISPATCH(ApplyUnary)(function, x, y, count);
 }
 void softmax_row(const float* x, float* y, std::size_t count) { HWY_DYNAMIC_DISPATCH(SoftmaxRow)(x, y, count); }
+void softmax_columns(const float* x, std::size_t rows, std::size_t stride, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxColumns)(x, rows, stride, y, count);
+}
 void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(LayerNormRow)(x, scale, bias, epsilon, y, count);
 }

@@ -51,6 +51,8 @@ void unary(const Function& function, const float* x, float* y, std::size_t count
 
 // One row: y = exp(x - max) / sum. NaN where the row holds NaN, +inf, or nothing but -inf. x and y may be the same.
 void softmax_row(const float* x, float* y, std::size_t count);
+// The same of each of `count` columns x[t * stride + i], t in [0, rows); y has the strides of x.
+void softmax_columns(const float* x, std::size_t rows, std::size_t stride, float* y, std::size_t count);
 
 // One row: y = (x - mean) / sqrt(variance + epsilon) * scale + bias; bias may be null.
 void layer_norm_row(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count);

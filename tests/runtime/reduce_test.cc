@@ -126,6 +126,20 @@ TEST(AlongAxis, LogSoftmax) {
   }
 }
 
+TEST(AlongAxis, Softmax) {
+  for (const Extents& shape :
+       {Extents{3, 100}, Extents{100, 3}, Extents{4, 7, 300}, Extents{3, 1, 2}, Extents{2, 0, 3}}) {
+    Tensor x = random_floats(shape, 1, 20.0f);
+    if (x.size() > 0) {
+      x.mutable_data<float>()[0] = NAN;
+      x.mutable_data<float>()[5] = -kInfinity;
+      x.mutable_data<float>()[x.size() - 1] = kInfinity;
+    }
+    for (std::int64_t axis = 0; axis < x.rank(); ++axis) check("Softmax", {{x}}, 1, {{"axis", axis}}, 1e-6);
+  }
+  check("Softmax", {{Tensor::full(DType::kF32, {3, 40}, -kInfinity)}}, 1, {{"axis", std::int64_t{0}}});
+}
+
 TEST(ChannelNorm, AgreesWithItsDefinition) {
   for (const Extents& shape : {Extents{2, 6, 5, 7}, Extents{1, 6, 1000}, Extents{7, 6, 1}, Extents{2, 6, 3, 2, 5},
                                Extents{0, 6, 4}, Extents{2, 6, 70, 71}}) {
