@@ -45,9 +45,9 @@ Expr allowed_positions(Lowering& l, Expr q, Expr k) {
 // Our own exporter says so where the graph it wrote did not.
 constexpr std::string_view kZeroMaskedRows = "weft.zero_masked_rows";
 
-bool zeroes_empty_rows(const Lowering& l) {
+bool zeroes_empty_rows(const Lowering& l, bool has_mask) {
   const auto said = l.node().metadata.find(kZeroMaskedRows);
-  return said == l.node().metadata.end() || said->second != "0";
+  return said == l.node().metadata.end() ? has_mask : said->second != "0";
 }
 
 // The mask as it was before our own exporter raised its lowest numbers, and perhaps spread it after that.
@@ -199,7 +199,7 @@ Values attention(Lowering& l) {
   if (b.rank(o.q) == 3) attributes["q_num_heads"] = query_heads;
   if (b.rank(o.k) == 3) attributes["kv_num_heads"] = key_heads;
   if (causal && plain_positions) attributes["is_causal"] = std::int64_t{1};
-  if (mask && zeroes_empty_rows(l)) attributes["zero_masked_rows"] = std::int64_t{1};
+  if (zeroes_empty_rows(l, static_cast<bool>(mask))) attributes["zero_masked_rows"] = std::int64_t{1};
   if (mask && is_float(b.dtype(mask)) && b.dtype(mask) != b.dtype(o.q)) mask = b.cast(mask, b.dtype(o.q));
   if (softcap != 0) attributes["softcap"] = softcap;
   if (l.find("scale") != nullptr) attributes["scale"] = l.number("scale", 0);

@@ -47,16 +47,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=pathlib.Path, nargs="+")
     parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--tool-every", type=int, default=1, help="of so many files one goes through the tool, which takes long")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     results = {}
-    for path in sorted(model for corpus in options.corpus for model in corpus.glob("*/model.onnx")):
+    for number, path in enumerate(sorted(model for corpus in options.corpus for model in corpus.glob("*/model.onnx"))):
         try:
             loaded = on_load(path)
         except Exception as error:  # it refuses the file
             loaded = None
             print(f"{path.parent.name}: {str(error)[:120]}", flush=True)
-        results[path.parent.name] = {"load": loaded, "tool": by_tool(path)}
+        tool = by_tool(path) if number % options.tool_every == 0 else "not run"
+        results[path.parent.name] = {"load": loaded, "tool": tool}
         print(path.parent.name, results[path.parent.name], flush=True)
     options.output.write_text(json.dumps(results, indent=1) + "\n")
 
