@@ -8,12 +8,10 @@
 
 namespace weft::runtime {
 
-static_assert(CacheState::kBlockTokens == simd::kPanelKeys);
+static_assert(CacheState::kBlockTokens == simd::kBlockKeys && CacheState::kDropped == simd::kPanelKeys);
 
-CacheState::Block::Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads, std::int64_t size)
-    : ledger(std::move(counted_by)),
-      // Zero, because panels are read beyond their last token.
-      data(Tensor::zeros(DType::kF32, {heads, size, kBlockTokens})) {
+CacheState::Block::Block(std::shared_ptr<Ledger> counted_by, Tensor contents)
+    : ledger(std::move(counted_by)), data(std::move(contents)) {
   if (ledger->budget) ledger->budget->used_ += data.byte_size();
   const std::uint64_t bytes = ledger->bytes += data.byte_size();
   std::uint64_t peak = ledger->peak;
@@ -89,13 +87,18 @@ void CacheState::assign(const Tensor& value) {
   *this = std::move(next);
 }
 
+// Zero, because panels are read beyond their last token.
+std::shared_ptr<CacheState::Block> CacheState::new_block() const {
+  return std::make_shared<Block>(ledger_, Tensor::zeros(DType::kF32, block_shape()));
+}
+
 // Copies a block that somebody else may read. The fence pairs with the release of the other owner's last use.
 void CacheState::own(std::shared_ptr<Block>& block) {
   if (block.use_count() == 1) {
     std::atomic_thread_fence(std::memory_order_acquire);
     return;
   }
-  auto copy = std::make_shared<Block>(ledger_, heads_, size_);
+  auto copy = std::make_shared<Block>(ledger_, Tensor::uninitialized(DType::kF32, block_shape()));
   std::memcpy(copy->data.mutable_bytes().data(), block->data.bytes().data(), block_bytes());
   ledger_->copied += block_bytes();
   block = std::move(copy);
@@ -107,7 +110,7 @@ void CacheState::make_room(Row& row, std::int64_t tokens) {
   // What an append that failed has left.
   row.blocks.resize(static_cast<std::size_t>(blocks_for(length_)));
   if (length_ % kBlockTokens != 0) own(row.blocks[static_cast<std::size_t>(length_ / kBlockTokens)]);
-  while (row.blocks.size() < needed) row.blocks.push_back(std::make_shared<Block>(ledger_, heads_, size_));
+  while (row.blocks.size() < needed) row.blocks.push_back(new_block());
   row.data.resize(needed);
   for (std::size_t j = static_cast<std::size_t>(length_ / kBlockTokens); j < needed; ++j) {
     row.data[j] = row.blocks[j]->data.data<float>().data();
@@ -161,7 +164,7 @@ void CacheState::write_block(const Tensor& added, std::int64_t b, std::int64_t b
 
 void CacheState::drop_before_window() {
   if (options_.window == kUnbounded || length_ - kTakenBack <= options_.window) return;
-  const std::int64_t first = (length_ - kTakenBack - options_.window) / kBlockTokens * kBlockTokens;
+  const std::int64_t first = (length_ - kTakenBack - options_.window) / kDropped * kDropped;
   for (Row& row : rows_) {
     for (std::int64_t j = first_token_ / kBlockTokens; j < first / kBlockTokens; ++j) {
       row.blocks[static_cast<std::size_t>(j)].reset();

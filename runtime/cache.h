@@ -15,7 +15,7 @@ namespace weft::runtime {
 // How a block holds its tokens of each head.
 enum class CacheLayout : std::uint8_t {
   kTokens,  // [tokens, size]
-  kPanels,  // [size, tokens]: keys, as attention multiplies them
+  kPanels,  // [size, tokens]: keys, two blocks a panel of attention
 };
 
 // What caches took and moved so far; of all caches that share blocks (copies, Session::fork).
@@ -51,8 +51,9 @@ class CacheBudget {
 // threads.
 class CacheState {
  public:
-  static constexpr std::int64_t kBlockTokens = 16;
+  static constexpr std::int64_t kBlockTokens = 8;
   static constexpr std::int64_t kUnbounded = -1;
+  static constexpr std::int64_t kDropped = 2 * kBlockTokens;  // tokens that go together when a window leaves them
   static constexpr std::int64_t kTakenBack = 64;  // so many tokens truncate() can always forget, whatever the window
 
   struct Options {
@@ -70,7 +71,7 @@ class CacheState {
   std::int64_t size() const { return size_; }
   Extents shape() const { return {batch(), heads_, length_, size_}; }
   CacheLayout layout() const { return options_.layout; }
-  // The first token that every row still has.
+  // The first token that every row still has, a multiple of kDropped.
   std::int64_t first_token() const { return first_token_; }
 
   void reset(std::int64_t batch);
@@ -108,7 +109,7 @@ class CacheState {
     std::shared_ptr<CacheBudget> budget;  // may be null
   };
   struct Block {
-    Block(std::shared_ptr<Ledger> counted_by, std::int64_t heads, std::int64_t size);
+    Block(std::shared_ptr<Ledger> counted_by, Tensor contents);
     ~Block();
     std::shared_ptr<Ledger> ledger;
     Tensor data;
@@ -120,6 +121,8 @@ class CacheState {
 
   static std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
   std::size_t block_bytes() const { return static_cast<std::size_t>(heads_ * size_ * kBlockTokens) * sizeof(float); }
+  Extents block_shape() const { return {heads_, size_, kBlockTokens}; }
+  std::shared_ptr<Block> new_block() const;
   void make_room(Row& row, std::int64_t tokens);
   void own(std::shared_ptr<Block>& block);
   void write_block(const Tensor& added, std::int64_t b, std::int64_t block, std::int64_t end);

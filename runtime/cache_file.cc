@@ -12,7 +12,7 @@
 namespace weft::runtime {
 namespace {
 
-constexpr std::array<char, 8> kMagic = {'w', 'e', 'f', 't', 'k', 'v', '0', '1'};
+constexpr std::array<char, 8> kMagic = {'w', 'e', 'f', 't', 'k', 'v', '0', '2'};
 constexpr std::uint32_t kDropped = ~std::uint32_t{0};
 constexpr std::uint64_t kMostRows = 1 << 16, kMostTokens = std::uint64_t{1} << 40;
 
@@ -126,7 +126,8 @@ class CacheFile {
     std::vector<std::shared_ptr<CacheState::Block>> unique;
     for (std::uint64_t i = 0; i < header.unique; ++i) {
       const auto bytes = take(cache.block_bytes());
-      unique.push_back(std::make_shared<CacheState::Block>(cache.ledger_, cache.heads_, cache.size_));
+      Tensor contents = Tensor::uninitialized(DType::kF32, cache.block_shape());
+      unique.push_back(std::make_shared<CacheState::Block>(cache.ledger_, std::move(contents)));
       std::memcpy(unique.back()->data.mutable_bytes().data(), bytes.data(), bytes.size());
     }
     for (std::size_t b = 0; b < header.batch; ++b) {
@@ -163,7 +164,7 @@ class CacheFile {
     }
     const bool in_order = header.batch <= kMostRows && header.length <= kMostTokens &&
                           header.blocks == (header.batch == 0 ? 0 : (header.length + kTokens - 1) / kTokens) &&
-                          header.first_token <= header.length && header.first_token % kTokens == 0 &&
+                          header.first_token <= header.length && header.first_token % CacheState::kDropped == 0 &&
                           (header.first_token == 0 || like.options_.window != CacheState::kUnbounded);
     if (!in_order || header.unique > header.batch * header.blocks) damaged("its lengths contradict each other");
   }

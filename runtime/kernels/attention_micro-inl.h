@@ -81,27 +81,48 @@ HWY_INLINE void TransposeRows(D d, const Row& row, std::size_t size, float* to, 
   }
 }
 
-void StoreKeys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
-               std::size_t at) {
+// To lanes [at, at + count) of a panel of so many keys.
+template <std::size_t Keys>
+HWY_INLINE void StoreKeys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
+                          std::size_t at) {
   std::size_t t = 0;
   const auto transpose = [&](auto d) HWY_ATTR {
     for (; t + hn::MaxLanes(d) <= count && at % 4 == 0; t += hn::MaxLanes(d)) {
       const auto row = [&](std::size_t r) { return keys + (t + r) * stride; };
-      TransposeRows(d, row, size, panel + at + t, kPanelKeys);
+      TransposeRows(d, row, size, panel + at + t, Keys);
     }
   };
-  transpose(F());
+  transpose(hn::CappedTag<float, Keys>());
   transpose(hn::FixedTag<float, 4>());
   for (; t < count; ++t) {
-    for (std::size_t i = 0; i < size; ++i) panel[i * kPanelKeys + at + t] = keys[t * stride + i];
+    for (std::size_t i = 0; i < size; ++i) panel[i * Keys + at + t] = keys[t * stride + i];
   }
+}
+
+void StoreBlock(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
+                std::size_t at) {
+  StoreKeys<kBlockKeys>(keys, stride, count, size, block, at);
 }
 
 // --- Micro-kernels ---------------------------------------------------------------------------------
 
-// scores[r][..] = q_r . k_t for R rows of queries packed [D][kBlockRows] and the keys of P panels. Meanwhile the
-// panels of `ahead` come nearer.
-template <std::size_t R, std::size_t P>
+// Keys [n * kLanes, ...) of dimension i of a panel, which lies in one piece [D][kPanelKeys] or in blocks.
+template <bool kInBlocks>
+HWY_INLINE V LoadKeys(const float* const* halves, std::size_t n, std::size_t i) {
+  const F d;
+  if constexpr (!kInBlocks) {
+    return hn::LoadU(d, halves[0] + i * kPanelKeys + n * kLanes);
+  } else if constexpr (kLanes == kPanelKeys) {
+    const hn::Half<F> half;
+    return hn::Combine(d, hn::LoadU(half, halves[1] + i * kBlockKeys), hn::LoadU(half, halves[0] + i * kBlockKeys));
+  } else {
+    return hn::LoadU(d, halves[n * kLanes / kBlockKeys] + i * kBlockKeys + n * kLanes % kBlockKeys);
+  }
+}
+
+// scores[r][..] = q_r . k_t for R rows of queries packed [D][kBlockRows] and the keys of P panels, two pointers each.
+// Meanwhile the blocks of `ahead` come nearer.
+template <std::size_t R, std::size_t P, bool kInBlocks>
 HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const float* const* ahead, std::size_t size,
                             float* scores) {
   const F d;
@@ -112,20 +133,15 @@ HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const floa
     HWY_UNROLL(8)
     for (std::size_t n = 0; n < kWide; ++n) sum[r][n] = hn::Zero(d);
   }
-  const float *panel[P], *next[P];
+  const float* halves[2 * P];
   HWY_UNROLL(8)
-  for (std::size_t p = 0; p < P; ++p) {
-    panel[p] = keys[p];
-    next[p] = ahead[p];
-  }
+  for (std::size_t p = 0; p < 2 * P; ++p) halves[p] = keys[p];
   for (std::size_t i = 0; i < size; ++i) {
     HWY_UNROLL(8)
-    for (std::size_t p = 0; p < P; ++p) hwy::Prefetch(next[p] + i * kPanelKeys);
+    for (std::size_t p = 0; p < P; ++p) hwy::Prefetch(ahead[2 * p + i % 2] + i / 2 * kPanelKeys);
     V key[kWide];
     HWY_UNROLL(8)
-    for (std::size_t n = 0; n < kWide; ++n) {
-      key[n] = hn::LoadU(d, panel[n / kVectors] + i * kPanelKeys + n % kVectors * kLanes);
-    }
+    for (std::size_t n = 0; n < kWide; ++n) key[n] = LoadKeys<kInBlocks>(halves + n / kVectors * 2, n % kVectors, i);
     HWY_UNROLL(8)
     for (std::size_t r = 0; r < R; ++r) {
       const V x = hn::Set(d, q[i * kBlockRows + r]);
@@ -140,18 +156,22 @@ HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const floa
   }
 }
 
-template <std::size_t R>
+template <std::size_t R, bool kInBlocks>
 HWY_INLINE void ScoreRows(const float* q, const float* const* keys, const float* const* ahead, std::size_t panels,
                           std::size_t size, float* scores) {
   constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 2 : 1);
   std::size_t j = 0;
-  for (; j + kMost <= panels; j += kMost) ScorePanels<R, kMost>(q, keys + j, ahead + j, size, scores + j * kPanelKeys);
+  for (; j + kMost <= panels; j += kMost) {
+    ScorePanels<R, kMost, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
+  }
   if constexpr (kMost > 1) {
-    for (; j < panels; ++j) ScorePanels<R, 1>(q, keys + j, ahead + j, size, scores + j * kPanelKeys);
+    for (; j < panels; ++j) {
+      ScorePanels<R, 1, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
+    }
   }
 }
 
-// results[r][..] = results[r][..] * corrections[r] + weights[r][t] * v_t over the tokens of some panels, for N vectors
+// results[r][..] = results[r][..] * corrections[r] + weights[r][t] * v_t over the tokens of some blocks, for N vectors
 // of the values.
 template <std::size_t R, std::size_t N>
 HWY_INLINE void AddPanels(const float* weights, const float* const* values, const float* const* ahead, std::size_t e,
@@ -167,11 +187,11 @@ HWY_INLINE void AddPanels(const float* weights, const float* const* values, cons
       sum[r][n] = hn::Mul(hn::LoadU(d, results + r * width + n * kLanes), correction);
     }
   }
-  for (std::size_t first = 0; first < tokens; first += kPanelKeys) {
+  for (std::size_t first = 0; first < tokens; first += kBlockKeys) {
     const float* value = *values++ + e;
     const float* next = *ahead++ + e;
     const float* weight = weights + first;
-    const std::size_t count = HWY_MIN(kPanelKeys, tokens - first);
+    const std::size_t count = HWY_MIN(kBlockKeys, tokens - first);
     for (std::size_t t = 0; t < count; ++t, value += stride, next += width) {
       HWY_UNROLL(8)
       for (std::size_t n = 0; n < N; n += kVectors) hwy::Prefetch(next + n * kLanes);

@@ -105,40 +105,59 @@ class Attender {
     for (std::size_t t = token; t < token + count; ++t) PrefetchRow(source.base + t * source.stride, size);
   }
 
-  // Points key_panels_ and value_panels_ at panels [first, last) of the chunk, packing what is not in blocks.
+  // Points key_blocks_ and value_blocks_ at panels [first, last) of the chunk, packing what is not in blocks.
   HWY_ATTR void Locate(const AttentionSegment& segment, std::size_t first, std::size_t last) {
-    const std::size_t chunk = begin_ / kPanelKeys;
+    in_blocks_ = segment.keys.blocks != nullptr;
+    value_stride_ = a_.value_size;
     for (std::size_t j = first; j < last; ++j) {
       const std::size_t token = begin_ + j * kPanelKeys;
       const std::size_t count = HWY_MIN(kPanelKeys, end_ - token);
       const std::size_t next_count = HWY_MIN(kPanelKeys, end_ - token - count);
-      if (segment.keys.blocks == nullptr) PrefetchRows(segment.keys, token + count, next_count, a_.size);
+      if (!in_blocks_) PrefetchRows(segment.keys, token + count, next_count, a_.size);
       if (segment.values.blocks == nullptr) PrefetchRows(segment.values, token + count, next_count, a_.value_size);
-      if (segment.keys.blocks != nullptr) {
-        key_panels_[j] = segment.keys.blocks[chunk + j] + a_.key_offset;
-        const std::size_t next = HWY_MIN(chunk + j + kPanels, segment.last - 1);
-        next_panels_[j] = segment.keys.blocks[next] + a_.key_offset;
-      } else {
-        float* panel = keys_ + j * kPanelKeys * a_.size;
-        if (count < kPanelKeys) std::fill(panel, panel + kPanelKeys * a_.size, 0.0f);
-        StoreKeys(segment.keys.base + token * segment.keys.stride, segment.keys.stride, count, a_.size, panel, 0);
-        key_panels_[j] = next_panels_[j] = panel;
-      }
-      if (segment.values.blocks != nullptr) {
-        value_panels_[j] = segment.values.blocks[chunk + j] + a_.value_offset;
-        value_stride_ = a_.value_size;
-      } else if (width_ == a_.value_size && a_.rows.size() <= kBlockRows) {
-        value_panels_[j] = segment.values.base + token * segment.values.stride;
-        value_stride_ = segment.values.stride;
-      } else {
-        float* panel = values_ + j * kPanelKeys * width_;
-        for (std::size_t t = 0; t < count; ++t) {
-          CopyValue(segment.values.base + (token + t) * segment.values.stride, panel + t * width_);
-        }
-        value_panels_[j] = panel;
-        value_stride_ = width_;
-      }
+      LocateKeys(segment, j, count);
+      LocateValues(segment.values, j, count);
     }
+  }
+
+  // Blocks of panel `panel` of a cache. A second one without tokens is the first.
+  HWY_ATTR void PointAtBlocks(const AttentionSource& source, std::size_t panel, std::size_t offset,
+                              const float** to) const {
+    const bool second = panel * kPanelKeys + kBlockKeys < a_.end;
+    to[0] = source.blocks[2 * panel] + offset;
+    to[1] = second ? source.blocks[2 * panel + 1] + offset : to[0];
+  }
+
+  HWY_ATTR void LocateKeys(const AttentionSegment& segment, std::size_t j, std::size_t count) {
+    const AttentionSource& keys = segment.keys;
+    const std::size_t at = begin_ / kPanelKeys + j;
+    if (in_blocks_) {
+      PointAtBlocks(keys, at, a_.key_offset, key_blocks_ + 2 * j);
+      PointAtBlocks(keys, HWY_MIN(at + kPanels, segment.last - 1), a_.key_offset, next_blocks_ + 2 * j);
+      return;
+    }
+    float* panel = keys_ + j * kPanelKeys * a_.size;
+    if (count < kPanelKeys) std::fill(panel, panel + kPanelKeys * a_.size, 0.0f);
+    StoreKeys<kPanelKeys>(keys.base + at * kPanelKeys * keys.stride, keys.stride, count, a_.size, panel, 0);
+    key_blocks_[2 * j] = next_blocks_[2 * j] = panel;
+    key_blocks_[2 * j + 1] = next_blocks_[2 * j + 1] = panel + kBlockKeys * a_.size;
+  }
+
+  HWY_ATTR void LocateValues(const AttentionSource& values, std::size_t j, std::size_t count) {
+    const std::size_t token = begin_ + j * kPanelKeys;
+    if (values.blocks != nullptr)
+      return PointAtBlocks(values, token / kPanelKeys, a_.value_offset, value_blocks_ + 2 * j);
+    const float* panel = values.base + token * values.stride;
+    if (width_ == a_.value_size && a_.rows.size() <= kBlockRows) {
+      value_stride_ = values.stride;
+    } else {
+      float* copy = values_ + j * kPanelKeys * width_;
+      for (std::size_t t = 0; t < count; ++t) CopyValue(panel + t * values.stride, copy + t * width_);
+      panel = copy;
+      value_stride_ = width_;
+    }
+    value_blocks_[2 * j] = panel;
+    value_blocks_[2 * j + 1] = count > kBlockKeys ? panel + kBlockKeys * value_stride_ : panel;
   }
 
   HWY_ATTR void CopyValue(const float* from, float* to) const {
@@ -150,16 +169,19 @@ class Attender {
 
   HWY_ATTR void Score(const float* q, std::size_t rows, std::size_t first, std::size_t last, float* scores) const {
     WithRows<kBlockRows>(rows, [&](auto constant) HWY_ATTR {
-      ScoreRows<constant.value>(q, key_panels_ + first, value_panels_ + first, last - first, a_.size,
-                                scores + first * kPanelKeys);
+      const auto score = [&](auto in_blocks) HWY_ATTR {
+        ScoreRows<constant.value, in_blocks.value>(q, key_blocks_ + 2 * first, value_blocks_ + 2 * first, last - first,
+                                                   a_.size, scores + first * kPanelKeys);
+      };
+      in_blocks_ ? score(std::true_type()) : score(std::false_type());
     });
   }
   HWY_ATTR void Add(const float* weights, std::size_t rows, std::size_t first, std::size_t last,
                     const float* corrections, float* results) const {
     const std::size_t tokens = HWY_MIN(last * kPanelKeys, end_ - begin_) - first * kPanelKeys;
     WithRows<kBlockRows>(rows, [&](auto constant) HWY_ATTR {
-      AddRows<constant.value>(weights + first * kPanelKeys, value_panels_ + first, next_panels_ + first, value_stride_,
-                              tokens, corrections, results, width_);
+      AddRows<constant.value>(weights + first * kPanelKeys, value_blocks_ + 2 * first, next_blocks_ + 2 * first,
+                              value_stride_, tokens, corrections, results, width_);
     });
   }
 
@@ -352,9 +374,10 @@ class Attender {
   bool whole_ = false;
   std::size_t begin_ = 0, end_ = 0;               // keys of the chunk
   std::size_t first_panel_ = 0, last_panel_ = 0;  // of the chunk
-  const float* key_panels_[kPanels];
-  const float* value_panels_[kPanels];
-  const float* next_panels_[kPanels];  // keys of the next chunk
+  bool in_blocks_ = false;                        // keys; else panels in one piece
+  const float* key_blocks_[2 * kPanels];
+  const float* value_blocks_[2 * kPanels];
+  const float* next_blocks_[2 * kPanels];  // keys of the next chunk
   std::size_t value_stride_ = 0;
 };
 

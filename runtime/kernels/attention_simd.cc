@@ -15,7 +15,7 @@ namespace weft::runtime::simd {
 
 HWY_EXPORT(Attend);
 HWY_EXPORT(FinishAttention);
-HWY_EXPORT(StoreKeys);
+HWY_EXPORT(StoreBlock);
 
 std::size_t attention_scratch(std::size_t size, std::size_t value_size) {
   const std::size_t wide = (value_size + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
@@ -30,9 +30,9 @@ void attend(const AttentionTask& task) { HWY_DYNAMIC_DISPATCH(Attend)(task); }
 void finish_attention(const AttentionTask& task, const AttentionRow& row, const float* partials, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(FinishAttention)(task, row, partials, count);
 }
-void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
+void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
                 std::size_t at) {
-  HWY_DYNAMIC_DISPATCH(StoreKeys)(keys, stride, count, size, panel, at);
+  HWY_DYNAMIC_DISPATCH(StoreBlock)(keys, stride, count, size, block, at);
 }
 
 }  // namespace weft::runtime::simd

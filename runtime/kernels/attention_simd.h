@@ -12,13 +12,15 @@
 
 namespace weft::runtime::simd {
 
-inline constexpr std::size_t kPanelKeys = 16;   // keys of a panel, tokens of a block of a cache
+inline constexpr std::size_t kPanelKeys = 16;   // keys of a panel
+inline constexpr std::size_t kBlockKeys = 8;    // tokens of a block of a cache: half a panel
 inline constexpr std::size_t kChunkKeys = 128;  // keys of a step of the online softmax
 inline constexpr std::size_t kTaskRows = 512;   // query rows of a task, at most
-static_assert(kChunkKeys % kPanelKeys == 0);
+static_assert(kChunkKeys % kPanelKeys == 0 && kPanelKeys == 2 * kBlockKeys);
 
-// Where keys or values of one head lie. Either panel j is at blocks[j] + the task's offset (keys [D][kPanelKeys],
-// values [kPanelKeys][E]), or, with blocks null, token t is at base + t * stride.
+// Where keys or values of one head lie. Either panel j is at blocks[2 j] and blocks[2 j + 1] + the task's offset (keys
+// [D][kBlockKeys], values [kBlockKeys][E]), the second only if there are tokens in it, or, with blocks null, token t is
+// at base + t * stride.
 struct AttentionSource {
   const float* const* blocks = nullptr;
   const float* base = nullptr;
@@ -72,8 +74,8 @@ void attend(const AttentionTask& task);
 // Joins the `count` partial results of a row, which lie one after the other, in order.
 void finish_attention(const AttentionTask& task, const AttentionRow& row, const float* partials, std::size_t count);
 
-// Copies `count` keys of `size` floats, `stride` apart, to lanes [at, at + count) of a panel [size][kPanelKeys].
-void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* panel,
+// Copies `count` keys of `size` floats, `stride` apart, to lanes [at, at + count) of a block [size][kBlockKeys].
+void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
                 std::size_t at);
 
 }  // namespace weft::runtime::simd

@@ -6,6 +6,7 @@
 namespace weft::runtime {
 namespace {
 
+constexpr std::int64_t kPanel = static_cast<std::int64_t>(simd::kPanelKeys);
 constexpr std::int64_t kTile = static_cast<std::int64_t>(simd::kTaskRows);
 
 std::int64_t divide_up(std::int64_t x, std::int64_t y) { return (x + y - 1) / y; }
@@ -36,9 +37,9 @@ void AttentionWork::plan(const AttentionShape& shape, const CacheState* keys, co
     while (!pending_.empty()) {
       together_.clear();
       const std::uint32_t leader = pending_.front();
-      const auto begin = static_cast<std::size_t>(part * kPartKeys / CacheState::kBlockTokens);
+      const auto begin = static_cast<std::size_t>(part * kPartKeys / kPanel);
       const auto taken = [&](std::uint32_t row) {
-        const bool with = row == leader || (groups && (shared || same_block(leader, row, begin)));
+        const bool with = row == leader || (groups && (shared || same_panel(leader, row, begin)));
         if (with) together_.push_back(row);
         return with;
       };
@@ -48,12 +49,16 @@ void AttentionWork::plan(const AttentionShape& shape, const CacheState* keys, co
   }
 }
 
-// Rows whose part of the cache has been dropped are not told apart: nobody looks there.
-bool AttentionWork::same_block(std::uint32_t a, std::uint32_t b, std::size_t panel) const {
+// Rows whose part of the cache has been dropped are not told apart: nobody looks there. Who shares the second block of
+// a panel shares the first.
+bool AttentionWork::same_panel(std::uint32_t a, std::uint32_t b, std::size_t panel) const {
   const auto same = [&](const CacheState& cache) {
-    const auto dropped = static_cast<std::size_t>(cache.first_token() / CacheState::kBlockTokens);
-    const std::size_t at = std::max(panel, dropped);
-    return at >= cache.blocks(a).size() || cache.blocks(a)[at] == cache.blocks(b)[at];
+    const std::size_t count = cache.blocks(a).size();
+    const auto dropped = static_cast<std::size_t>(cache.first_token() / kPanel);
+    const std::size_t first = 2 * std::max(panel, dropped);
+    if (first >= count) return true;
+    const std::size_t at = std::min(first + 1, count - 1);
+    return cache.blocks(a)[at] == cache.blocks(b)[at];
   };
   return same(*keys_) && same(*values_);
 }
@@ -82,7 +87,7 @@ void AttentionWork::add_tiles(std::span<const std::uint32_t> batch_rows, std::in
   }
 }
 
-// Rows of caches that share the first block of the part, and perhaps more.
+// Rows of caches that share the first panel of the part, and perhaps more.
 void AttentionWork::add_together(std::span<const std::uint32_t> batch_rows, std::int64_t part) {
   AttentionItem item;
   item.batch_rows = static_cast<std::uint32_t>(batch_rows_.size());
@@ -96,18 +101,17 @@ void AttentionWork::add_together(std::span<const std::uint32_t> batch_rows, std:
   std::iota(places.begin(), places.end(), 0);
   const std::int64_t first = std::max(part * kPartKeys, std::max(keys_->first_token(), values_->first_token()));
   const std::int64_t last = std::min((part + 1) * kPartKeys, shape_.keys);
-  add_segments(places, static_cast<std::size_t>(first / CacheState::kBlockTokens),
-               static_cast<std::size_t>(divide_up(last, CacheState::kBlockTokens)));
+  add_segments(places, static_cast<std::size_t>(first / kPanel), static_cast<std::size_t>(divide_up(last, kPanel)));
   item.segment_count = static_cast<std::uint32_t>(segments_.size()) - item.segments;
   items_.push_back(item);
 }
 
-// The rows at `places` of current_ share blocks from `first` to where they part, and so on for each that parts.
+// The rows at `places` of current_ share panels from `first` to where they part, and so on for each that parts.
 void AttentionWork::add_segments(std::span<const std::uint32_t> places, std::size_t first, std::size_t last) {
   if (first >= last) return;
   const auto together_at = [&](std::size_t panel) {
     return std::all_of(places.begin(), places.end(),
-                       [&](std::uint32_t place) { return same_block(row_of(places[0]), row_of(place), panel); });
+                       [&](std::uint32_t place) { return same_panel(row_of(places[0]), row_of(place), panel); });
   };
   std::size_t end = first;
   while (end < last && together_at(end)) ++end;
@@ -134,7 +138,7 @@ void AttentionWork::add_segments(std::span<const std::uint32_t> places, std::siz
     some.clear();
     const std::uint32_t leader = row_of(rest[0]);
     const auto taken = [&](std::uint32_t place) {
-      const bool with = same_block(leader, row_of(place), end);
+      const bool with = same_panel(leader, row_of(place), end);
       if (with) some.push_back(place);
       return with;
     };

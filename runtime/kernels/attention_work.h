@@ -54,7 +54,7 @@ class AttentionWork {
   void add_tiles(std::span<const std::uint32_t> batch_rows, std::int64_t part);
   void add_together(std::span<const std::uint32_t> batch_rows, std::int64_t part);
   void add_segments(std::span<const std::uint32_t> places, std::size_t first, std::size_t last);
-  bool same_block(std::uint32_t a, std::uint32_t b, std::size_t panel) const;
+  bool same_panel(std::uint32_t a, std::uint32_t b, std::size_t panel) const;
   std::uint32_t row_of(std::size_t place) const { return current_[place]; }
 
   AttentionShape shape_;

@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import sys
 
-WINDOW, BLOCK, TAKEN_BACK, LAYER_BLOCK = 16, 16, 64, 2 * 2 * 16 * 8 * 4  # keys and values of 2 heads of 8, f32
+WINDOW, BLOCK, TAKEN_BACK, LAYER_BLOCK = 16, 8, 64, 2 * 2 * 8 * 8 * 4  # keys and values of 2 heads of 8, f32
 
 
 def blocks(tokens):
@@ -29,8 +29,8 @@ def check(weft, folder):
     longest = max(len(s) for sequences in expected["greedy"] for s in sequences)
     prompt = max(len(json.loads(line)["input_ids"]) for line in (folder / "prompts.jsonl").read_text().splitlines())
     windowed = 2 if folder.name.startswith("mistral") else 1
-    # What lies before the window goes in whole blocks, one behind the last that is still read.
-    kept = max(blocks(WINDOW + TAKEN_BACK) + 2, blocks(prompt))
+    # What lies before the window goes two blocks at a time, one behind the last that is still read.
+    kept = max(blocks(WINDOW + TAKEN_BACK) + 3, blocks(prompt))
     bytes_of = lambda rows, guessed=0: LAYER_BLOCK * rows * (windowed * (kept + blocks(guessed)) + (2 - windowed) * blocks(longest))
     whole = LAYER_BLOCK * 2 * blocks(longest)
     print(f"{folder.name}: {longest} tokens, limit {bytes_of(1)} bytes, whole caches {whole}")
