@@ -53,27 +53,21 @@ int parity_of(const Graph& graph, ValueId value, ValueId x) {
 }
 
 // cos and sin broadcast to x without changing its shape.
-bool fits_tables(Match& m, const Pattern& x, const Pattern& cos, const Pattern& sin) {
-  for (const Pattern& factor : {cos, sin}) {
-    const Shape* shape = shape_of(m.graph(), m[factor]);
-    if (shape == nullptr || static_cast<std::int64_t>(shape->size()) > m.rank(x)) {
-      return m.refuse("cos or sin has more axes than the input");
-    }
-  }
-  return true;
+bool fits_tables(Match& m, const Pattern& x, const Pattern& whole) {
+  return same_type(m.graph(), m[whole], m[x]) || m.refuse("cos or sin may change the shape of the input");
 }
 
 Rule rotary_halves() {
   const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"),
                 second = any("second half");
-  const Pattern rotated = concat_last({-second, first});
-  return {"fuse-rotary", x * cos + rotated * sin,
+  const Pattern rotated = concat_last({-second, first}), whole = x * cos + rotated * sin;
+  return {"fuse-rotary", whole,
           [=](Match& m) {
             if (m.rank(x) < 1) return m.refuse("the rank of the input is not known");
             if (half_of(m.graph(), m[first], m[x]) != 0 || half_of(m.graph(), m[second], m[x]) != 1) {
               return m.refuse("the parts that change places are not the halves of the input");
             }
-            return fits_tables(m, x, cos, sin);
+            return fits_tables(m, x, whole);
           },
           [=](Builder& b, const Match& m) { return b.make("Rotary", {m[x], m[cos], m[sin]}); }};
 }
@@ -98,8 +92,7 @@ Rule rotary_pairs() {
               }
             }
             if (!same_type(graph, m[rotated], m[x])) return m.refuse("the pairs do not get the shape of the input");
-            if (!same_type(graph, m[whole], m[x])) return m.refuse("cos or sin may change the shape of the input");
-            return fits_tables(m, x, cos, sin);
+            return fits_tables(m, x, whole);
           },
           [=](Builder& b, const Match& m) {
             return b.make("Rotary", {m[x], m[cos], m[sin]}, {{"interleaved", std::int64_t{1}}});
