@@ -225,6 +225,43 @@ Rule weights_first() {
           }};
 }
 
+// --- Convolutions of one tap ----------------------------------------------------------------------------------
+
+// Absent, or this in every place.
+bool all_are(const AttributeReader& attributes, std::string_view name, std::int64_t wanted) {
+  if (!attributes.has(name)) return true;
+  const auto& values = attributes.integers(name);
+  return std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return v == wanted; });
+}
+
+// A convolution [B, C, L] of one tap is a product with its weights, of channels that lie last. So it is written where
+// they do before or after it.
+std::vector<Rule> one_tap_convolutions() {
+  const auto accept = [](Match& m, const Pattern& convolution, const Pattern& weight) {
+    const AttributeReader attributes = attributes_of(m.node(convolution));
+    if (m.rank(weight) != 3 || !m.shape(weight)[2].is(1)) return m.refuse("the kernel has more taps than one");
+    const std::int64_t groups = attributes.integer("group");
+    if (groups != 1) return m.refuse(fmt::format("{} groups of channels are products of their own", groups));
+    const bool plain = all_are(attributes, "strides", 1) && all_are(attributes, "pads", 0);
+    return plain || m.refuse("the convolution leaves positions out or pads");
+  };
+  // Of channels that lie last.
+  const auto product = [](Builder& b, const Match& m, Expr x, const Pattern& convolution, const Pattern& weight) {
+    const std::vector<ValueId> inputs = m.node(convolution).inputs;
+    const Expr y = b.matmul(x, b.transpose(b.squeeze(b.wrap(m[weight]), {2}), {1, 0}));
+    return inputs.size() > 2 && inputs[2].valid() ? y + b.wrap(inputs[2]) : y;
+  };
+  const Pattern x = any("x"), weight = constant("weight"), turned = transpose(x, {0, 2, 1}).shareable();
+  const Pattern of_turned = open_op("Conv", {turned, weight}), plain = open_op("Conv", {x, weight});
+  return {
+      {"convolution-of-one-tap", of_turned, [=](Match& m) { return accept(m, of_turned, weight); },
+       [=](Builder& b, const Match& m) {
+         return b.transpose(product(b, m, b.wrap(m[x]), of_turned, weight), {0, 2, 1});
+       }},
+      {"turned-convolution-of-one-tap", transpose(plain, {0, 2, 1}), [=](Match& m) { return accept(m, plain, weight); },
+       [=](Builder& b, const Match& m) { return product(b, m, b.transpose(b.wrap(m[x]), {0, 2, 1}), plain, weight); }}};
+}
+
 // --- Flattened rows ------------------------------------------------------------------------------------------
 
 // [-1, K] of x [..., K]
@@ -269,6 +306,7 @@ std::vector<Rule> flattening_rules() {
 int canonicalize_products(Graph& graph, PassContext& context) {
   int changed = expand_einsums(graph, context);
   changed += run_rules(graph, {transposed_product(), weights_first()}, context);
+  changed += run_rules(graph, one_tap_convolutions(), context);
   return changed + run_rules(graph, flattening_rules(), context);
 }
 
