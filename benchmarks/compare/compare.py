@@ -3,13 +3,13 @@
 round after round, so that whatever disturbs the machine disturbs all.
 
     compare.py run --models DIR --weft PATH --results FILE.jsonl [--python PEER=PYTHON]... [--workload REGEX] [--size REGEX] [--peer REGEX]
-                   [--rounds 5]
+                   [--rounds 5] [--isa avx2]
     compare.py load --models DIR --weft PATH --results FILE.jsonl [--python PEER=PYTHON]...
     compare.py report --results FILE.jsonl
 
 Needs nothing itself; each peer needs the Python that has it (ort, ct2, ov, genai, optimum). DIR holds onnx/NAME.EXPORTER.onnx (encoders,
 dynamo decoders), optimum/NAME/ (decoders with past, translation), ct2/NAME-float32, ov/NAME-fp32, genai/NAME-fp32; competitors whose files
-or Python are missing are left out. Ratios are a peer's time by weft's on the file of the same row: above 1, weft is faster.
+or Python are missing are left out. --isa avx2 holds weft, CTranslate2 and OpenVINO to AVX2 (ONNX Runtime cannot be held). Ratios are a peer's time by weft's on the file of the same row: above 1, weft is faster.
 """
 
 import argparse
@@ -30,6 +30,9 @@ DECODER_SIZES = ("1x128", "1x512", "1x1024", "8x128")
 Workload = collections.namedtuple("Workload", "kind sizes beams competitors")
 NEW_TOKENS = 64  # of a translation
 WEFT_ARGUMENTS = {"encoder": [], "decoder": ["--new-tokens", "33"], "translation": ["--new-tokens", str(NEW_TOKENS)]}
+
+
+ISA_VARIABLES = ("CT2_FORCE_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def encoder(name):
@@ -60,6 +63,7 @@ WORKLOADS = {
 
 def weft_command(options, workload, path):
     command = [str(options.weft), "bench", str(path), "--threads", str(options.threads), "--serve", *WEFT_ARGUMENTS[workload.kind]]
+    command += ["--isa", options.isa] if options.isa else []
     for size in workload.sizes:
         batch, length = size.split("x")
         if workload.kind == "encoder":
@@ -85,6 +89,8 @@ class Competitor:
             command = [options.python[peer], str(HERE / "peers.py"), peer, workload.kind, str(path), "--sizes", ",".join(workload.sizes),
                        "--threads", str(options.threads), "--beams", str(workload.beams), "--new-tokens", str(NEW_TOKENS)]
         environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), MKL_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
+        if options.isa:
+            environment |= {variable: options.isa.upper() for variable in ISA_VARIABLES}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env=environment)
         self.ready = self.answer()
@@ -142,24 +148,29 @@ def run_workload(name, workload, options):
         record(options, workload=name, peer=competitor.label, peak_rss_mb=peak, load_ms=competitor.ready.get("load_ms"))
 
 
+LOADS = {
+    "ort": ("onnxruntime", """
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads, options.log_severity_level = threads, 3
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+session.run(None, {i.name: given(i.name, i.shape) for i in session.get_inputs()})
+"""),
+    "ov": ("openvino", """
+model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+model({i.any_name: given(i.any_name, [None if d.is_dynamic else d.get_length() for d in i.partial_shape]) for i in model.inputs})
+""")}
 LOAD = """
-import sys, time, json, resource
+import sys, time, json
 import numpy as np
-import onnxruntime
+import {module}
 start = time.perf_counter()
-o = onnxruntime.SessionOptions()
-o.intra_op_num_threads, o.log_severity_level = int(sys.argv[2]), 3
-s = onnxruntime.InferenceSession(sys.argv[1], o, providers=["CPUExecutionProvider"])
-feed = {}
-for i in s.get_inputs():
-    if i.name.startswith("past"):
-        feed[i.name] = np.zeros((1, i.shape[1], 0, i.shape[3]), np.float32)
-    else:
-        feed[i.name] = np.ones((1, 16), np.int64)
-s.run(None, feed)
+path, threads = sys.argv[1], int(sys.argv[2])
+def given(name, shape):
+    return np.zeros((1, shape[1], 0, shape[3]), np.float32) if name.startswith("past") else np.ones((1, 16), np.int64)
+{load}
 ms = (time.perf_counter() - start) * 1e3
 peak = [l for l in open("/proc/self/status") if l.startswith("VmHWM")][0].split()[1]
-print(json.dumps({"first_result_ms": ms, "peak_rss_mb": int(peak) / 1024}))
+print(json.dumps(dict(first_result_ms=ms, peak_rss_mb=int(peak) / 1024)))
 """
 
 
@@ -169,8 +180,10 @@ def run_load(options):
     commands = {"weft": [str(options.weft), "bench", str(folder), "--prompt-length", "16", "--new-tokens", "1", "--first", "--threads", str(options.threads)]}
     if options.packed:
         commands["weft, packed"] = commands["weft"] + ["--packed", str(options.packed)]
-    if "ort" in options.python:
-        commands["ort"] = [options.python["ort"], "-c", LOAD, str(folder / "model.onnx"), str(options.threads)]
+    for peer in LOADS.keys() & options.python.keys():
+        module, load = LOADS[peer]
+        script = LOAD.format(module=module, load=load)
+        commands[peer] = [options.python[peer], "-c", script, str(folder / "model.onnx"), str(options.threads)]
     results = collections.defaultdict(list)
     for _ in range(options.rounds):
         for label, command in commands.items():
@@ -222,6 +235,7 @@ def main():
     parser.add_argument("--size", default="", help="regular expression over BATCHxLENGTH")
     parser.add_argument("--peer", default="", help="regular expression over labels")
     parser.add_argument("--packed", type=pathlib.Path, help="load: also with this packed file")
+    parser.add_argument("--isa", default="", help="the newest instruction set to use: sse2, avx2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
