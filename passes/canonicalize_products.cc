@@ -103,6 +103,16 @@ Expr product_of_merged_rows(Builder& b, const Contraction& c, ValueId a, ValueId
   return b.reshape(b.matmul(b.reshape(x, b.concat(merged, 0)), w), b.concat(apart, 0));
 }
 
+// Rows of several axes in the order of the result where that is the larger (scores rather than q), else of the operand.
+void order_rows(Contraction& c, const Shape& a, const Shape& b) {
+  const auto is_known = [](const Shape& shape, const std::string& letters, char letter) {
+    return shape[letters.find(letter)].is_constant();
+  };
+  const bool as_result = is_known(a, c.a, c.inner.front()) && !is_known(b, c.b, c.columns.front());
+  const std::string& order = as_result ? c.out : c.a;
+  std::sort(c.rows.begin(), c.rows.end(), [&](char p, char q) { return order.find(p) < order.find(q); });
+}
+
 bool expand_einsum(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   if (node.inputs.size() != 2) return false;
@@ -126,13 +136,7 @@ bool expand_einsum(Graph& graph, NodeId id) {
   if ((c.inner.size() > 1 && !inner) || (c.columns.size() > 1 && !columns)) return false;
   if (merges_rows) {
     if (c.inner.size() > 1 || c.columns.size() > 1) return false;
-    // In the order of the result where that is the larger: scores rather than q.
-    const auto is_known = [](const Shape& shape, const std::string& letters, char letter) {
-      return shape[letters.find(letter)].is_constant();
-    };
-    const bool as_result = is_known(*a_shape, c.a, c.inner.front()) && !is_known(*b_shape, c.b, c.columns.front());
-    const std::string& order = as_result ? c.out : c.a;
-    std::sort(c.rows.begin(), c.rows.end(), [&](char p, char q) { return order.find(p) < order.find(q); });
+    order_rows(c, *a_shape, *b_shape);
   }
   Builder builder(graph, id, node.origin);
   const std::string left = c.batch + c.rows + c.inner, right = c.batch + c.inner + c.columns;
