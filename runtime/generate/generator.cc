@@ -37,6 +37,15 @@ struct Generator::Impl {
     return source;
   }
 
+  // The last token generated is not read.
+  void check_positions(const std::vector<std::int64_t>& prompt, const GenerationConfig& config) const {
+    const std::optional<std::int64_t> limit = model.position_limit();
+    const std::int64_t length = max_sequence_length(config, std::ssize(prompt));
+    if (!limit || std::max(length - 1, std::ssize(prompt)) <= *limit) return;
+    fail(ErrorCode::kInvalidArgument, "{} tokens, {} of them the prompt's, for a model of {} positions", length,
+         prompt.size(), *limit);
+  }
+
   Decoding decoding_of(std::size_t number, const Request& request, const GenerationConfig& config,
                        const Callbacks& callbacks) const {
     Decoding result;
@@ -44,6 +53,7 @@ struct Generator::Impl {
     result.source = source_of(request, config);
     result.unconditional.prompt = request.negative_prompt_ids;
     if (result.unconditional.prompt.empty()) result.unconditional.prompt = {result.source.prompt.back()};
+    check_positions(result.source.prompt, config);
     result.search = make_search(
         config, {result.source.prompt, request.input_ids, static_cast<std::uint32_t>(number), number}, callbacks);
     if (result.search->done()) {
@@ -68,6 +78,10 @@ struct Generator::Impl {
 
   bool prepare(const GenerationConfig& config, std::vector<std::string>& warnings) {
     validate(config);
+    if (const auto positions = config.max_position_embeddings; positions && config.max_length > *positions) {
+      warnings.push_back(fmt::format("max_length {} is beyond the {} positions that the model was trained for",
+                                     *config.max_length, *positions));
+    }
     for (const std::string& name : ignored_options(config)) {
       warnings.push_back(name + " has no effect with these options");
     }

@@ -7,6 +7,7 @@
 
 #include "ops/cast.h"
 #include "passes/pipeline.h"
+#include "runtime/generate/positions.h"
 
 namespace weft::runtime {
 namespace {
@@ -107,6 +108,10 @@ LanguageModel::LanguageModel(const GenerationModel& model, std::shared_ptr<Threa
   if (next_ && next_->caches().empty() && !first_) {
     first_ = std::move(next_);
     first_source_ = std::move(next_source_);
+  }
+  for (const Decoder* decoder : {first_.get(), next_.get()}) {
+    const auto limit = decoder != nullptr ? runtime::position_limit(decoder->graph()) : std::nullopt;
+    if (limit) position_limit_ = position_limit_ ? std::min(*position_limit_, *limit) : *limit;
   }
   source_in_decoder_ =
       !encoder_ && find_input((first_ ? *first_ : *next_).graph(), "decoder_input_ids") && takes("input_ids");

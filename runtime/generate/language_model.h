@@ -26,6 +26,8 @@ class LanguageModel final : public TokenModel {
   bool has_source() const { return source_in_decoder_ || encoder_ != nullptr; }
   // Does its encoder take something else than tokens?
   bool takes_features() const { return encoder_ != nullptr; }
+  // See positions.h; of all decoders.
+  std::optional<std::int64_t> position_limit() const { return position_limit_; }
   // An output of the last start() of one source, of the decoder or else the encoder; null if there is none of the name.
   const Tensor* output(std::string_view name) const;
 
@@ -56,6 +58,7 @@ class LanguageModel final : public TokenModel {
   std::unique_ptr<Session> first_source_, next_source_;
   std::vector<Tensor> encoded_;     // outputs of the encoder's last run
   bool source_in_decoder_ = false;  // one file that takes input_ids and decoder_input_ids
+  std::optional<std::int64_t> position_limit_;
   std::optional<bool> ignores_padding_;
   // Without caches:
   TensorMap fixed_;

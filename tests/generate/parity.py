@@ -10,6 +10,7 @@ transformers had to choose between two candidates closer than 1e-4, or refuses t
 
 import argparse
 import collections
+import contextlib
 import json
 import pathlib
 import random
@@ -66,6 +67,8 @@ class Watch:
 
     def near(self, values):
         """Adjacent values of a sorted row."""
+        if int(torch.isposinf(values).sum()) > 1:
+            self.close = True
         values = values[torch.isfinite(values) & (values > -1e8)]
         if len(values) > 1 and bool(((values[:-1] - values[1:]).abs() < TIE).any()):
             self.close = True
@@ -111,6 +114,25 @@ class Watch:
         return torch.tensor(order[:num_samples][None])
 
 
+class OwnContinuations:
+    """Guidance of beams: transformers takes what was last written in a beam's place for what the beam without its prompt has read, whichever beam
+    has moved there; this is what the beam itself has written."""
+
+    def __enter__(self):
+        kind = transformers.generation.logits_process.UnbatchedClassifierFreeGuidanceLogitsProcessor
+        self.kind, self.before = kind, kind.get_unconditional_logits
+
+        def unconditional(processor, input_ids):
+            if processor.unconditional_context["first_pass"]:
+                processor.unconditional_context |= {"first_pass": False, "from": input_ids.shape[1] - 1}
+            ids = input_ids[:, processor.unconditional_context["from"]:]
+            return processor.model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        kind.get_unconditional_logits = unconditional
+
+    def __exit__(self, *unused):
+        self.kind.get_unconditional_logits = self.before
+
+
 # --- Drawing configurations ---------------------------------------------------------------------------------------------
 
 
@@ -134,7 +156,7 @@ def draw(rng, strategy, encoder_decoder, prompts):
         "renormalize_logits": lambda: True, "remove_invalid_values": lambda: True,
         "stop_strings": lambda: [chr(rng.randrange(97, 123)) for _ in range(rng.randint(1, 8))] + ["ab"],
     }
-    if not encoder_decoder and strategy in ("greedy", "sample"):
+    if not encoder_decoder and strategy in ("greedy", "sample", "beam", "beam-sample"):
         space["guidance_scale"] = lambda: pick(1.5, 0.5, 3.0)
     if "sample" in strategy:
         space["forced_eos_token_id"] = lambda: pick(2, token())  # of two none is better, and warpers drop either
@@ -173,7 +195,8 @@ def truth(model, tokenizer, prompt, stream, options, encoder_decoder):
     settings["use_cache"] = "guidance_scale" not in options and not isinstance(model, models.Transformer)
     start = 1 if encoder_decoder else len(prompt)
     extra = {"stop_strings": options["stop_strings"], "tokenizer": tokenizer} if "stop_strings" in options else {}
-    with torch.no_grad(), Watch(options.get("seed", 0), stream, start, models.VOCABULARY) as watch:
+    own = OwnContinuations() if options.get("num_beams", 1) > 1 else contextlib.nullcontext()
+    with torch.no_grad(), own, Watch(options.get("seed", 0), stream, start, models.VOCABULARY) as watch:
         try:
             config = transformers.GenerationConfig(**settings)
             result = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), generation_config=config,

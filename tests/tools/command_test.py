@@ -163,6 +163,18 @@ class Command(unittest.TestCase):
             self.assertRegex(error, r"invalid_argument: keys and values would take \d+ bytes more than the \d+ that they have; the limit is 1024")
             self.assertEqual(weft(*command, "--max-memory", "1KB")[0], 1)
 
+    def test_generate_knows_how_many_positions_there_are(self):
+        for kind in ("past", "no-past-mask-positions", "genai-names"):  # tables of 64 rows
+            folder = ROOT / "tests/generate/folders/kinds" / kind
+            with tempfile.TemporaryDirectory() as scratch:
+                prompts = pathlib.Path(scratch) / "prompts.jsonl"
+                for length, new, fits in ((60, 5, True), (60, 6, False), (64, 1, True), (65, 1, False)):
+                    prompts.write_text(json.dumps({"input_ids": [5] * length}))
+                    code, _, error = weft("generate", folder, "--ids-file", prompts, "--max-new-tokens", new)
+                    self.assertEqual(code, 0 if fits else 1, error)
+                    if not fits:
+                        self.assertIn(f"{length + new} tokens, {length} of them the prompt's, for a model of 64 positions", error)
+
     def test_generate_warns_of_what_has_no_effect(self):
         command = ("generate", ROOT / "tests/generate/gpt2", "--ids-file", ROOT / "tests/generate/folders/kinds/past/prompts.jsonl", "--max-new-tokens", 2)
         warned = lambda *options: [w.split()[2] for w in weft(*command, *options)[2].splitlines()]

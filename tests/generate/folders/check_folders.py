@@ -33,6 +33,20 @@ def kinds(weft):
             yield f"{folder.name}:\n  {actual}\n  expected\n  {expected}"
 
 
+def batches(weft):
+    """Beams of all prompts together are those of each alone: features, sources of different lengths, one file or several."""
+    for folder in sorted((HERE / "kinds").iterdir()):
+        runs = [generate(weft, folder, "--ids-file", str(folder / "prompts.jsonl"), "--num-beams", "3", "--num-return-sequences", "2", "--batch-size", size)
+                for size in ("1", "8")]
+        if any(run.returncode for run in runs) or runs[0].stdout == "":
+            yield f"{folder.name}, beams: {runs[0].stderr}{runs[1].stderr}"
+            continue
+        alone, together = ([json.loads(line) for line in run.stdout.splitlines()] for run in runs)
+        close = all(abs(x - y) < 1e-4 for a, b in zip(alone, together) for x, y in zip(a["scores"], b["scores"]))
+        if [a["sequences"] for a in alone] != [b["sequences"] for b in together] or not close:
+            yield f"{folder.name}, beams: alone and together differ"
+
+
 def answers(weft):
     (HERE / "broken" / "empty").mkdir(exist_ok=True)
     prompts = HERE / "kinds" / "past" / "prompts.jsonl"
@@ -49,7 +63,7 @@ def main():
     parser.add_argument("--weft", required=True)
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
-    problems = list(kinds(arguments.weft))
+    problems = [*kinds(arguments.weft), *batches(arguments.weft)]
     given = dict(answers(arguments.weft))
     path = HERE / "broken.json"
     if arguments.record:
