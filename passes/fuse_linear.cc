@@ -101,12 +101,35 @@ Rule linear_residual() {
           }};
 }
 
+// The same of packed weights.
+Rule packed_bias() {
+  const Pattern bias = constant("bias");
+  const Pattern product = open_op("MatMulNBits", {any("x"), constant("weight"), constant("scales")})
+                              .when([](const Graph&, const Node& node) { return node.inputs.size() < 6; },
+                                    "the product has a bias already");
+  return {"fuse-packed-bias", product + bias,
+          [=](Match& m) {
+            const std::int64_t columns = attributes_of(m.node(product)).integer("N");
+            return (m.rank(bias) == 1 && m.shape(bias)[0].is(columns) && m.dtype(bias) == DType::kF32 &&
+                    m.rank(product) >= 1) ||
+                   m.refuse("the bias is no vector over the output features");
+          },
+          [=](Builder& b, const Match& m) {
+            std::vector<ValueId> inputs = m.node(product).inputs;
+            const Attributes attributes = m.node(product).attributes;
+            inputs.resize(5);
+            inputs.push_back(m[bias]);
+            return b.make("MatMulNBits", inputs, attributes);
+          }};
+}
+
 }  // namespace
 
 int fuse_linear(Graph& graph, PassContext& context) {
   const std::vector<Rule> rules = {
       linear(),
       linear_bias(),
+      packed_bias(),
       linear_scale(),
       linear_bias(),
       linear_activation("relu", [](const Pattern& x) { return op("Relu", {x}); }),

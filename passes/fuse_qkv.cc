@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "passes/join_linears.h"
+#include "passes/join_packed.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -81,11 +82,34 @@ std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& repo
   return together;
 }
 
+// The same of products with packed weights.
+std::vector<PackedProjection> packed_siblings(const Graph& graph, NodeId id, RuleReport& report) {
+  const Node& attention = graph.node(id);
+  std::vector<PackedProjection> together;
+  for (std::size_t i = 3; i-- > 0;) {  // k and v before q, which may read another input
+    const auto part = read_packed_projection(graph, projection_of(graph, attention.inputs[i]));
+    if (!part) continue;
+    const bool known =
+        std::any_of(together.begin(), together.end(), [&](const PackedProjection& p) { return p.node == part->node; });
+    if (known) continue;
+    if (graph.is_output(graph.node(part->node).outputs[0])) {
+      record_near_miss(report, graph, id, 3, "a projection is an output of the graph");
+    } else if (together.empty() || may_join(graph, together[0], *part)) {
+      together.insert(together.begin(), *part);
+    } else {
+      record_near_miss(report, graph, id, 2,
+                       "the packed projections do not read the same input, or are not packed alike");
+    }
+  }
+  return together.size() < 2 ? std::vector<PackedProjection>() : together;
+}
+
 }  // namespace
 
 NodeId projection_of(const Graph& graph, ValueId value) {
   const NodeId source = source_of(graph, value);
-  return source.valid() && graph.node(source).op == "Linear" ? source : NodeId();
+  const bool projects = source.valid() && (graph.node(source).op == "Linear" || graph.node(source).op == "MatMulNBits");
+  return projects ? source : NodeId();
 }
 
 int fuse_qkv(Graph& graph, PassContext& context) {
@@ -94,8 +118,13 @@ int fuse_qkv(Graph& graph, PassContext& context) {
   for (const NodeId id : graph.nodes()) {
     if (!graph.contains(id) || graph.node(id).op != "Attention") continue;
     const std::vector<Projection> parts = siblings(graph, id, report);
-    if (parts.empty()) continue;
-    join_linears(graph, parts, "qkv");
+    const std::vector<PackedProjection> packed =
+        parts.empty() ? packed_siblings(graph, id, report) : std::vector<PackedProjection>();
+    if (parts.empty() && packed.empty()) continue;
+    if (packed.empty())
+      join_linears(graph, parts, "qkv");
+    else
+      join_packed(graph, packed, "qkv");
     ++fused;
     context.rewritten(graph, "fuse-qkv");
   }

@@ -39,7 +39,7 @@ int absorb_masks(Graph& graph, PassContext& context);
 int fuse_qkv(Graph& graph, PassContext& context);
 int fuse_gate_up(Graph& graph, PassContext& context);
 
-// Shared by fuse_qkv and counts: the Linear whose output, cut and rearranged but not mixed, reaches this
+// Shared by fuse_qkv and counts: the Linear or MatMulNBits whose output, cut and rearranged but not mixed, reaches this
 // value; invalid if there is none.
 NodeId projection_of(const Graph& graph, ValueId value);
 
