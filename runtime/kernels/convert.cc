@@ -28,7 +28,18 @@ HWY_INLINE V Widen(const std::uint16_t* x, bool brain) {
   const hn::Rebind<std::uint16_t, F> du;
   const auto bits = hn::LoadU(du, x);
   if (brain) return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<F>(), bits)));
-  return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, F>(), bits));
+  const V y = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, F>(), bits));
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2  // without instructions for halves infinities and NaN become numbers
+  const hn::RebindToUnsigned<F> du32;
+  const auto wide = hn::PromoteTo(du32, bits);
+  const auto exponent = hn::Set(du32, 0x7C00u);
+  const auto special = hn::RebindMask(d, hn::Eq(hn::And(wide, exponent), exponent));
+  const auto sign = hn::ShiftLeft<16>(hn::And(wide, hn::Set(du32, 0x8000u)));
+  const auto rest = hn::ShiftLeft<13>(hn::And(wide, hn::Set(du32, 0x3FFu)));
+  return hn::IfThenElse(special, hn::BitCast(d, hn::Or(hn::Or(sign, rest), hn::Set(du32, 0x7F800000u))), y);
+#else
+  return y;
+#endif
 }
 
 HWY_INLINE void Narrow(V v, bool brain, std::uint16_t* y) {
