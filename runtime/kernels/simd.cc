@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/simd.cc"
 #include "hwy/foreach_target.h"

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+// Products of bytes have instructions from AVX3_DL on; nothing here needs those beyond.
+#define HWY_WANT_AVX3_DL
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/tile.cc"
 #include "hwy/foreach_target.h"
