@@ -202,6 +202,7 @@ Rule transposed_product() {
               return m.refuse("rows and columns do not change places");
             }
             if (m.rank(a) != last + 1 || m.rank(b) != last + 1) return m.refuse("the ranks differ");
+            if (producer(m.graph(), m[a], "Softmax") != nullptr) return m.refuse("weights of attention come first");
             const auto turns = [&](const Pattern& x) {
               return is_constant(m.graph(), m[x]) || producer(m.graph(), m[x], "Transpose") != nullptr;
             };
