@@ -1,5 +1,6 @@
-// Softmax-attention: softmax(scale q k^T + mask) v as one Attention, in two, three or four dimensions.
+// Softmax-attention: softmax(scale q k^T + mask) v as one Attention, in two to six dimensions.
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "passes/attention_pattern.h"
@@ -14,7 +15,7 @@ using Handles = AttentionHandles;
 // q, k^T and v are matrices, or batches of them: equal leading axes, or one key head for all query heads.
 bool check_operands(Match& m, const Handles& h) {
   const std::int64_t rank = m.rank(h.q);
-  if (rank < 2 || rank > 4 || m.rank(h.keys) != rank || m.rank(h.v) != rank) {
+  if (rank < 2 || rank > 6 || m.rank(h.keys) != rank || m.rank(h.v) != rank) {
     return m.refuse(fmt::format("q, k and v have ranks {}, {} and {}", rank, m.rank(h.keys), m.rank(h.v)));
   }
   const Shape &q = m.shape(h.q), &keys = m.shape(h.keys), &v = m.shape(h.v);
@@ -28,6 +29,45 @@ bool check_operands(Match& m, const Handles& h) {
   }
   if (!is_float(m.dtype(h.q))) return m.refuse("q is no float");
   return true;
+}
+
+// Of more than four axes all before the heads are batches: no mask may tell them apart.
+bool check_batches(Match& m, const Handles& h) {
+  if (m.rank(h.q) <= 4) return true;
+  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
+    if (!m.has(mask)) continue;
+    const Shape& shape = m.shape(mask);
+    for (std::size_t i = 0; i + 3 < shape.size(); ++i) {
+      if (!shape[i].is(1)) return m.refuse(fmt::format("the mask {} differs between batches", to_string(shape)));
+    }
+  }
+  return true;
+}
+
+// [B1, B2, ..., H, a, b] -> [B1 * B2 * ..., H, a, b]
+Expr one_batch(Builder& b, Expr x) {
+  const std::int64_t rank = b.rank(x);
+  const ValueId shape[] = {b.ints({-1}).id(), b.slice(b.shape_of(x), 0, rank - 3, rank).id()};
+  return b.reshape(x, b.concat(shape, 0));
+}
+
+// Attention of more than four axes.
+Expr build_batches(Builder& b, const Match& m, const Handles& h) {
+  const std::int64_t rank = m.rank(h.q);
+  std::vector<std::int64_t> swap(static_cast<std::size_t>(rank));
+  std::iota(swap.begin(), swap.end(), 0);
+  std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
+  const Expr q = query_of(b, m, h), k = b.transpose(b.wrap(m[h.keys]), swap), v = b.wrap(m[h.v]);
+  Expr mask = whole_mask(b, m, h);
+  if (mask && b.rank(mask) > 4) {
+    std::vector<std::int64_t> ones(static_cast<std::size_t>(b.rank(mask) - 4));
+    std::iota(ones.begin(), ones.end(), 0);
+    mask = b.squeeze(mask, ones);
+  }
+  const Expr y = b.make("Attention", {one_batch(b, q).id(), one_batch(b, k).id(), one_batch(b, v).id(), mask.id()},
+                        attention_attributes(m, h));
+  const ValueId shape[] = {b.slice(b.shape_of(q), 0, 0, rank - 1).id(), b.slice(b.shape_of(v), 0, rank - 1, rank).id()};
+  return b.reshape(y, b.concat(shape, 0));
 }
 
 // [B * H, a, b] -> [B, H, a, b]
@@ -76,6 +116,7 @@ Expr build_folded(Builder& b, const Match& m, const Handles& h, Expr mask, std::
 
 Expr build_attention(Builder& b, const Match& m, const Handles& h) {
   const std::int64_t rank = m.rank(h.q);
+  if (rank > 4) return build_batches(b, m, h);
   Expr mask = rank == 3 ? whole_mask(b, m, h) : Expr();
   if (mask && b.rank(mask) == 3 && m.shape(h.q)[0] == b.dim(mask, 0)) {
     const std::int64_t heads = heads_in_mask(b.graph(), mask);
@@ -102,7 +143,7 @@ Rule attention() {
   Handles h;
   const Pattern weights = weights_of(h, scores_of(h));
   return {"fuse-attention", matmul(weights, h.v),
-          [=](Match& m) { return check_operands(m, h) && check_mask(m, h, m.rank(h.q)); },
+          [=](Match& m) { return check_operands(m, h) && check_mask(m, h, m.rank(h.q)) && check_batches(m, h); },
           [=](Builder& b, const Match& m) { return build_attention(b, m, h); }};
 }
 

@@ -66,7 +66,7 @@ std::vector<Tensor> random_inputs(const Graph& graph) {
   std::vector<Tensor> inputs;
   for (const ValueId id : graph.inputs()) {
     const TensorType& type = graph.value(id).type;
-    Tensor tensor = Tensor::uninitialized(type.dtype, *evaluate(*type.shape, sizes));
+    Tensor tensor = Tensor::uninitialized(type.dtype, evaluate(*type.shape, sizes).value());
     if (type.dtype == DType::kF32) {
       for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1;
     } else {
