@@ -97,6 +97,9 @@ void read_names(const json& part, const char* side, const std::array<Role, N>& r
 std::string filename(const json& part, const std::string& where, const std::filesystem::path& folder) {
   const std::string name = text(part, "filename");
   if (name.empty()) fail(ErrorCode::kInvalidArgument, "{} has no \"filename\"", where);
+  const std::filesystem::path inside = std::filesystem::path(name).lexically_normal();
+  if (inside.is_absolute() || *inside.begin() == "..")
+    fail(ErrorCode::kInvalidArgument, "{}: the file {} is not in the folder", where, name);
   if (!std::filesystem::exists(folder / name)) fail(ErrorCode::kIo, "{}: there is no file {}", where, name);
   return name;
 }

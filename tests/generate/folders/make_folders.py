@@ -528,6 +528,7 @@ def broken(out):
     genai_config(out / "genai-other-heads", {**GENAI_DECODER, "num_key_value_heads": 1})
     write(out / "genai-unknown-search/weights/d.onnx", full, results)
     genai_config(out / "genai-unknown-search", GENAI_DECODER, {"num_beam": 4})
+    genai_config(out / "genai-outside", {**GENAI_DECODER, "filename": "weights/../../genai-no-file/e.onnx"})
     (out / "genai-no-json").mkdir()
     (out / "genai-no-json/genai_config.json").write_text("{")
     (out / "genai-no-model").mkdir()
