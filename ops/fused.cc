@@ -1,7 +1,6 @@
 // Operators that passes introduce, each defined by smaller ones (docs/operators.md).
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "ops/builder.h"
 #include "ops/families.h"
@@ -66,11 +65,10 @@ void infer_linear_split(InferContext& context) {
   Shape shape = context.shape(0);
   const Shape& weight = context.shape(1);
   const std::vector<std::int64_t>& widths = context.attributes().integers("widths");
-  const std::int64_t total = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});
   const std::size_t activations = context.attributes().texts("activations").size();
   const bool fits = widths.size() == context.output_count() && weight.size() == 2 &&
                     (activations == 0 || activations == widths.size()) &&
-                    (!weight[1].is_constant() || weight[1].value() == total) &&
+                    (!weight[1].is_constant() || is_partition(widths, weight[1].value())) &&
                     std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
   if (shape.empty() || !fits) {
     fail(ErrorCode::kInvalidModel, "LinearSplit of {} and {} into {} parts", to_string(shape), to_string(weight),
@@ -145,6 +143,9 @@ void decompose_cache_append(Expansion& e) {
 void infer_cache_append(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   Shape shape = context.shape(0);
+  if (context.rank(1) != context.rank(0)) {
+    fail(ErrorCode::kInvalidModel, "CacheAppend of {} and {}", to_string(shape), to_string(context.shape(1)));
+  }
   const auto axis = static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)));
   shape[axis] = shape[axis] + context.shape(1)[axis];
   context.set_shape(0, std::move(shape));

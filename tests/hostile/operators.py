@@ -279,6 +279,7 @@ def attention():
         names = ["x", "k", "k", *(["p", "p"] if past else ["", ""]), "l", "t", *inputs]
         weights = [zeros("k", [1, 2, 4]), int32s("l", list(lengths)), int32s("t", [total], []), *([zeros("p", [1, keys, past, 4])] if past else []), *more]
         return one("GroupQueryAttention", names, number("num_heads", heads), number("kv_num_heads", keys), *attributes, weights, dims=(1, 2, 8), domain=MS)
+    yield "cache-append-of-other-rank", one("CacheAppend", ["x", "w"], [int64s("w", [1], [])], number("axis", 1))
     yield "gqa-runs", group()
     yield "gqa-lengths-negative", group(lengths=[-5])
     yield "gqa-lengths-huge", group(lengths=[2**31 - 1])
