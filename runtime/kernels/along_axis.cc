@@ -61,7 +61,7 @@ class AxisKernel final : public Kernel {
  private:
   class Bound final : public BoundKernel {
    public:
-    Bound(Run run, const Around& around) : run_(run), around_(around) {}
+    Bound(Run body, const Around& around) : run_(body), around_(around) {}
     void run(const RunContext& context) override { run_(context, around_); }
 
    private:
