@@ -3,23 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
-#include <random>
 
 #include "graph/text.h"
 #include "ops/op_def.h"
 #include "passes/pipeline.h"
+#include "tests/tensors.h"
 
 namespace weft {
 namespace {
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
 
 // Tokens before and in a run.
 struct Step {
@@ -47,7 +40,7 @@ std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes, const S
     const auto found = carried.find(name);
     const std::uint32_t seed = static_cast<std::uint32_t>(name.size() * 7 + static_cast<unsigned char>(name.back()));
     inputs.push_back(found != carried.end() ? found->second
-                                            : random_tensor(*evaluate(*graph.value(id).type.shape, sizes), seed));
+                                            : random_floats(*evaluate(*graph.value(id).type.shape, sizes), seed));
   };
   for (const ValueId id : graph.inputs()) add(graph.value(id).name, id);
   for (const State& state : graph.states()) add(state.name, state.current);

@@ -1,21 +1,13 @@
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "ops/builder.h"
 #include "passes/pipeline.h"
+#include "tests/tensors.h"
 
 namespace weft {
 namespace {
 
 const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
 
 // The end of a decoder: projection with residual, feed-forward with residual, norm, head. `mixed` mixes positions.
 struct Model {
@@ -26,7 +18,7 @@ struct Model {
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(4)}});
     const ValueId mixed = graph.add_input("mixed", {DType::kF32, Shape{B, S, Dim(6)}});
     Builder b(graph);
-    const auto weight = [&](Extents shape) { return b.constant(random_tensor(std::move(shape), 7)).id(); };
+    const auto weight = [&](Extents shape) { return b.constant(random_floats(std::move(shape), 7)).id(); };
     const Expr h = b.make("Linear", {mixed, weight({6, 4}), weight({4}), x});
     const Expr n = b.make("RMSNormalization", {h, weight({4})}, {{"axis", std::int64_t{-1}}});
     const Expr gate = b.make("Linear", {n, weight({4, 8})}, {{"activation", std::string("silu")}});
@@ -40,7 +32,7 @@ struct Model {
 
   std::vector<Tensor> run(std::int64_t batch, std::int64_t length) const {
     return evaluate_graph(graph,
-                          std::vector{random_tensor({batch, length, 4}, 1), random_tensor({batch, length, 6}, 2)});
+                          std::vector{random_floats({batch, length, 4}, 1), random_floats({batch, length, 6}, 2)});
   }
 };
 

@@ -2,20 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "graph/text.h"
 #include "ops/op_def.h"
+#include "tests/tensors.h"
 
 namespace weft {
 namespace {
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
 
 using Values = std::map<std::string, Tensor>;
 
@@ -56,7 +48,7 @@ TEST(SplitSource, BothPartsGiveWhatTheWholeGives) {
   EXPECT_EQ(step.node_count(), 1u);
   for (const Output& output : source->outputs())
     EXPECT_EQ(to_string(source->value(output.value).type), "f32[B, 2, T, 2]");
-  Values values = {{"x", random_tensor({2, 3, 4}, 1)}, {"states", random_tensor({2, 5, 4}, 2)}};
+  Values values = {{"x", random_floats({2, 3, 4}, 1)}, {"states", random_floats({2, 5, 4}, 2)}};
   const std::vector<Tensor> handed = run(*source, values);
   for (std::size_t i = 0; i < handed.size(); ++i) values[source->outputs()[i].name] = handed[i];
   const Tensor expected = run(whole, values)[0], actual = run(step, values)[0];

@@ -5,30 +5,12 @@
 
 #include "ops/builder.h"
 #include "runtime/session.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
 
 using TensorMap = std::map<std::string, Tensor, std::less<>>;
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
-
-// NaN equals NaN.
-double difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.data<float>().size(); ++i) {
-    const double x = a.data<float>()[i], y = b.data<float>()[i];
-    if (std::isnan(x) && std::isnan(y)) continue;
-    worst = std::max(worst, std::isnan(x) != std::isnan(y) ? INFINITY : std::abs(x - y));
-  }
-  return worst;
-}
 
 struct AttentionCase {
   std::int64_t batch = 1, heads = 1, key_heads = 1, queries = 1, keys = 1, size = 1, value_size = 1;
@@ -38,7 +20,7 @@ struct AttentionCase {
 
   Tensor heads_of(std::int64_t rows, std::int64_t count, std::int64_t length, std::int64_t width,
                   std::uint32_t seed) const {
-    return random_tensor(packed ? Extents{rows, length, count * width} : Extents{rows, count, length, width}, seed);
+    return random_floats(packed ? Extents{rows, length, count * width} : Extents{rows, count, length, width}, seed);
   }
   TensorMap inputs() const {
     TensorMap result = side;
@@ -87,7 +69,7 @@ void expect_right(const AttentionCase& c, const TensorMap& inputs, std::shared_p
   const Graph graph = graph_of(c, inputs);
   const Tensor expected = evaluate_graph(graph, in_order(graph, inputs))[0];
   const Tensor actual = run_kernel(graph, inputs, 1);
-  EXPECT_LE(difference(actual, expected), 2e-5);
+  EXPECT_LE(largest_difference(actual, expected), 2e-5);
   if (pool != nullptr) EXPECT_TRUE(actual.identical(run_kernel(graph, inputs, pool)));
 }
 
@@ -134,11 +116,11 @@ void draw_masks(Draw& draw, AttentionCase& c) {
   const auto extent = [&](std::int64_t full) { return draw.one_in(2) ? std::int64_t{1} : full; };
   const std::int64_t mask = draw.below(6);
   const Extents shape = {extent(c.batch), extent(c.heads), extent(c.queries), extent(c.keys)};
-  if (mask == 0) c.side["mask"] = random_tensor(shape, 4);
-  if (mask == 1) c.side["mask"] = random_tensor({c.queries, c.keys}, 5);
+  if (mask == 0) c.side["mask"] = random_floats(shape, 4);
+  if (mask == 1) c.side["mask"] = random_floats({c.queries, c.keys}, 5);
   if (mask == 2) c.side["mask"] = draw.bits(shape, DType::kBool);
   if (mask == 3) {  // some of which excludes
-    Tensor low = random_tensor(shape, 6);
+    Tensor low = random_floats(shape, 6);
     for (float& x : low.mutable_data<float>()) {
       if (draw.one_in(3)) x = static_cast<float>(draw.of({-3.4028234663852886e38, -1e9, -double{INFINITY}}));
     }
@@ -147,8 +129,8 @@ void draw_masks(Draw& draw, AttentionCase& c) {
   if (draw.one_in(3)) {
     c.side["key_padding"] = draw.bits({extent(c.batch), c.keys}, draw.of({DType::kBool, DType::kI32, DType::kI64}));
   }
-  if (draw.one_in(5)) c.side["alibi_slopes"] = random_tensor({c.heads}, 6);
-  if (draw.one_in(5)) c.side["sinks"] = random_tensor({c.heads}, 7);
+  if (draw.one_in(5)) c.side["alibi_slopes"] = random_floats({c.heads}, 6);
+  if (draw.one_in(5)) c.side["sinks"] = random_floats({c.heads}, 7);
 }
 
 AttentionCase draw_case(Draw& draw) {

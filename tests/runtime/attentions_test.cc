@@ -3,9 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "ops/builder.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
@@ -13,19 +12,12 @@ namespace {
 constexpr std::int64_t kVocabulary = 11, kWidth = 8, kHeads = 2;
 const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
 
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
-
 // A decoder of as many layers; true: attention is written out, false: it is one operator.
 GenerationModel decoder(const std::vector<bool>& written_out) {
   Graph graph;
   const ValueId ids = graph.add_input("input_ids", {DType::kI64, Shape{B, S}});
   Builder b(graph);
-  Expr x = b.make("Gather", {b.constant(random_tensor({kVocabulary, kWidth}, 1)).id(), ids});
+  Expr x = b.make("Gather", {b.constant(random_floats({kVocabulary, kWidth}, 1)).id(), ids});
   for (const bool softmax : written_out) {
     const Expr heads =
         b.transpose(b.reshape(x, std::vector<std::int64_t>{0, 0, kHeads, kWidth / kHeads}), {0, 2, 1, 3});
@@ -38,7 +30,7 @@ GenerationModel decoder(const std::vector<bool>& written_out) {
     }
     x = b.reshape(b.transpose(y, {0, 2, 1, 3}), std::vector<std::int64_t>{0, 0, kWidth});
   }
-  graph.add_output("logits", b.make("MatMul", {x.id(), b.constant(random_tensor({kWidth, kVocabulary}, 2)).id()}));
+  graph.add_output("logits", b.make("MatMul", {x.id(), b.constant(random_floats({kWidth, kVocabulary}, 2)).id()}));
   expose_attentions(graph);
   CompileOptions options;
   options.passes = canonical_passes();

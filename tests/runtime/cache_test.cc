@@ -12,16 +12,10 @@
 #include "ops/builder.h"
 #include "runtime/generate/decoder.h"
 #include "runtime/session.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
 
 std::vector<float> floats(const Tensor& x) { return {x.data<float>().begin(), x.data<float>().end()}; }
 
@@ -110,7 +104,7 @@ TEST(Cache, AnySequenceOfOperationsKeepsItsContents) {
         }
         case 2: copies.emplace_back(cache, plain); break;
         default: {
-          const Tensor added = random_tensor({cache.batch(), heads, below(3) == 0 ? below(40) : 1, size}, random());
+          const Tensor added = random_floats({cache.batch(), heads, below(3) == 0 ? below(40) : 1, size}, random());
           const std::uint64_t before = cache.usage().bytes, growth = cache.growth(added.extent(2));
           cache.append(added, &pool);
           ASSERT_EQ(cache.usage().bytes, before + growth) << "seed " << seed << " step " << step;
@@ -129,7 +123,7 @@ TEST(Cache, DropsWhatIsBeforeItsWindow) {
   Plain plain{std::vector<std::vector<float>>(2), 1, 1};
   std::uint64_t most = 0;
   for (std::uint32_t step = 0; step < 300; ++step) {
-    const Tensor added = random_tensor({2, 1, 1, 1}, step);
+    const Tensor added = random_floats({2, 1, 1, 1}, step);
     cache.append(added);
     plain.append(added);
     most = std::max(most, cache.usage().bytes);
@@ -158,7 +152,7 @@ Graph attention_block(std::int64_t window) {
   const ValueId past_v = graph.add_input("past.value", {DType::kF32, Shape{B, Dim(2), P, Dim(8)}});
   Builder b(graph);
   const auto project = [&](std::uint32_t seed, std::int64_t heads) {
-    const Expr y = b.make("MatMul", {x, b.constant(random_tensor({8, heads * 8}, seed)).id()});
+    const Expr y = b.make("MatMul", {x, b.constant(random_floats({8, heads * 8}, seed)).id()});
     return b.transpose(b.reshape(y, std::vector<std::int64_t>{0, 0, heads, 8}), {0, 2, 1, 3});
   };
   const ValueId ks[] = {past_k, project(1, 2).id()};
@@ -194,7 +188,7 @@ TEST(CachedAttention, BeamsGiveWhatRowsAloneGive) {
     std::mt19937 random(static_cast<std::uint32_t>(prompt));
     Session beams(model, std::make_shared<ThreadPool>(2));
     beams.reset_states(1);
-    const Tensor start = random_tensor({1, prompt, 8}, 7);
+    const Tensor start = random_floats({1, prompt, 8}, 7);
     beams.run({{"x", start}});
     std::vector<std::vector<Tensor>> histories = {{}};
     Tensor y;
@@ -206,7 +200,7 @@ TEST(CachedAttention, BeamsGiveWhatRowsAloneGive) {
       for (const std::int64_t parent : parents) next.push_back(histories[static_cast<std::size_t>(parent)]);
       histories = next;
       const std::int64_t tokens = step % 7 == 6 ? 3 : 1;
-      const Tensor x = random_tensor({static_cast<std::int64_t>(parents.size()), tokens, 8}, 100 + step);
+      const Tensor x = random_floats({static_cast<std::int64_t>(parents.size()), tokens, 8}, 100 + step);
       y = beams.run({{"x", x}})[0];
       for (std::size_t r = 0; r < histories.size(); ++r)
         histories[r].push_back(row_of(x, static_cast<std::int64_t>(r)));
@@ -231,7 +225,7 @@ TEST(CachedAttention, WindowsGiveTheSameWithoutWhatTheyDropped) {
   cached.reset_states(2);
   Tensor k = Tensor::zeros(DType::kF32, {2, 2, 0, 8}), v = k;
   for (std::uint32_t step = 0; step < 150; ++step) {
-    const Tensor x = random_tensor({2, step == 0 ? 30 : (step == 50 ? 40 : 1), 8}, step);
+    const Tensor x = random_floats({2, step == 0 ? 30 : (step == 50 ? 40 : 1), 8}, step);
     const std::vector<Tensor> expected = plain.run({{"x", x}, {"past.key", k}, {"past.value", v}});
     ASSERT_TRUE(cached.run({{"x", x}})[0].identical(expected[0])) << step;
     k = expected[1];
@@ -283,7 +277,7 @@ TEST(CachedAttention, CachesThatStayAreSharedByBeams) {
       CompileOptions options;
       options.passes = {};
       Session plain(Model::compile(cross_attention(Present::kNone), options), std::make_shared<ThreadPool>(1));
-      const Tensor k = random_tensor({2, 2, length, 8}, 1), v = random_tensor({2, 2, length, 8}, 2);
+      const Tensor k = random_floats({2, 2, length, 8}, 1), v = random_floats({2, 2, length, 8}, 2);
       Tensor mask = Tensor::zeros(DType::kF32, {2, 1, 1, length});
       for (std::int64_t t = (length + 1) / 2; t < length; ++t) {
         mask.mutable_data<float>()[static_cast<std::size_t>(length + t)] = -std::numeric_limits<float>::infinity();
@@ -300,7 +294,7 @@ TEST(CachedAttention, CachesThatStayAreSharedByBeams) {
         std::vector<std::int64_t> next;
         for (const std::int64_t parent : parents) next.push_back(sources[static_cast<std::size_t>(parent)]);
         sources = next;
-        const Tensor x = random_tensor({6, 4, 1, 8}, 10 + step);
+        const Tensor x = random_floats({6, 4, 1, 8}, 10 + step);
         const Tensor own_mask = select_rows(mask, 0, sources);
         const std::vector<Tensor> results = cached.run({{"x", x}, {"mask", own_mask}});
         ASSERT_EQ(results.size(), 1u);
@@ -331,7 +325,7 @@ TEST(CachedAttention, ForksThatPartGiveWhatSeparateRunsGive) {
   const auto model = with_states(-1);
   Session first(model, std::make_shared<ThreadPool>(1));
   first.reset_states(1);
-  const Tensor prompt = random_tensor({1, 37, 8}, 1);
+  const Tensor prompt = random_floats({1, 37, 8}, 1);
   first.run({{"x", prompt}});
   Session second = first.fork(std::make_shared<ThreadPool>(1));
   EXPECT_EQ(first.cache_usage().bytes_copied, 0u);
@@ -339,16 +333,16 @@ TEST(CachedAttention, ForksThatPartGiveWhatSeparateRunsGive) {
   std::vector<Tensor> last(2);
   // At the same time: blocks that both have are copied by who writes.
   std::thread other([&] {
-    for (std::uint32_t i = 0; i < 30; ++i) last[1] = second.run({{"x", random_tensor({1, 1, 8}, 100 + i)}})[0];
+    for (std::uint32_t i = 0; i < 30; ++i) last[1] = second.run({{"x", random_floats({1, 1, 8}, 100 + i)}})[0];
   });
-  for (std::uint32_t i = 0; i < 30; ++i) last[0] = first.run({{"x", random_tensor({1, 1, 8}, 200 + i)}})[0];
+  for (std::uint32_t i = 0; i < 30; ++i) last[0] = first.run({{"x", random_floats({1, 1, 8}, 200 + i)}})[0];
   other.join();
   for (const std::uint32_t seed : {200u, 100u}) {
     Session alone(model, std::make_shared<ThreadPool>(1));
     alone.reset_states(1);
     alone.run({{"x", prompt}});
     Tensor y;
-    for (std::uint32_t i = 0; i < 30; ++i) y = alone.run({{"x", random_tensor({1, 1, 8}, seed + i)}})[0];
+    for (std::uint32_t i = 0; i < 30; ++i) y = alone.run({{"x", random_floats({1, 1, 8}, seed + i)}})[0];
     EXPECT_TRUE(y.identical(last[seed == 100])) << seed;
   }
 }
@@ -363,7 +357,7 @@ TEST(CacheBudget, ARunThatNeedsMoreFailsBeforeItChangesAnything) {
   Session session(model, std::make_shared<ThreadPool>(1)), free(model, std::make_shared<ThreadPool>(1));
   session.set_cache_budget(budget);
   const auto step = [](Session& s, std::int64_t rows, std::int64_t tokens, std::uint32_t seed) {
-    return s.run({{"x", random_tensor({rows, tokens, 8}, seed)}})[0];
+    return s.run({{"x", random_floats({rows, tokens, 8}, seed)}})[0];
   };
   for (Session* s : {&session, &free}) {
     s->reset_states(1);
@@ -395,16 +389,16 @@ TEST(CacheBudget, CountsSharedBlocksOnce) {
   Session session(model, std::make_shared<ThreadPool>(1));
   session.set_cache_budget(budget);
   session.reset_states(1);
-  session.run({{"x", random_tensor({1, 20, 8}, 1)}});
+  session.run({{"x", random_floats({1, 20, 8}, 1)}});
   session.reorder_states(std::vector<std::int64_t>{0, 0, 0});
-  session.run({{"x", random_tensor({3, 1, 8}, 2)}});  // two copies of the last block
+  session.run({{"x", random_floats({3, 1, 8}, 2)}});  // two copies of the last block
   EXPECT_EQ(budget->used(), budget->limit());
   Session fork = session.fork();
   EXPECT_EQ(budget->used(), budget->limit());
-  EXPECT_THROW(fork.run({{"x", random_tensor({3, 1, 8}, 3)}}), Error);
+  EXPECT_THROW(fork.run({{"x", random_floats({3, 1, 8}, 3)}}), Error);
   fork.reset_states(1);
-  EXPECT_NO_THROW(session.run({{"x", random_tensor({3, 1, 8}, 3)}}));
-  EXPECT_THROW(session.set_state("past.key", random_tensor({3, 2, 1, 8}, 1)), Error);
+  EXPECT_NO_THROW(session.run({{"x", random_floats({3, 1, 8}, 3)}}));
+  EXPECT_THROW(session.set_state("past.key", random_floats({3, 2, 1, 8}, 1)), Error);
   EXPECT_EQ(session.state("past.key").extent(2), 22);
 }
 
@@ -416,9 +410,9 @@ struct SavedStates : ::testing::Test {
 
   SavedStates() {
     session.reset_states(1);
-    session.run({{"x", random_tensor({1, 150, 8}, 1)}});
+    session.run({{"x", random_floats({1, 150, 8}, 1)}});
     session.reorder_states(std::vector<std::int64_t>{0, 0});
-    session.run({{"x", random_tensor({2, 1, 8}, 2)}});
+    session.run({{"x", random_floats({2, 1, 8}, 2)}});
     session.save_states(path);
   }
   ~SavedStates() override { std::filesystem::remove(path); }
@@ -438,7 +432,7 @@ TEST_F(SavedStates, GiveWhatAnUninterruptedRunGives) {
   EXPECT_EQ(later.cache_usage().bytes, session.cache_usage().bytes);  // what rows shared they share
   EXPECT_TRUE(later.state("past.key").identical(session.state("past.key")));
   for (std::uint32_t i = 0; i < 90; ++i) {
-    const Tensor x = random_tensor({2, 1, 8}, 10 + i);
+    const Tensor x = random_floats({2, 1, 8}, 10 + i);
     ASSERT_TRUE(later.run({{"x", x}})[0].identical(session.run({{"x", x}})[0])) << i;
   }
 }

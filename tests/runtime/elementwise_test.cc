@@ -3,20 +3,12 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 
 #include "ops/cast.h"
 #include "tests/runtime/one_node.h"
 
 namespace weft::runtime {
 namespace {
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
 
 // Errors are relative to the value, or to `least` where that is larger.
 void expect_near(const Tensor& actual, const Tensor& expected, double relative, double least) {
@@ -71,7 +63,7 @@ TEST(Elementwise, BroadcastsAsNumPyDoes) {
     const ValueId b = graph.add_input("b", {DType::kF32, to_shape(right)});
     Builder builder(graph);
     for (const char* op : {"Add", "Sub", "Mul", "Div"}) graph.add_output(op, builder.make(op, {a, b}));
-    expect_same_as_reference(graph, random_tensor(left, 1), random_tensor(right, 2), 0);
+    expect_same_as_reference(graph, random_floats(left, 1), random_floats(right, 2), 0);
   }
 }
 
@@ -199,7 +191,7 @@ TEST(Elementwise, ActivationsOverTheirRange) {
 TEST(Softmax, RowsOfEveryKind) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const std::int64_t width : {1, 2, 15, 16, 33, 500}) {
-    Tensor x = random_tensor({9, width}, 3);
+    Tensor x = random_floats({9, width}, 3);
     const auto row = [&](std::size_t r) { return x.mutable_data<float>().subspan(r * width, width); };
     for (float& value : row(1)) value *= 80;
     for (float& value : row(2)) value = -kInfinity;
@@ -235,7 +227,7 @@ TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
     Graph graph;
     const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, rows, 20})});
     Builder builder(graph);
-    const Expr weight = builder.constant(random_tensor({20, 111}, 1)), bias = builder.constant(random_tensor({111}, 2));
+    const Expr weight = builder.constant(random_floats({20, 111}, 1)), bias = builder.constant(random_floats({111}, 2));
     const std::vector<ValueId> split = {builder.make("Linear", {a, weight, bias}).id(), builder.ints({60, 1, 50}).id()};
     const std::vector<Expr> parts = builder.make_many("Split", split, 3, {{"axis", std::int64_t{-1}}});
     for (std::size_t i = 0; i < 3; ++i) graph.add_output(fmt::format("part{}", i), parts[i]);
@@ -244,7 +236,7 @@ TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
     const auto model = Model::compile(graph.clone(), plain);
     ASSERT_EQ(model->graph().node_count(), 1u);
     EXPECT_EQ(model->graph().node(model->graph().nodes()[0]).op, "LinearSplit");
-    expect_same_as_reference(graph, random_tensor({2, rows, 20}, 3), {}, 1e-4);
+    expect_same_as_reference(graph, random_floats({2, rows, 20}, 3), {}, 1e-4);
   }
 }
 
@@ -252,7 +244,7 @@ TEST(Lowering, ActivationsOfPartsAreAppliedInPlace) {
   Graph graph;
   const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 5, 20})});
   Builder builder(graph);
-  const Expr weight = builder.constant(random_tensor({20, 48}, 1)), bias = builder.constant(random_tensor({48}, 2));
+  const Expr weight = builder.constant(random_floats({20, 48}, 1)), bias = builder.constant(random_floats({48}, 2));
   const std::vector<ValueId> split = {builder.make("Linear", {a, weight, bias}).id(),
                                       builder.ints({8, 8, 8, 8, 8, 8}).id()};
   const std::vector<Expr> parts = builder.make_many("Split", split, 6, {{"axis", std::int64_t{-1}}});
@@ -267,20 +259,20 @@ TEST(Lowering, ActivationsOfPartsAreAppliedInPlace) {
   plain.passes = {};
   const auto model = Model::compile(graph.clone(), plain);
   EXPECT_EQ(model->graph().node_count(), 4u);  // LinearSplit, Swish, Relu, Add
-  expect_same_as_reference(graph, random_tensor({2, 5, 20}, 3), {}, 1e-4);
+  expect_same_as_reference(graph, random_floats({2, 5, 20}, 3), {}, 1e-4);
 }
 
 TEST(Lowering, AProductThatOthersReadStays) {
   Graph graph;
   const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{3, 4})});
   Builder builder(graph);
-  const Expr product = builder.make("Linear", {a, builder.constant(random_tensor({4, 6}, 1)).id()});
+  const Expr product = builder.make("Linear", {a, builder.constant(random_floats({4, 6}, 1)).id()});
   const std::vector<ValueId> split = {product.id(), builder.ints({2, 4}).id()};
   const std::vector<Expr> parts = builder.make_many("Split", split, 2, {{"axis", std::int64_t{-1}}});
   graph.add_output("product", product);
   graph.add_output("first", parts[0]);
   graph.add_output("second", parts[1]);
-  expect_same_as_reference(graph, random_tensor({3, 4}, 3), {}, 1e-5);
+  expect_same_as_reference(graph, random_floats({3, 4}, 3), {}, 1e-5);
 }
 
 // A large value of which only the shape is wanted takes no part in the arena.
@@ -295,7 +287,7 @@ TEST(Plan, ValuesThatNobodyComputesTakeNoMemory) {
   CompileOptions plain;
   plain.passes = {};
   Session session(Model::compile(graph.clone(), plain));
-  const std::vector<Tensor> results = session.run({{"a", random_tensor({2, 3}, 1)}});
+  const std::vector<Tensor> results = session.run({{"a", random_floats({2, 3}, 1)}});
   EXPECT_EQ(results[0].to_ints(), (std::vector<std::int64_t>{50, 2, 3}));
 }
 

@@ -3,34 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <thread>
 
 #include "ops/builder.h"
 #include "runtime/profile.h"
 #include "runtime/session.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
 
 const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P"), T = Dim::symbol("T");
 constexpr std::int64_t kHeads = 2, kSize = 4;
-
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
-
-double difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  if (a.shape() != b.shape() || a.dtype() != DType::kF32) return a.identical(b) ? 0 : INFINITY;
-  double worst = 0;
-  for (std::size_t i = 0; i < a.data<float>().size(); ++i)
-    worst = std::max(worst, static_cast<double>(std::abs(a.data<float>()[i] - b.data<float>()[i])));
-  return worst;
-}
 
 // A session and, beside it, the same graph evaluated node by node with states as tensors.
 class Twin {
@@ -51,7 +35,8 @@ class Twin {
     std::vector<Tensor> expected = evaluate_graph(graph_, given);
     const std::vector<Tensor> actual = session_.run(inputs);
     for (std::size_t i = 0; i < actual.size(); ++i) {
-      EXPECT_LE(difference(actual[i], expected[i]), 1e-5) << "output " << i << " at past " << states_[0].extent(2);
+      EXPECT_LE(largest_difference(actual[i], expected[i]), 1e-5)
+          << "output " << i << " at past " << states_[0].extent(2);
     }
     states_.assign(expected.begin() + static_cast<std::ptrdiff_t>(actual.size()), expected.end());
     for (std::size_t i = 0; i < states_.size(); ++i)
@@ -91,7 +76,7 @@ struct Decoder {
   }
 
   static Tensor tokens(std::int64_t batch, std::int64_t count, std::uint32_t seed) {
-    return random_tensor({batch, kHeads, count, kSize}, seed);
+    return random_floats({batch, kHeads, count, kSize}, seed);
   }
 };
 
@@ -114,9 +99,9 @@ TEST(GrowingCache, AMaskThatGrowsIsFollowed) {
   Twin twin(decoder.graph);
   for (int round = 0; round < 2; ++round) {
     twin.reset(2);
-    twin.run(std::vector{Decoder::tokens(2, 4, 1), random_tensor({2, 1, 4, 4}, 2)});
+    twin.run(std::vector{Decoder::tokens(2, 4, 1), random_floats({2, 1, 4, 4}, 2)});
     for (std::uint32_t i = 0; i < 60; ++i)
-      twin.run(std::vector{Decoder::tokens(2, 1, i), random_tensor({2, 1, 1, twin.past() + 1}, i)});
+      twin.run(std::vector{Decoder::tokens(2, 1, i), random_floats({2, 1, 1, twin.past() + 1}, i)});
   }
 }
 
@@ -153,12 +138,12 @@ TEST(GrowingCache, TheStateBeforeTheRunCanBeReadToo) {
 TEST(GrowingCache, ABadInputLeavesTheSessionUsable) {
   Twin twin(Decoder(true).graph);
   twin.reset(1);
-  twin.run(std::vector{Decoder::tokens(1, 2, 1), random_tensor({1, 1, 2, 2}, 1)});
-  const std::vector bad = {Decoder::tokens(1, 1, 1), random_tensor({1, 1, 1, 9}, 1)};  // the mask fits no cache of 3
+  twin.run(std::vector{Decoder::tokens(1, 2, 1), random_floats({1, 1, 2, 2}, 1)});
+  const std::vector bad = {Decoder::tokens(1, 1, 1), random_floats({1, 1, 1, 9}, 1)};  // the mask fits no cache of 3
   EXPECT_THROW(twin.session().run(bad), Error);
   EXPECT_THROW(twin.session().run(std::vector<Tensor>{}), Error);
   EXPECT_THROW(twin.session().run(std::vector{bad[0]}), Error);
-  twin.run(std::vector{Decoder::tokens(1, 1, 1), random_tensor({1, 1, 1, 3}, 1)});
+  twin.run(std::vector{Decoder::tokens(1, 1, 1), random_floats({1, 1, 1, 3}, 1)});
 }
 
 // --- Results ---------------------------------------------------------------------------------------
@@ -169,7 +154,7 @@ TEST(Results, StayWhatTheyAreWhileTheCallerHasThem) {
   Builder b(graph);
   graph.add_output("y", b.make("Relu", {x}));
   Session session(Model::compile(std::move(graph)), std::make_shared<ThreadPool>(1));
-  const Tensor first = random_tensor({64, 1024}, 1), second = random_tensor({64, 1024}, 2);
+  const Tensor first = random_floats({64, 1024}, 1), second = random_floats({64, 1024}, 2);
   const Tensor kept = session.run(std::vector{first})[0];
   const Tensor copy = kept.clone();
   std::vector<std::thread> threads;
@@ -185,17 +170,17 @@ TEST(Profile, SaysWhatEveryNodeTook) {
   Graph graph;
   const ValueId x = graph.add_input("x", {DType::kF32, Shape{S, Dim(8)}});
   Builder b(graph);
-  graph.add_output("y", b.make("Relu", {b.make("MatMul", {x, b.constant(random_tensor({8, 3}, 1)).id()})}));
+  graph.add_output("y", b.make("Relu", {b.make("MatMul", {x, b.constant(random_floats({8, 3}, 1)).id()})}));
   CompileOptions plain;
   plain.passes = {};
   Session session(Model::compile(std::move(graph), plain), std::make_shared<ThreadPool>(1));
   Profile profile;
   session.set_profile(&profile);
-  session.run(std::vector{random_tensor({5, 8}, 2)});
+  session.run(std::vector{random_floats({5, 8}, 2)});
   profile.set_phase("again");
-  session.run(std::vector{random_tensor({5, 8}, 2)});
+  session.run(std::vector{random_floats({5, 8}, 2)});
   session.set_profile(nullptr);
-  session.run(std::vector{random_tensor({5, 8}, 2)});
+  session.run(std::vector{random_floats({5, 8}, 2)});
   ASSERT_EQ(profile.runs().size(), 2u);
   EXPECT_EQ(profile.phases()[profile.runs()[1].phase], "again");
   const Profile::Run& run = profile.runs()[0];

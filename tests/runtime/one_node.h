@@ -4,29 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
 #include "ops/builder.h"
 #include "runtime/kernels/kernel.h"
 #include "runtime/session.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 
 using Ints = std::vector<std::int64_t>;
-
-inline Tensor random_floats(Extents shape, std::uint32_t seed, float scale = 1.0f) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = scale * (static_cast<float>(random()) / 2147483648.0f - 1.0f);
-  return tensor;
-}
-
-inline Tensor random_bytes(DType dtype, Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(dtype, std::move(shape));
-  for (std::byte& x : tensor.mutable_bytes()) x = static_cast<std::byte>(random());
-  return tensor;
-}
 
 struct Given {
   Tensor tensor;

@@ -3,12 +3,12 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <random>
 #include <thread>
 
 #include "importers/onnx/onnx.h"
 #include "ops/builder.h"
 #include "runtime/session.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
@@ -17,19 +17,12 @@ namespace fs = std::filesystem;
 
 const Dim B = Dim::symbol("B"), S = Dim::symbol("S");
 
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
-
 // A block: projection, attention, residual, norm, feed-forward.
 Graph block(std::uint32_t seed) {
   Graph graph;
   const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(48)}});
   Builder b(graph);
-  const auto weight = [&](Extents shape) { return b.constant(random_tensor(std::move(shape), seed)).id(); };
+  const auto weight = [&](Extents shape) { return b.constant(random_floats(std::move(shape), seed)).id(); };
   const Attributes heads = {{"q_num_heads", std::int64_t{4}}, {"kv_num_heads", std::int64_t{4}}};
   const auto projected = [&] { return b.make("Linear", {x, weight({48, 48}), weight({48})}).id(); };
   const Expr attended = b.make("Attention", {projected(), projected(), projected()}, heads);
@@ -54,7 +47,7 @@ class PackedWeights : public ::testing::Test {
     CompileOptions options;
     if (keep) options.packed_folder = packed_;
     Session session(Model::load(model_, options), std::make_shared<ThreadPool>(2));
-    return session.run({{"x", random_tensor({2, 5, 48}, 9)}})[0];
+    return session.run({{"x", random_floats({2, 5, 48}, 9)}})[0];
   }
 
   const fs::path folder_ = fs::temp_directory_path() / fmt::format("weft_packed_{}", ::getpid());
@@ -104,7 +97,7 @@ TEST_F(PackedWeights, ThatCannotBeKeptAreAnError) {
 TEST(ManyThreads, GiveTheSameBytes) {
   const auto model = Model::compile(block(3));
   for (const std::int64_t length : {1, 7, 64}) {
-    const Tensor x = random_tensor({3, length, 48}, 5);
+    const Tensor x = random_floats({3, length, 48}, 5);
     std::vector<Tensor> results;
     for (const int threads : {1, 2, 3})
       results.push_back(Session(model, std::make_shared<ThreadPool>(threads)).run({{"x", x}})[0]);
@@ -115,7 +108,7 @@ TEST(ManyThreads, GiveTheSameBytes) {
 
 TEST(ManyThreads, SessionsOfOneModelDoNotDisturbEachOther) {
   const auto model = Model::compile(block(4));
-  const auto input = [](int i) { return random_tensor({1, 1 + i % 9, 48}, static_cast<std::uint32_t>(i)); };
+  const auto input = [](int i) { return random_floats({1, 1 + i % 9, 48}, static_cast<std::uint32_t>(i)); };
   std::vector<Tensor> expected;
   Session alone(model, std::make_shared<ThreadPool>(1));
   for (int i = 0; i < 20; ++i) expected.push_back(alone.run({{"x", input(i)}})[0]);

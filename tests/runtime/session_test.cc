@@ -10,6 +10,7 @@
 #include "graph/text.h"
 #include "ops/builder.h"
 #include "runtime/memory_plan.h"
+#include "tests/tensors.h"
 
 namespace weft::runtime {
 namespace {
@@ -17,25 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 using TensorMap = std::map<std::string, Tensor, std::less<>>;
 
-Tensor random_tensor(Extents shape, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  Tensor tensor = Tensor::uninitialized(DType::kF32, std::move(shape));
-  for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1.0f;
-  return tensor;
-}
-
 const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P"), T = Dim::symbol("T");
-
-double difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.shape(), b.shape());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.data<float>().size(); ++i) {
-    const double x = a.data<float>()[i], y = b.data<float>()[i];
-    if (std::isnan(x) && std::isnan(y)) continue;
-    worst = std::max(worst, std::isnan(x) != std::isnan(y) ? INFINITY : std::abs(x - y));
-  }
-  return worst;
-}
 
 // Runs one graph with its kernels and with reference kernels only.
 void expect_same_as_reference(const Graph& graph, const TensorMap& inputs, double tolerance = 2e-5) {
@@ -46,7 +29,7 @@ void expect_same_as_reference(const Graph& graph, const TensorMap& inputs, doubl
   for (const ValueId id : graph.inputs()) given.push_back(inputs.at(graph.value(id).name));
   const std::vector<Tensor> expected = evaluate_graph(graph, given);
   const std::vector<Tensor> actual = fast.run(inputs);
-  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LE(difference(actual[i], expected[i]), tolerance);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LE(largest_difference(actual[i], expected[i]), tolerance);
 }
 
 TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
@@ -54,7 +37,7 @@ TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
     Graph graph;
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, Dim(width)}});
     Builder b(graph);
-    const Expr scale = b.constant(random_tensor({width}, 2)), bias = b.constant(random_tensor({width}, 3));
+    const Expr scale = b.constant(random_floats({width}, 2)), bias = b.constant(random_floats({width}, 3));
     std::vector<Expr> made = {b.make("LayerNormalization", {x, scale.id(), bias.id()}),
                               b.make("LayerNormalization", {x, scale.id()}),
                               b.make("RMSNormalization", {x, scale.id()}),
@@ -70,7 +53,7 @@ TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
     }
     for (std::size_t i = 0; i < made.size(); ++i) graph.add_output(fmt::format("y{}", i), made[i]);
     for (const std::int64_t rows : {0, 1, 7}) {
-      Tensor input = random_tensor({rows, width}, 4);
+      Tensor input = random_floats({rows, width}, 4);
       for (float& value : input.mutable_data<float>()) value *= 6;
       if (rows == 7 && width > 1) input.mutable_data<float>()[1] = NAN;
       SCOPED_TRACE(fmt::format("width {}, rows {}", width, rows));
@@ -84,7 +67,7 @@ TEST(Kernels, LinearOfEveryShapeAndActivation) {
     Graph graph;
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(inputs)}});
     Builder b(graph);
-    const Expr weight = b.constant(random_tensor({inputs, outputs}, 1)), bias = b.constant(random_tensor({outputs}, 2));
+    const Expr weight = b.constant(random_floats({inputs, outputs}, 1)), bias = b.constant(random_floats({outputs}, 2));
     int number = 0;
     for (const char* activation : {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"}) {
       graph.add_output(fmt::format("y{}", number++),
@@ -92,7 +75,7 @@ TEST(Kernels, LinearOfEveryShapeAndActivation) {
     }
     graph.add_output("z", b.make("Linear", {x, weight.id()}));
     for (const std::int64_t rows : {0, 1, 9})
-      expect_same_as_reference(graph, {{"x", random_tensor({2, rows, inputs}, 3)}}, 2e-4);
+      expect_same_as_reference(graph, {{"x", random_floats({2, rows, inputs}, 3)}}, 2e-4);
   }
 }
 
@@ -127,7 +110,7 @@ Graph decoder_block() {
   const ValueId past_v = graph.add_input("past.value", {DType::kF32, Shape{B, Dim(2), P, Dim(4)}});
   Builder b(graph);
   const auto project = [&](std::uint32_t seed) {
-    const Expr y = b.make("MatMul", {x, b.constant(random_tensor({8, 8}, seed)).id()});
+    const Expr y = b.make("MatMul", {x, b.constant(random_floats({8, 8}, seed)).id()});
     return b.transpose(b.reshape(y, std::vector<std::int64_t>{0, 0, 2, 4}), {0, 2, 1, 3});
   };
   const ValueId ks[] = {past_k, project(1).id()};
@@ -150,9 +133,9 @@ TEST(Session, StatesGiveWhatPastInputsGive) {
   Tensor k = Tensor::zeros(DType::kF32, {2, 2, 0, 4}), v = k;
   const std::int64_t lengths[] = {3, 1, 1, 40, 1};
   for (int step = 0; step < 5; ++step) {
-    const Tensor x = random_tensor({2, lengths[step], 8}, 10 + static_cast<std::uint32_t>(step));
+    const Tensor x = random_floats({2, lengths[step], 8}, 10 + static_cast<std::uint32_t>(step));
     const std::vector<Tensor> expected = plain.run({{"x", x}, {"past.key", k}, {"past.value", v}});
-    EXPECT_LE(difference(cached.run({{"x", x}})[0], expected[0]), 1e-6);
+    EXPECT_LE(largest_difference(cached.run({{"x", x}})[0], expected[0]), 1e-6);
     k = expected[1];
     v = expected[2];
   }
@@ -166,7 +149,7 @@ TEST(Session, BatchMatesAndThreadsDoNotChangeBytes) {
     const Tensor past = Tensor::zeros(DType::kF32, {x.extent(0), 2, 0, 4});
     return session.run({{"x", x}, {"past.key", past}, {"past.value", past}})[0];
   };
-  const Tensor seven = random_tensor({7, 5, 8}, 1);
+  const Tensor seven = random_floats({7, 5, 8}, 1);
   const Tensor reference = run(seven, 1);
   EXPECT_TRUE(run(seven, 2).identical(reference));
   EXPECT_TRUE(run(seven, 4).identical(reference));
@@ -258,7 +241,7 @@ TEST(SessionDynamic, BindsWhenShapesAreKnown) {
   %e: f32[N, 4] = Sqrt(%d)
   %z: f32[*] = Add(%view, %e)
 })");
-  const Tensor x = random_tensor({3, 4}, 5);
+  const Tensor x = random_floats({3, 4}, 5);
   for (const std::size_t first : {0u, 1u}) {
     Tensor flags = Tensor::zeros(DType::kBool, {3});
     for (std::size_t i = first; i < 3; ++i) flags.mutable_data<bool>()[i] = true;
@@ -273,9 +256,9 @@ TEST(AttentionBatch, BatchOfKeysIsThatOfQueriesOrOne) {
   const ValueId k = graph.add_input("k", {DType::kF32, Shape{P, 2, T, 8}});
   Builder b(graph);
   graph.add_output("y", b.make("Attention", {q, k, k}));
-  expect_same_as_reference(graph, {{"q", random_tensor({3, 2, 5, 8}, 1)}, {"k", random_tensor({1, 2, 7, 8}, 2)}});
+  expect_same_as_reference(graph, {{"q", random_floats({3, 2, 5, 8}, 1)}, {"k", random_floats({1, 2, 7, 8}, 2)}});
   Session session(Model::compile(graph.clone()));
-  EXPECT_THROW(session.run({{"q", random_tensor({3, 2, 5, 8}, 1)}, {"k", random_tensor({2, 2, 7, 8}, 2)}}), Error);
+  EXPECT_THROW(session.run({{"q", random_floats({3, 2, 5, 8}, 1)}, {"k", random_floats({2, 2, 7, 8}, 2)}}), Error);
 }
 
 TEST(ConvolutionKernel, DepthwiseAgreesWithItsDefinition) {
@@ -283,9 +266,9 @@ TEST(ConvolutionKernel, DepthwiseAgreesWithItsDefinition) {
     Graph graph;
     const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, 4, S}});
     Builder b(graph);
-    const Expr w = b.constant(random_tensor({outputs, 1, 3}, 1)), bias = b.constant(random_tensor({outputs}, 2));
+    const Expr w = b.constant(random_floats({outputs, 1, 3}, 1)), bias = b.constant(random_floats({outputs}, 2));
     graph.add_output("y", b.make("Conv", {x, w.id(), bias.id()}, {{"group", std::int64_t{4}}}));
-    expect_same_as_reference(graph, {{"x", random_tensor({2, 4, 9}, 3)}});
+    expect_same_as_reference(graph, {{"x", random_floats({2, 4, 9}, 3)}});
   }
 }
 
