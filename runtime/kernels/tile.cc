@@ -11,6 +11,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "runtime/kernels/tile-inl.h"
+#include "runtime/kernels/tile_bits-inl.h"
+#include "runtime/kernels/tile_windows-inl.h"
 
 #if HWY_ONCE
 namespace weft::runtime::tile {
