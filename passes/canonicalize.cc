@@ -9,9 +9,49 @@
 namespace weft {
 namespace {
 
+// Of the Transpose that gives a value of so many axes.
+std::vector<std::int64_t> permutation(const Graph& graph, ValueId transposed, std::int64_t rank) {
+  if (const auto* given = permutation_of(graph.node(graph.value(transposed).producer))) return *given;
+  std::vector<std::int64_t> reversed(static_cast<std::size_t>(rank));
+  std::iota(reversed.rbegin(), reversed.rend(), 0);
+  return reversed;
+}
+
+// Leading axes that are merged, stay in front of a Transpose and part again: the same Transpose of all axes.
+Rule transposed_under_merged_axes() {
+  const Pattern x = any("x");
+  const Pattern merged = open_op("Reshape", {x}).shareable();
+  const Pattern transposed = op("Transpose", {merged}).shareable();
+  const Pattern parted = open_op("Reshape", {transposed});
+  const auto permuted = [=](const Graph& graph, const Match& m) {
+    const auto lead = static_cast<std::int64_t>(m.shape(x).size() - m.shape(merged).size());
+    std::vector<std::int64_t> result(static_cast<std::size_t>(lead));
+    std::iota(result.begin(), result.end(), 0);
+    for (const std::int64_t axis : permutation(graph, m[transposed], m.rank(merged))) result.push_back(lead + axis);
+    return result;
+  };
+  return {"transpose-under-merged-axes", parted,
+          [=](Match& m) {
+            if (m.rank(x) < 3 || m.rank(merged) < 2 || m.rank(merged) >= m.rank(x) || m.rank(parted) != m.rank(x)) {
+              return m.refuse("no leading axes are merged and part again");
+            }
+            const Shape &from = m.shape(x), &between = m.shape(merged), &to = m.shape(parted);
+            const std::size_t lead = from.size() - between.size() + 1;  // axes merged into one
+            Dim all = from[0];
+            for (std::size_t i = 1; i < lead; ++i) all = all * from[i];
+            const auto axes = permuted(m.graph(), m);
+            bool fits = between[0] == all && axes[lead - 1] == static_cast<std::int64_t>(lead - 1);
+            for (std::size_t i = 1; i < between.size(); ++i) fits = fits && between[i] == from[lead - 1 + i];
+            for (std::size_t i = 0; i < to.size(); ++i) fits = fits && to[i] == from[static_cast<std::size_t>(axes[i])];
+            return fits ||
+                   m.refuse(fmt::format("{} by way of {} is {}", to_string(from), to_string(between), to_string(to)));
+          },
+          [=](Builder& b, const Match& m) { return b.transpose(b.wrap(m[x]), permuted(b.graph(), m)); }};
+}
+
 // Transpose of Transpose, Reshape of Reshape.
 std::vector<Rule> chain_rules() {
-  std::vector<Rule> rules;
+  std::vector<Rule> rules = {transposed_under_merged_axes()};
   {
     const Pattern x = any("x");
     const Pattern inner = op("Transpose", {x}).shareable();
@@ -19,13 +59,7 @@ std::vector<Rule> chain_rules() {
     rules.push_back({"merge-transposes", outer,
                      [=](Match& m) { return m.rank(x) >= 0 || m.refuse("the rank is not known"); },
                      [=](Builder& b, const Match& m) {
-                       const auto perm = [&](const Pattern& p) {
-                         const Graph& g = b.graph();
-                         const auto* given = permutation_of(g.node(g.value(m[p]).producer));
-                         std::vector<std::int64_t> result(static_cast<std::size_t>(b.rank(m[x])));
-                         std::iota(result.rbegin(), result.rend(), 0);
-                         return given != nullptr ? *given : result;
-                       };
+                       const auto perm = [&](const Pattern& p) { return permutation(b.graph(), m[p], b.rank(m[x])); };
                        const auto first = perm(inner), second = perm(outer);
                        std::vector<std::int64_t> merged;
                        for (const std::int64_t axis : second) merged.push_back(first[static_cast<std::size_t>(axis)]);
