@@ -146,6 +146,7 @@ void global_pool_kernel(KernelContext& context) {
 void infer_global_pool(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   Shape result = context.shape(0);
+  if (result.size() < 2) fail(ErrorCode::kInvalidModel, "pooling of {}: no batch and channels", to_string(result));
   for (std::size_t i = 2; i < result.size(); ++i) result[i] = Dim(1);
   context.set_shape(0, std::move(result));
 }

@@ -234,6 +234,7 @@ def layers():
     yield "pool-kernel-zero", one("MaxPool", ["x"], ints("kernel_shape", [0]), dims=(1, 1, 4))
     yield "pool-kernel-huge", one("MaxPool", ["x"], ints("kernel_shape", [LARGEST]), dims=(1, 1, 4))
     yield "pool-stride-overflow", one("AveragePool", ["x"], ints("kernel_shape", [2]), ints("strides", [LARGEST]), ints("pads", [LARGEST, LARGEST]), dims=(1, 1, 4))
+    yield "pool-of-a-vector", one("GlobalMaxPool", ["x"], dims=(127,))
     yield "layer-norm-axis", one("LayerNormalization", ["x", "g"], [zeros("g", [3])], number("axis", 5))
     yield "layer-norm-scale", one("LayerNormalization", ["x", "g"], [zeros("g", [7])])
     yield "layer-norm-epsilon-nan-runs", one("LayerNormalization", ["x", "g"], [zeros("g", [3])], real("epsilon", float("nan")))
