@@ -33,6 +33,7 @@ std::span<const OpDef> quantize_ops();
 std::span<const OpDef> packed_weights_ops();
 std::span<const OpDef> resize_ops();
 std::span<const OpDef> rearrange_ops();
+std::span<const OpDef> select_ops();
 std::span<const OpDef> signal_ops();
 std::span<const OpDef> vision_ops();
 std::span<const OpDef> bits_ops();

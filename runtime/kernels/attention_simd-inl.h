@@ -288,11 +288,9 @@ class Attender {
     if (!row.plain) ApplyMasks(a_, row, begin_, end_, first, last, scores);
     if (from < first) std::fill(scores + from, scores + first, kLowest);
     if (last < to) std::fill(scores + last, scores + to, kLowest);
-    V highest[2] = {hn::Set(d, maxima_[r]), hn::LoadU(d, scores + from)};
-    for (std::size_t t = from + kLanes; t < to; t += kLanes) {
-      highest[1] = hn::Max(highest[1], hn::LoadU(d, scores + t));
-    }
-    return hn::ReduceMax(d, hn::Max(highest[0], highest[1]));
+    V highest = hn::Set(d, maxima_[r]);
+    for (std::size_t t = from; t < to; t += kLanes) highest = hn::Max(highest, hn::LoadU(d, scores + t));
+    return hn::ReduceMax(d, highest);
   }
 
   HWY_ATTR void AddWeights(std::size_t r, float reference, float log2_scale, float correction) const {

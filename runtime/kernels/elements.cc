@@ -1,7 +1,6 @@
 #include "runtime/kernels/elements.h"
 
-// Many small loops: for the instruction sets that differ in what they do for them.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
+#include "runtime/kernels/float_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/elements.cc"
 #include "hwy/foreach_target.h"

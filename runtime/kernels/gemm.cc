@@ -2,10 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/kernels/float_targets.h"
 #include "runtime/thread_pool.h"
-
-// Later instruction sets add nothing to f32 products, earlier ones have the kernels of SSE2.
-#define HWY_DISABLED_TARGETS (HWY_AVX3_SPR | HWY_AVX3_ZEN4 | HWY_AVX3_DL | HWY_SSE4 | HWY_SSSE3)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/gemm.cc"
 #include "hwy/foreach_target.h"

@@ -1,6 +1,6 @@
 #include "runtime/kernels/resample_simd.h"
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
+#include "runtime/kernels/float_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/resample_simd.cc"
 #include "hwy/foreach_target.h"

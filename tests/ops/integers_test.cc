@@ -6,6 +6,7 @@
 
 #include "ops/builder.h"
 #include "ops/cast.h"
+#include "tests/ops/one_operator.h"
 
 namespace weft {
 namespace {
@@ -16,19 +17,6 @@ constexpr std::int64_t kLarge = (std::int64_t{1} << 53) + 1;  // as f64 it is 2^
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max(),
                        kLeast = std::numeric_limits<std::int64_t>::min();
 constexpr std::uint64_t kMostUnsigned = std::numeric_limits<std::uint64_t>::max();
-
-std::vector<Tensor> run(std::string_view op, const std::vector<Tensor>& inputs, Attributes attributes = {},
-                        std::size_t outputs = 1) {
-  Graph graph;
-  std::vector<ValueId> ids;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    ids.push_back(graph.add_input(fmt::format("i{}", i), {inputs[i].dtype(), to_shape(inputs[i].shape())}));
-  }
-  Builder builder(graph);
-  const auto results = builder.make_many(op, ids, outputs, std::move(attributes));
-  for (std::size_t i = 0; i < results.size(); ++i) graph.add_output(fmt::format("o{}", i), results[i]);
-  return evaluate_graph(graph, inputs);
-}
 
 template <class T>
 Tensor vector_of(std::vector<T> values) {

@@ -10,24 +10,10 @@
 #include "ops/builder.h"
 #include "ops/cast.h"
 #include "ops/families.h"
+#include "tests/ops/one_operator.h"
 
 namespace weft {
 namespace {
-
-// Runs one operator on tensors.
-std::vector<Tensor> run(std::string_view op, const std::vector<Tensor>& inputs, Attributes attributes = {},
-                        std::size_t outputs = 1) {
-  Graph graph;
-  std::vector<ValueId> ids;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    ids.push_back(graph.add_input(fmt::format("i{}", i), {inputs[i].dtype(), to_shape(inputs[i].shape())}));
-  }
-  Builder builder(graph);
-  const auto results = builder.make_many(op, ids, outputs, std::move(attributes));
-  for (std::size_t i = 0; i < results.size(); ++i) graph.add_output(fmt::format("o{}", i), results[i]);
-  verify(graph);
-  return evaluate_graph(graph, inputs);
-}
 
 std::vector<float> floats(const Tensor& tensor) { return {tensor.data<float>().begin(), tensor.data<float>().end()}; }
 std::vector<std::int64_t> ints(const Tensor& tensor) { return tensor.to_ints(); }

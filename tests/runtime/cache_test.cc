@@ -1,10 +1,7 @@
 #include "runtime/cache.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <random>
 #include <thread>
@@ -12,7 +9,7 @@
 #include "ops/builder.h"
 #include "runtime/generate/decoder.h"
 #include "runtime/session.h"
-#include "tests/tensors.h"
+#include "tests/runtime/attention_block.h"
 
 namespace weft::runtime {
 namespace {
@@ -141,37 +138,6 @@ TEST(Cache, DropsWhatIsBeforeItsWindow) {
 }
 
 // --- Attention over caches -------------------------------------------------------------------------
-
-const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P");
-
-// x: [B, S, 8]; four query heads over two key heads of 8.
-Graph attention_block(std::int64_t window) {
-  Graph graph;
-  const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, S, Dim(8)}});
-  const ValueId past_k = graph.add_input("past.key", {DType::kF32, Shape{B, Dim(2), P, Dim(8)}});
-  const ValueId past_v = graph.add_input("past.value", {DType::kF32, Shape{B, Dim(2), P, Dim(8)}});
-  Builder b(graph);
-  const auto project = [&](std::uint32_t seed, std::int64_t heads) {
-    const Expr y = b.make("MatMul", {x, b.constant(random_floats({8, heads * 8}, seed)).id()});
-    return b.transpose(b.reshape(y, std::vector<std::int64_t>{0, 0, heads, 8}), {0, 2, 1, 3});
-  };
-  const ValueId ks[] = {past_k, project(1, 2).id()};
-  const ValueId vs[] = {past_v, project(2, 2).id()};
-  const Expr k = b.concat(ks, 2), v = b.concat(vs, 2);
-  Attributes attributes = {{"is_causal", std::int64_t{1}}, {"query_position", std::string("end")}};
-  if (window >= 0) attributes["left_window_size"] = window;
-  graph.add_output("y", b.make("Attention", {project(3, 4).id(), k.id(), v.id()}, std::move(attributes)));
-  graph.add_output("present.key", k);
-  graph.add_output("present.value", v);
-  return graph;
-}
-
-std::shared_ptr<const Model> with_states(std::int64_t window) {
-  CompileOptions options;
-  options.states = {{"past.key", "present.key"}, {"past.value", "present.value"}};
-  options.passes = {};
-  return Model::compile(attention_block(window), options);
-}
 
 Tensor row_of(const Tensor& x, std::int64_t row) {
   Extents shape = x.shape();
@@ -345,149 +311,6 @@ TEST(CachedAttention, ForksThatPartGiveWhatSeparateRunsGive) {
     for (std::uint32_t i = 0; i < 30; ++i) y = alone.run({{"x", random_floats({1, 1, 8}, seed + i)}})[0];
     EXPECT_TRUE(y.identical(last[seed == 100])) << seed;
   }
-}
-
-// --- Limits ----------------------------------------------------------------------------------------
-
-constexpr std::uint64_t kBlockOfHead = CacheState::kBlockTokens * 8 * sizeof(float);  // of a head of attention_block()
-
-TEST(CacheBudget, ARunThatNeedsMoreFailsBeforeItChangesAnything) {
-  const auto model = with_states(-1);
-  const auto budget = std::make_shared<CacheBudget>(2 * 2 * 4 * kBlockOfHead);  // four blocks of keys, four of values
-  Session session(model, std::make_shared<ThreadPool>(1)), free(model, std::make_shared<ThreadPool>(1));
-  session.set_cache_budget(budget);
-  const auto step = [](Session& s, std::int64_t rows, std::int64_t tokens, std::uint32_t seed) {
-    return s.run({{"x", random_floats({rows, tokens, 8}, seed)}})[0];
-  };
-  for (Session* s : {&session, &free}) {
-    s->reset_states(1);
-    step(*s, 1, 31, 1);
-  }
-  EXPECT_EQ(budget->used(), budget->limit());
-  EXPECT_TRUE(step(session, 1, 1, 2).identical(step(free, 1, 1, 2)));  // the last of the block
-  const Tensor before = session.state("past.key");
-  for (const std::int64_t tokens : {1, 8, 5000}) {
-    try {
-      step(session, 1, tokens, 3);
-      ADD_FAILURE() << tokens;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-      EXPECT_NE(error.message().find("the limit is 4096"), std::string::npos) << error.message();
-    }
-  }
-  EXPECT_TRUE(session.state("past.key").identical(before));
-  EXPECT_EQ(budget->used(), budget->limit());
-  // More is allowed, and nothing was lost.
-  session.set_cache_budget(std::make_shared<CacheBudget>(2 * 2 * 5 * kBlockOfHead));
-  EXPECT_EQ(budget->used(), 0u);
-  EXPECT_TRUE(step(session, 1, 1, 3).identical(step(free, 1, 1, 3)));
-}
-
-TEST(CacheBudget, CountsSharedBlocksOnce) {
-  const auto model = with_states(-1);
-  const auto budget = std::make_shared<CacheBudget>(2 * 2 * (2 + 3) * kBlockOfHead);
-  Session session(model, std::make_shared<ThreadPool>(1));
-  session.set_cache_budget(budget);
-  session.reset_states(1);
-  session.run({{"x", random_floats({1, 20, 8}, 1)}});
-  session.reorder_states(std::vector<std::int64_t>{0, 0, 0});
-  session.run({{"x", random_floats({3, 1, 8}, 2)}});  // two copies of the last block
-  EXPECT_EQ(budget->used(), budget->limit());
-  Session fork = session.fork();
-  EXPECT_EQ(budget->used(), budget->limit());
-  EXPECT_THROW(fork.run({{"x", random_floats({3, 1, 8}, 3)}}), Error);
-  fork.reset_states(1);
-  EXPECT_NO_THROW(session.run({{"x", random_floats({3, 1, 8}, 3)}}));
-  EXPECT_THROW(session.set_state("past.key", random_floats({3, 2, 1, 8}, 1)), Error);
-  EXPECT_EQ(session.state("past.key").extent(2), 22);
-}
-
-struct SavedStates : ::testing::Test {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("weft-states-" + std::to_string(::getpid()) + ".kv");
-  std::shared_ptr<const Model> model = with_states(20);
-  Session session{model, std::make_shared<ThreadPool>(1)};
-
-  SavedStates() {
-    session.reset_states(1);
-    session.run({{"x", random_floats({1, 150, 8}, 1)}});
-    session.reorder_states(std::vector<std::int64_t>{0, 0});
-    session.run({{"x", random_floats({2, 1, 8}, 2)}});
-    session.save_states(path);
-  }
-  ~SavedStates() override { std::filesystem::remove(path); }
-
-  std::string contents() const {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-  void replace(const std::string& bytes) const {
-    std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  }
-};
-
-TEST_F(SavedStates, GiveWhatAnUninterruptedRunGives) {
-  Session later(model, std::make_shared<ThreadPool>(1));
-  later.load_states(path);
-  EXPECT_EQ(later.cache_usage().bytes, session.cache_usage().bytes);  // what rows shared they share
-  EXPECT_TRUE(later.state("past.key").identical(session.state("past.key")));
-  for (std::uint32_t i = 0; i < 90; ++i) {
-    const Tensor x = random_floats({2, 1, 8}, 10 + i);
-    ASSERT_TRUE(later.run({{"x", x}})[0].identical(session.run({{"x", x}})[0])) << i;
-  }
-}
-
-TEST_F(SavedStates, KeepToTheBudget) {
-  Session later(model, std::make_shared<ThreadPool>(1));
-  const std::uint64_t bytes = session.cache_usage().bytes;
-  later.set_cache_budget(std::make_shared<CacheBudget>(bytes - 1));
-  EXPECT_THROW(later.load_states(path), Error);
-  EXPECT_EQ(later.cache_usage().bytes, 0u);
-  later.set_cache_budget(std::make_shared<CacheBudget>(bytes));
-  EXPECT_NO_THROW(later.load_states(path));
-}
-
-TEST_F(SavedStates, AreOfOneModel) {
-  Graph graph = attention_block(20);
-  for (const ValueId id : graph.values()) {  // one more step of training
-    Value& value = graph.value(id);
-    if (value.kind != ValueKind::kConstant || value.tensor->dtype() != DType::kF32) continue;
-    value.tensor = value.tensor->clone();
-    for (float& x : value.tensor->mutable_data<float>()) x *= 1.001f;
-  }
-  CompileOptions options;
-  options.states = {{"past.key", "present.key"}, {"past.value", "present.value"}};
-  options.passes = {};
-  Session other(Model::compile(std::move(graph), options), std::make_shared<ThreadPool>(1));
-  EXPECT_THROW(other.load_states(path), Error);
-  Session wider(with_states(21), std::make_shared<ThreadPool>(1));
-  EXPECT_THROW(wider.load_states(path), Error);
-  Session same(with_states(20), std::make_shared<ThreadPool>(1));
-  EXPECT_NO_THROW(same.load_states(path));
-}
-
-// Whatever is wrong with the file, the session keeps the states it has.
-TEST_F(SavedStates, DamagedFilesAreErrors) {
-  const std::string whole = contents();
-  const Tensor before = session.state("past.key");
-  for (std::size_t length = 0; length < whole.size(); length += length < 400 ? 1 : 997) {
-    replace(whole.substr(0, length));
-    EXPECT_THROW(session.load_states(path), Error) << length;
-  }
-  std::mt19937 random(1);
-  for (std::size_t i = 0; i < 1500; ++i) {
-    std::string damaged = whole;
-    const std::size_t at = i < 500 ? i % whole.size() : random() % whole.size();
-    damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8));
-    replace(damaged);
-    EXPECT_THROW(session.load_states(path), Error) << at;
-  }
-  replace(whole + "more");
-  EXPECT_THROW(session.load_states(path), Error);
-  std::filesystem::remove(path);
-  EXPECT_THROW(session.load_states(path), Error);
-  EXPECT_THROW(session.save_states(path / "nowhere"), Error);
-  EXPECT_TRUE(session.state("past.key").identical(before));
 }
 
 }  // namespace

@@ -7,112 +7,10 @@
 #include <set>
 
 #include "graph/error.h"
-#include "runtime/generate/decode_loop.h"
-#include "runtime/generate/distribution.h"
-#include "runtime/generate/strategies.h"
+#include "tests/runtime/table_model.h"
 
 namespace weft::runtime {
 namespace {
-
-using Ids = std::vector<std::int64_t>;
-
-// Scores that depend on the last `memory` tokens and on nothing else, spread over some units.
-class Table final : public TokenModel {
- public:
-  explicit Table(std::int64_t vocabulary, std::uint64_t seed, std::size_t memory = 100)
-      : vocabulary_(vocabulary), seed_(seed), memory_(memory) {}
-
-  std::vector<float> scores(const Ids& tokens) const {
-    std::uint64_t hash = seed_;
-    const std::size_t first = tokens.size() - std::min(tokens.size(), memory_);
-    for (std::size_t i = first; i < tokens.size(); ++i) {
-      hash = (hash ^ static_cast<std::uint64_t>(tokens[i] + 1)) * 0x100000001b3;
-    }
-    std::vector<float> result;
-    for (std::int64_t t = 0; t < vocabulary_; ++t) {
-      result.push_back(static_cast<float>(4 * uniform(hash, 1, 2, 3, static_cast<std::uint32_t>(t))));
-    }
-    return result;
-  }
-
-  Logits start(std::span<const Source> sources) override {
-    rows_.clear();
-    for (const Source& source : sources) rows_.push_back(source.prompt);
-    return all();
-  }
-  Logits step(std::span<const std::int64_t> parents, std::span<const std::int64_t> tokens) override {
-    std::vector<Ids> next;
-    for (std::size_t r = 0; r < parents.size(); ++r) {
-      next.push_back(rows_.at(static_cast<std::size_t>(parents[r])));
-      next.back().push_back(tokens[r]);
-    }
-    rows_ = std::move(next);
-    return all();
-  }
-  Logits extend(std::span<const std::int64_t> tokens) override {
-    ++runs;
-    Logits result{std::ssize(tokens), vocabulary_, {}};
-    for (const std::int64_t token : tokens) {
-      rows_.at(0).push_back(token);
-      const std::vector<float> row = scores(rows_[0]);
-      result.values.insert(result.values.end(), row.begin(), row.end());
-    }
-    return result;
-  }
-  void truncate(std::int64_t length) override {
-    ASSERT_LE(static_cast<std::size_t>(length), rows_.at(0).size());
-    rows_[0].resize(static_cast<std::size_t>(length));
-  }
-  bool together(const Source&, const Source&) override { return true; }
-
-  int runs = 0;
-
- private:
-  Logits all() {
-    ++runs;
-    Logits result{std::ssize(rows_), vocabulary_, {}};
-    for (const Ids& row : rows_) {
-      const std::vector<float> one = scores(row);
-      result.values.insert(result.values.end(), one.begin(), one.end());
-    }
-    return result;
-  }
-
-  std::int64_t vocabulary_;
-  std::uint64_t seed_;
-  std::size_t memory_;
-  std::vector<Ids> rows_;
-};
-
-Decoding decoding(std::size_t number, const Ids& prompt, const GenerationConfig& config, const Callbacks& callbacks) {
-  Decoding result;
-  result.number = number;
-  result.source.prompt = prompt;
-  result.unconditional.prompt = {prompt.back()};
-  result.search = make_search(config, {prompt, prompt, static_cast<std::uint32_t>(number), number}, callbacks);
-  return result;
-}
-
-std::vector<std::vector<Hypothesis>> decode(TokenModel& model, const std::vector<Ids>& prompts,
-                                            const GenerationConfig& config, const Callbacks& callbacks = {},
-                                            std::size_t first_number = 0) {
-  std::vector<Decoding> batch;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    batch.push_back(decoding(first_number + i, prompts[i], config, callbacks));
-  }
-  decode_batch(model, nullptr, batch, {callbacks, {}});
-  std::vector<std::vector<Hypothesis>> results;
-  for (const Decoding& one : batch) results.push_back(one.search->results());
-  return results;
-}
-
-GenerationConfig base() {
-  GenerationConfig config;
-  config.eos_token_id = {0};
-  config.pad_token_id = 0;
-  config.max_new_tokens = 9;
-  return config;
-}
 
 struct Named {
   const char* name;
@@ -135,15 +33,6 @@ std::vector<Named> strategies() {
 }
 
 const std::vector<Ids> kPrompts = {{1}, {2, 3}, {4, 5, 6, 1, 2}, {3, 3, 3}, {6, 5}};
-
-void expect_same(const std::vector<Hypothesis>& a, const std::vector<Hypothesis>& b, const char* what) {
-  ASSERT_EQ(a.size(), b.size()) << what;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(a[i].tokens, b[i].tokens) << what;
-    EXPECT_EQ(a[i].score, b[i].score) << what;
-    EXPECT_EQ(a[i].stopped, b[i].stopped) << what;
-  }
-}
 
 TEST(Decode, ABatchIsItsPromptsAlone) {
   for (const auto& [name, config] : strategies()) {
@@ -259,82 +148,6 @@ TEST(Decode, WhatIsCancelledIsAPrefix) {
       }
     }
   }
-}
-
-Hypothesis speculated(Table& model, Drafter& drafter, const Ids& prompt, const GenerationConfig& config,
-                      std::size_t number = 0) {
-  Decoding one = decoding(number, prompt, config, {});
-  decode_speculatively(model, one, drafter, {{}, {}});
-  return one.search->results()[0];
-}
-
-TEST(Speculation, TokensAreThoseWithoutIt) {
-  for (const bool sampled : {false, true}) {
-    for (std::uint64_t seed = 0; seed < 60; ++seed) {
-      GenerationConfig config = base();
-      config.max_new_tokens = 25;
-      config.do_sample = sampled;
-      config.seed = seed;
-      config.prompt_lookup_num_tokens = 1 + static_cast<std::int64_t>(seed % 5);
-      config.num_assistant_tokens = 1 + static_cast<std::int64_t>(seed % 4);
-      Table model(5, seed, 1 + seed % 3), other(5, seed % 2 == 0 ? seed : seed + 1, 1);
-      const Ids prompt = {1, 2, 3, 1, 2, 4};
-      const auto plain = decode(model, {prompt}, config, {}, 3)[0][0];
-      const auto lookup = make_prompt_lookup(config, std::ssize(prompt));
-      expect_same({speculated(model, *lookup, prompt, config, 3)}, {plain}, "lookup");
-      const auto assistant = make_assistant(config, other, {prompt, {}, {}}, 3);
-      expect_same({speculated(model, *assistant, prompt, config, 3)}, {plain}, "assistant");
-    }
-  }
-}
-
-TEST(Speculation, RunsTheModelLessOften) {
-  GenerationConfig config = base();
-  config.eos_token_id = {};
-  config.max_new_tokens = 60;
-  config.prompt_lookup_num_tokens = 8;
-  Table model(5, 1, 1);  // goes round in circles
-  const auto lookup = make_prompt_lookup(config, 1);
-  EXPECT_EQ(speculated(model, *lookup, {1}, config).tokens.size(), 61u);
-  EXPECT_LT(model.runs, 20);
-  Table same(5, 1, 1), target(5, 1, 1);
-  config.prompt_lookup_num_tokens.reset();
-  const auto assistant = make_assistant(config, same, {{1}, {}, {}}, 0);
-  speculated(target, *assistant, {1}, config);
-  EXPECT_LT(target.runs, 10);
-}
-
-// Pairs of tokens sampled with speculation against their exact distribution: chi-squared with 15 degrees of freedom
-// stays below its 99.99 % quantile.
-TEST(Speculation, LeavesTheDistributionAsItIs) {
-  constexpr int kDraws = 8000;
-  GenerationConfig config = base();
-  config.eos_token_id = {};
-  config.do_sample = true;
-  config.top_k = 0;
-  config.max_new_tokens = 2;
-  config.prompt_lookup_num_tokens = 2;
-  Table model(4, 5);
-  const Ids prompt = {1, 2, 1, 3, 1};
-  std::map<std::pair<std::int64_t, std::int64_t>, double> counts;
-  for (int i = 0; i < kDraws; ++i) {
-    config.seed = static_cast<std::uint64_t>(i);
-    const auto lookup = make_prompt_lookup(config, std::ssize(prompt));
-    const Ids tokens = speculated(model, *lookup, prompt, config).tokens;
-    ++counts[{tokens[5], tokens[6]}];
-  }
-  double chi_squared = 0;
-  const std::vector<double> first = softmax(model.scores(prompt));
-  for (std::int64_t a = 0; a < 4; ++a) {
-    Ids continued = prompt;
-    continued.push_back(a);
-    const std::vector<double> second = softmax(model.scores(continued));
-    for (std::int64_t b = 0; b < 4; ++b) {
-      const double expected = kDraws * first[static_cast<std::size_t>(a)] * second[static_cast<std::size_t>(b)];
-      chi_squared += std::pow(counts[std::pair(a, b)] - expected, 2) / expected;
-    }
-  }
-  EXPECT_LT(chi_squared, 44.3);
 }
 
 TEST(Decode, GuidanceMovesAwayFromTheUnconditional) {
