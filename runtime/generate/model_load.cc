@@ -40,9 +40,17 @@ std::vector<std::string> source_inputs(const Graph& graph) {
 }
 
 struct Loader {
-  const CompileOptions& options;
+  CompileOptions options;
   const ModelFiles& files;
   bool attentions = false;
+
+  // Of files with decoders of prompts and of steps, which have the same weights. A store reads every weight to find
+  // those: only where there are some.
+  Loader with_store() const {
+    Loader loader = *this;
+    if (!options.weights) loader.options.weights = std::make_shared<WeightStore>();
+    return loader;
+  }
 
   std::shared_ptr<const Model> encoder(const Path& path) const {
     return with_frame([&] { return "while loading " + path.string(); },
@@ -113,8 +121,9 @@ struct Loader {
   }
 
   void merged(const Path& path, GenerationModel& model) const {
-    set_first(model, decoder(path, false));
-    set_steps(model, decoder(path, true, model.decoder.get()));
+    const Loader loader = with_store();
+    set_first(model, loader.decoder(path, false));
+    set_steps(model, loader.decoder(path, true, model.decoder.get()));
   }
 
   static void set_first(GenerationModel& model, DecoderModels models) {
@@ -126,8 +135,10 @@ struct Loader {
 };
 
 // By the names that exporters give files; false if there is none of them.
-bool load_named(const Path& folder, const Loader& loader, GenerationModel& model) {
+bool load_named(const Path& folder, const Loader& given, GenerationModel& model) {
   const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name); };
+  const bool two = exists("decoder_model.onnx") && (exists("decoder_with_past_model.onnx") || exists("model.onnx"));
+  const Loader loader = two ? given.with_store() : given;
   if (exists("encoder_model.onnx")) model.encoder = loader.encoder(folder / "encoder_model.onnx");
   if (exists("decoder_model.onnx")) Loader::set_first(model, loader.decoder(folder / "decoder_model.onnx"));
   if (exists("decoder_with_past_model.onnx")) {
@@ -162,7 +173,7 @@ const File* only(const std::vector<File>& files, std::string_view role) {
 }
 
 // By what the files take and give.
-void load_by_interface(const std::vector<Path>& paths, const Loader& loader, GenerationModel& model) {
+void load_by_interface(const std::vector<Path>& paths, const Loader& given, GenerationModel& model) {
   std::vector<File> merged, with_past, first, plain, others;
   for (const Path& path : paths) {
     const File file{path, describe_io(import_onnx(path))};
@@ -172,6 +183,7 @@ void load_by_interface(const std::vector<Path>& paths, const Loader& loader, Gen
   const File* both = only(merged, "the decoder with and without caches");
   const File* later = only(with_past, "the decoder with caches");
   const File* beginning = only(first, "the decoder");
+  const Loader loader = beginning != nullptr && later != nullptr ? given.with_store() : given;
   const bool wants_encoder = beginning != nullptr || (both && both->io.states) || (later && later->io.states);
   std::vector<File> rest = plain;
   if (wants_encoder) {
@@ -238,9 +250,7 @@ namespace {
 
 GenerationModel load_files(const Path& path, const CompileOptions& options, const ModelFiles& files, bool attentions) {
   GenerationModel model;
-  CompileOptions shared = options;  // decoders of prompts and of steps have the same weights
-  if (!shared.weights) shared.weights = std::make_shared<WeightStore>();
-  const Loader loader{shared, files, attentions};
+  const Loader loader{options, files, attentions};
   if (!files.decoder.empty()) {
     if (!files.encoder.empty()) model.encoder = loader.encoder(path / files.encoder);
     Loader::set_steps(model, loader.decoder(path / files.decoder));

@@ -133,6 +133,54 @@ TEST(LogitsWarpers, KeepWhatTransformersKeeps) {
   }
 }
 
+// As defined: the least likely tokens go while they have at most 1 - p together.
+std::vector<float> top_p_of_sorted(std::vector<float> scores, double p, std::size_t keep) {
+  const std::vector<double> probabilities = softmax(scores);
+  std::vector<std::size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] < scores[b]; });
+  double total = 0;
+  for (std::size_t i = 0; i + keep < order.size(); ++i) {
+    total += probabilities[order[i]];
+    if (total > 1 - p) break;
+    scores[order[i]] = -std::numeric_limits<float>::infinity();
+  }
+  return scores;
+}
+
+TEST(LogitsWarpers, TopPKeepsWhatSortingEverythingKeeps) {
+  std::mt19937 random(5);
+  for (const std::size_t count : {1u, 2u, 7u, 300u, 3000u, 20000u}) {
+    for (const float spread : {0.0f, 0.3f, 3.0f, 12.0f}) {
+      std::vector<float> scores(count);
+      for (float& x : scores)  // many are equal
+        x = static_cast<float>(random() % 1000) / 1000 * spread;
+      if (count > 2) scores[1] = -std::numeric_limits<float>::infinity();
+      for (const double p : {1e-9, 0.25, 0.5, 0.9, 0.999, 1 - 1e-12}) {
+        for (const int beams : {1, 3}) {
+          GenerationConfig config;
+          config.do_sample = true;
+          config.num_beams = beams;
+          config.eos_token_id = {0, 1};
+          config.top_k = 0;
+          config.top_p = p;
+          std::vector<float> result = scores;
+          process(make_logits_processors(config, {1, 20, {}, {}, nullptr}), std::vector<std::int64_t>{0}, result);
+          EXPECT_EQ(result, top_p_of_sorted(scores, p, beams > 1 ? 3 : 1)) << count << " " << spread << " " << p;
+        }
+      }
+    }
+  }
+  GenerationConfig config;
+  config.do_sample = true;
+  config.top_k = 0;
+  config.top_p = 0.5;
+  std::vector<float> unknown = {1, std::numeric_limits<float>::quiet_NaN(), 3, 2};
+  process(make_logits_processors(config, {1, 20, {}, {}, nullptr}), std::vector<std::int64_t>{0}, unknown);
+  EXPECT_TRUE(std::isnan(unknown[1]));
+  EXPECT_EQ(std::ranges::count(unknown, -std::numeric_limits<float>::infinity()), 3);
+}
+
 // --- Scores as probabilities -------------------------------------------------------------------------
 
 std::vector<float> spread_scores(std::size_t count, std::uint32_t seed) {
