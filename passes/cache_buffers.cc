@@ -105,7 +105,7 @@ bool is_hidden_behind(const Graph& graph, const Node& attention, const CacheUse&
     }
     reason = "the mask does not leave out what lies behind the tokens of the buffer";
   } catch (const Error& error) {
-    reason = error.what();
+    reason = error.message();
   }
   return false;
 }
@@ -120,9 +120,11 @@ std::set<NodeId> readers_of(const CacheUse& use) {
   return readers;
 }
 
-bool sees_only_what_is_written(const Graph& graph, const CacheUse& use, std::string& reason) {
-  return std::ranges::all_of(readers_of(use),
-                             [&](NodeId reader) { return is_hidden_behind(graph, graph.node(reader), use, reason); });
+bool sees_only_what_is_written(const Graph& graph, const CacheUse& use, CacheRefusal& refusal) {
+  return std::ranges::all_of(readers_of(use), [&](NodeId reader) {
+    refusal = {{}, reader, static_cast<int>(use.movers.size())};
+    return is_hidden_behind(graph, graph.node(reader), use, refusal.reason);
+  });
 }
 
 void cut_masks(Graph& graph, const std::map<NodeId, const CacheUse*>& readers) {

@@ -12,9 +12,9 @@ namespace weft {
 // Attention operators that read the cache.
 std::set<NodeId> readers_of(const CacheUse& use);
 
-// Does every Attention that reads the cache leave out what lies behind the tokens of a run? False with the reason if
+// Does every Attention that reads the cache leave out what lies behind the tokens of a run? False with the refusal if
 // not, or if nobody can tell before the run.
-bool sees_only_what_is_written(const Graph& graph, const CacheUse& use, std::string& reason);
+bool sees_only_what_is_written(const Graph& graph, const CacheUse& use, CacheRefusal& refusal);
 
 // Masks of these Attention operators, whose keys are those written now, lose their columns behind them, or become
 // attributes where they are causal.

@@ -26,17 +26,18 @@ class Follower {
  public:
   Follower(const Graph& graph, ValueId past) : graph_(graph), pending_{past} {}
 
-  std::optional<CacheUse> follow(ValueId present, std::string& reason) {
+  std::optional<CacheUse> follow(ValueId present, CacheRefusal& refusal) {
     while (!pending_.empty()) {
       const ValueId id = pending_.back();
       pending_.pop_back();
       if (!moved_.insert(id).second) continue;
       if (graph_.is_output(id) && id != present) {
-        reason = fmt::format("%{}, made of the cache, is an output of the graph", graph_.value(id).name);
+        refuse(refusal, graph_.value(id).producer,
+               fmt::format("%{}, made of the cache, is an output of the graph", graph_.value(id).name));
         return std::nullopt;
       }
       for (const Use& use : graph_.value(id).uses) {
-        if (!take(use, id, reason)) return std::nullopt;
+        if (!take(use, id, refusal)) return std::nullopt;
       }
     }
     CacheUse result;
@@ -45,24 +46,30 @@ class Follower {
     result.scatters = scatters_;
     for (const auto& [value, view] : views_) result.views.push_back(view);
     if (result.views.empty()) {
-      reason = "no attention reads the cache";
+      refuse(refusal, result.movers.empty() ? NodeId() : result.movers.back(), "no attention reads the cache");
       return std::nullopt;
     }
     return result;
   }
 
  private:
-  bool take(const Use& use, ValueId id, std::string& reason) {
+  // The deepest node is the one.
+  void refuse(CacheRefusal& refusal, NodeId node, std::string reason) const {
+    refusal = {std::move(reason), node, static_cast<int>(movers_.size())};
+  }
+
+  bool take(const Use& use, ValueId id, CacheRefusal& refusal) {
     const Node& node = graph_.node(use.node);
     if (node.op == "Shape") {
       sizes_.insert(use.node);
       return true;
     }
-    if (node.op == "Attention" && (use.input == 1 || use.input == 2)) return read_view(node, use, id, reason);
+    if (node.op == "Attention" && (use.input == 1 || use.input == 2)) return read_view(use, id, refusal);
     const bool writes = use.input == 0 && writes_into(node.op);
     scatters_ = scatters_ || writes;
     if (!writes && !only_moves(node.op)) {
-      reason = fmt::format("{} ({}) reads the cache", report_name(node), node.op);
+      refuse(refusal, use.node,
+             fmt::format("Attention, or what only moves elements, wanted to read the cache, {} found", node.op));
       return false;
     }
     movers_.insert(use.node);
@@ -72,9 +79,9 @@ class Follower {
     return true;
   }
 
-  bool read_view(const Node& attention, const Use& use, ValueId id, std::string& reason) {
+  bool read_view(const Use& use, ValueId id, CacheRefusal& refusal) {
     const Shape* shape = shape_of(graph_, id);
-    const std::int64_t heads = attributes_of(attention).integer("kv_num_heads");
+    const std::int64_t heads = attributes_of(graph_.node(use.node)).integer("kv_num_heads");
     CacheView view{id, {}, 0, 0};
     if (shape != nullptr && shape->size() == 4 && (*shape)[1].is_constant() && (*shape)[3].is_constant()) {
       view.heads = (*shape)[1].value();
@@ -83,12 +90,12 @@ class Follower {
       view.heads = heads;
       view.size = (*shape)[2].value() / heads;
     } else {
-      reason = "attention reads the cache in a shape that is not known";
+      refuse(refusal, use.node, "attention reads the cache in a shape that is not known");
       return false;
     }
     CacheView& known = views_.try_emplace(id, view).first->second;
     if (known.heads != view.heads) {
-      reason = "attention reads the cache with different numbers of heads";
+      refuse(refusal, use.node, "attention reads the cache with different numbers of heads");
       return false;
     }
     known.readers.push_back(use);
@@ -194,13 +201,13 @@ bool grows(const Graph& graph, ValueId past, ValueId present, CacheUse& use, con
   });
 }
 
-bool grows_on(const Graph& graph, ValueId past, ValueId present, CacheUse& use, std::string& reason) {
+bool grows_on(const Graph& graph, ValueId past, ValueId present, CacheUse& use, CacheRefusal& refusal) {
   // Enough to tell apart what coincides at one size.
   static constexpr Case kCases[] = {{3, 2}, {2, 1}, {4, 3}};
   try {
     return std::ranges::all_of(kCases, [&](const Case& sizes) { return grows(graph, past, present, use, sizes); });
   } catch (const Error& error) {
-    reason = error.what();
+    refusal.reason = error.message();
     return false;
   }
 }
@@ -217,15 +224,16 @@ std::vector<std::string> totals_of(const Graph& graph, const std::set<ValueId>& 
 
 }  // namespace
 
-std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId present, std::string& reason) {
+std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId present, CacheRefusal& refusal) {
   const Shape* shape = shape_of(graph, past);
   if (shape == nullptr || graph.value(past).type.dtype != DType::kF32) {
-    reason = "the cache is not f32 of a known rank";
+    refusal = {fmt::format("f32 of a known rank wanted, {} found", to_string(graph.value(past).type)), {}, 0};
     return std::nullopt;
   }
-  auto use = Follower(graph, past).follow(present, reason);
+  auto use = Follower(graph, past).follow(present, refusal);
   if (!use) return std::nullopt;
-  reason = "what attention reads is not the cache with new tokens behind it";
+  refusal = {"what attention reads is not the cache with new tokens behind it", use->views[0].readers[0].node,
+             static_cast<int>(use->movers.size())};
   for (const bool is_buffer : {false, true}) {
     use->is_buffer = is_buffer;
     for (use->time = 0; use->time < shape->size(); ++use->time) {
@@ -233,9 +241,9 @@ std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId
       use->buffer = is_buffer ? (*shape)[use->time].symbol_name() : std::nullopt;
       use->totals.clear();
       use->written_by.clear();
-      if (grows_on(graph, past, present, *use, reason)) return use;
+      if (grows_on(graph, past, present, *use, refusal)) return use;
       use->totals = totals_of(graph, use->written_by);
-      if (!use->totals.empty() && grows_on(graph, past, present, *use, reason)) return use;
+      if (!use->totals.empty() && grows_on(graph, past, present, *use, refusal)) return use;
     }
     if (!use->scatters) break;
   }

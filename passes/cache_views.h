@@ -32,9 +32,16 @@ struct CacheUse {
   std::vector<std::string> totals;
 };
 
-// nullopt, with the reason, unless each view is what it was at the last run with the new tokens behind, whatever the
+// Where a cache turned out to be something else.
+struct CacheRefusal {
+  std::string reason;
+  NodeId node;    // that stands in the way; invalid if none does
+  int depth = 0;  // nodes that only move it, up to there
+};
+
+// nullopt, with the refusal, unless each view is what it was at the last run with the new tokens behind, whatever the
 // cache looked like in between. Proved by running the nodes in question on small tensors whose elements are all
 // different.
-std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId present, std::string& reason);
+std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId present, CacheRefusal& refusal);
 
 }  // namespace weft

@@ -6,6 +6,7 @@
 
 #include "passes/cache_buffers.h"
 #include "passes/node_util.h"
+#include "passes/rule.h"
 #include "passes/size_builder.h"
 
 namespace weft {
@@ -156,14 +157,22 @@ std::size_t output_of(const Graph& graph, const std::string& name) {
   return index;
 }
 
-std::optional<Lifted> read(Graph& graph, const CachePair& pair) {
-  std::string reason;
-  auto use = read_cache_use(graph, pair.past, graph.outputs()[output_of(graph, pair.present_name)].value, reason);
-  if (!use || (use->is_buffer && !sees_only_what_is_written(graph, *use, reason))) return std::nullopt;
+std::optional<Lifted> read(Graph& graph, const CachePair& pair, CacheRefusal& refusal) {
+  auto use = read_cache_use(graph, pair.past, graph.outputs()[output_of(graph, pair.present_name)].value, refusal);
+  if (!use || (use->is_buffer && !sees_only_what_is_written(graph, *use, refusal))) return std::nullopt;
   Lifted cache{&pair, *std::move(use), {}, {}, {}};
   cache.added = new_tokens(graph, pair.past, cache.use);
-  if (cache.added.empty()) return std::nullopt;
-  return cache;
+  if (!cache.added.empty()) return cache;
+  refusal = {"new tokens cannot be rearranged without those past", first_reader(graph, cache.use.views[0]),
+             static_cast<int>(cache.use.movers.size())};
+  return std::nullopt;
+}
+
+void refuse(const Graph& graph, const CacheRefusal& refusal, CacheLift& lift) {
+  if (refusal.node.valid())
+    lift.near_miss = near_miss_at(graph, refusal.node, refusal.depth, refusal.reason);
+  else
+    lift.reason = refusal.reason;
 }
 
 // Keys and values of one Attention have one length: both or none of them are cut to what is written.
@@ -224,12 +233,23 @@ void fill_in_loop_inputs(Graph& graph, const std::set<ValueId>& inputs, const Di
   }
 }
 
-int lift(Graph& graph, const std::vector<CachePair>& pairs) {
+// Those that may become states; of the others it is said why not.
+std::vector<Lifted> read_all(Graph& graph, const std::vector<CachePair>& pairs, std::vector<CacheLift>& lifts) {
   std::vector<Lifted> caches;
-  for (const CachePair& pair : pairs) {
-    if (auto cache = read(graph, pair)) caches.push_back(*std::move(cache));
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    CacheRefusal refusal;
+    if (auto cache = read(graph, pairs[i], refusal))
+      caches.push_back(*std::move(cache));
+    else
+      refuse(graph, refusal, lifts[i]);
   }
   drop_half_buffers(graph, caches);
+  return caches;
+}
+
+// Returns how many became states.
+std::size_t lift(Graph& graph, const std::vector<CachePair>& pairs, std::vector<CacheLift>& lifts) {
+  std::vector<Lifted> caches = read_all(graph, pairs, lifts);
   if (caches.empty()) return 0;
   Names lengths;
   std::set<ValueId> loop_inputs, going;
@@ -261,20 +281,33 @@ int lift(Graph& graph, const std::vector<CachePair>& pairs) {
   fill_in_loop_inputs(graph, loop_inputs, caches[0].length);
   verify(graph);
   infer_graph(graph);
-  return static_cast<int>(caches.size());
+  for (const Lifted& cache : caches) {
+    CacheLift& done = lifts[static_cast<std::size_t>(cache.pair - pairs.data())];
+    for (const ValueId state : cache.states) done.states.push_back(graph.value(state).name);
+  }
+  return caches.size();
+}
+
+// Of those that nothing is known of yet.
+void give_reason(std::vector<CacheLift>& lifts, const std::string& reason) {
+  for (CacheLift& lift : lifts) {
+    if (lift.states.empty() && !lift.near_miss && lift.reason.empty()) lift.reason = reason;
+  }
 }
 
 }  // namespace
 
-int lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs) {
+std::vector<CacheLift> lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs) {
+  std::vector<CacheLift> lifts;
+  for (const CachePair& pair : pairs) lifts.push_back({pair.past_name, {}, {}, {}});
   Graph trial = graph.clone();
   try {
-    const int lifted = lift(trial, pairs);
-    if (lifted > 0) graph = std::move(trial);
-    return lifted;
-  } catch (const Error&) {
-    return 0;  // the caches stay inputs and outputs
+    if (lift(trial, pairs, lifts) > 0) graph = std::move(trial);
+  } catch (const Error& error) {
+    give_reason(lifts, error.message());  // the caches stay inputs and outputs
   }
+  give_reason(lifts, "keys and values of one attention are not both buffers");
+  return lifts;
 }
 
 }  // namespace weft

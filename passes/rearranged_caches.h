@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "passes/cache_views.h"
+#include "graph/graph.h"
+#include "passes/cache_lifts.h"
 
 namespace weft {
 
@@ -15,7 +16,7 @@ struct CachePair {
 
 // Turns each pair of an input and an output into states, one for each view that attention has of the cache: named as
 // the input, or "name.0", "name.1", ... where there are many. Pairs of which results would not be the same stay.
-// Returns how many did not.
-int lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs);
+// Returns what became of each, in their order.
+std::vector<CacheLift> lift_rearranged_caches(Graph& graph, const std::vector<CachePair>& pairs);
 
 }  // namespace weft

@@ -29,18 +29,6 @@ TensorType merged_type(const TensorType& before, const TensorType& after) {
   return result;
 }
 
-NearMiss near_miss_at(const Graph& graph, NodeId id, int depth, std::string reason) {
-  const Node& node = graph.node(id);
-  NearMiss miss;
-  miss.node = report_name(node);
-  if (!node.origin.sources.empty()) miss.source = node.origin.sources.front();
-  miss.found = node_text(graph, id);
-  miss.reason = std::move(reason);
-  miss.depth = depth;
-  miss.matched = node.origin;
-  return miss;
-}
-
 bool is_kept(const RuleReport& report, int depth) {
   return report.near_misses.size() < report.kept_misses || report.near_misses.back().depth < depth;
 }
@@ -174,6 +162,18 @@ void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule
   graph.replace_uses(from, to);
   erase_if_dead(graph, maker);
   if (is_new && !graph.find_value(name)) graph.rename_value(to, name);
+}
+
+NearMiss near_miss_at(const Graph& graph, NodeId id, int depth, std::string reason) {
+  const Node& node = graph.node(id);
+  NearMiss miss;
+  miss.node = report_name(node);
+  if (!node.origin.sources.empty()) miss.source = node.origin.sources.front();
+  miss.found = node_text(graph, id);
+  miss.reason = std::move(reason);
+  miss.depth = depth;
+  miss.matched = node.origin;
+  return miss;
 }
 
 void record_near_miss(RuleReport& report, const Graph& graph, NodeId node, int depth, std::string reason) {

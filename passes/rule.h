@@ -37,6 +37,8 @@ int run_rules(Graph& graph, const std::vector<Rule>& rules, PassContext& context
 // Replaces all uses of `from` by `to` under the guarantees about types and names above, and erases
 // what dies.
 void replace_value(Graph& graph, ValueId from, ValueId to, std::string_view rule);
+// Of something that fitted up to `depth` nodes and stopped at `node`.
+NearMiss near_miss_at(const Graph& graph, NodeId node, int depth, std::string reason);
 // Records that something fitted up to `depth` nodes and stopped at `node` for `reason`.
 void record_near_miss(RuleReport& report, const Graph& graph, NodeId node, int depth, std::string reason);
 

@@ -194,6 +194,7 @@ std::string_view to_string(SiteKind kind) {
     case SiteKind::kSoftmax: return "softmax";
     case SiteKind::kNorm: return "norms";
     case SiteKind::kProjections: return "qkv";
+    case SiteKind::kCache: return "caches";
   }
   return "";
 }

@@ -15,8 +15,9 @@ enum class SiteKind : std::uint8_t {
   kSoftmax,      // any other
   kNorm,         // a LayerNorm or RMSNorm and their kin: the root of a mean of squares, or an operator that is one
   kProjections,  // the products that make q, k and v (k and v, where q reads something else) of one core
+  kCache,  // keys or values that a decoder is given of the tokens before, and gives back: optimize() knows of none
 };
-std::string_view to_string(SiteKind kind);  // "attention", "softmax", "norms", "qkv"
+std::string_view to_string(SiteKind kind);  // "attention", "softmax", "norms", "qkv", "caches"
 
 enum class SiteEnd : std::uint8_t {
   kFused,     // into one operator, or it arrived as one

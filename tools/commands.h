@@ -48,7 +48,7 @@ int dump(const DumpOptions& options);
 struct ExplainOptions {
   std::string model;
   std::string passes = "all";
-  std::string require;       // "attention,norms,qkv": exit code 1 when any of these is not fused
+  std::string require;       // "attention,norms,qkv,caches": exit code 1 when any of these is not fused
   std::string trace_passes;  // a folder
   bool json = false;
 };

@@ -6,13 +6,15 @@
 
 #include "importers/onnx/onnx.h"
 #include "passes/sites.h"
+#include "runtime/generate/decoder_graph.h"
 #include "tools/commands.h"
 #include "tools/trace.h"
 
 namespace weft::tools {
 namespace {
 
-constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax, SiteKind::kNorm, SiteKind::kProjections};
+constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax, SiteKind::kNorm, SiteKind::kProjections,
+                               SiteKind::kCache};
 
 nlohmann::json to_json(const NearMiss& miss) {
   nlohmann::json entry = {{"node", miss.node}, {"found", miss.found}, {"reason", miss.reason}, {"depth", miss.depth}};
@@ -47,6 +49,7 @@ nlohmann::json to_json(const Explanation& explanation, const FusionCounts& left)
   return {{"attention", {{"cores", count(SiteKind::kAttention).sites}, {"fused", count(SiteKind::kAttention).fused}}},
           {"norms", {{"sites", count(SiteKind::kNorm).sites}, {"fused", count(SiteKind::kNorm).fused}}},
           {"qkv", {{"sites", count(SiteKind::kProjections).sites}, {"fused", count(SiteKind::kProjections).fused}}},
+          {"caches", {{"inputs", count(SiteKind::kCache).sites}, {"states", count(SiteKind::kCache).fused}}},
           {"softmax_left", left.softmax_left},
           {"sites", std::move(sites)},
           {"rules", std::move(rules)},
@@ -58,9 +61,10 @@ std::string at(const std::string& source) { return source.empty() ? "" : "  " + 
 
 void print_site(const Site& site) {
   const std::string where = site.scope.empty() ? "" : fmt::format(" ({})", site.scope);
+  const bool is_cache = site.kind == SiteKind::kCache;
   switch (site.end) {
     case SiteEnd::kFused:
-      fmt::print("  fused      {}{}\n             {}\n", site.node, where, site.into);
+      fmt::print("  {:<10} {}{}\n             {}\n", is_cache ? "state" : "fused", site.node, where, site.into);
       if (!site.reason.empty()) fmt::print("             {}\n", site.reason);
       return;
     case SiteEnd::kRemoved: fmt::print("  removed    {}{}\n", site.node, where); return;
@@ -69,7 +73,7 @@ void print_site(const Site& site) {
       return;
     case SiteEnd::kNotFused: break;
   }
-  fmt::print("  NOT FUSED  {}{}{}\n", site.node, where, at(site.source));
+  fmt::print("  {:<10} {}{}{}\n", is_cache ? "NO STATE" : "NOT FUSED", site.node, where, at(site.source));
   if (!site.near_miss) {
     fmt::print("             {}\n", site.reason);
     return;
@@ -82,8 +86,9 @@ void print_site(const Site& site) {
 void print_sites(const Explanation& explanation) {
   for (const SiteKind kind : kKinds) {
     const SiteCount count = count_sites(explanation, kind);
-    if (kind == SiteKind::kSoftmax && count.sites == 0) continue;
-    fmt::print("{:<10} {} of {} fused\n", to_string(kind), count.fused, count.sites);
+    if ((kind == SiteKind::kSoftmax || kind == SiteKind::kCache) && count.sites == 0) continue;
+    fmt::print("{:<10} {} of {} {}\n", to_string(kind), count.fused, count.sites,
+               kind == SiteKind::kCache ? "are states of a session" : "fused");
     for (const Site& site : explanation.sites) {
       if (site.kind == kind) print_site(site);
     }
@@ -97,7 +102,7 @@ void print_rules(const PassReport& report) {
   }
 }
 
-// Kinds of "attention,norms,qkv".
+// Kinds of "attention,norms,qkv,caches".
 std::vector<SiteKind> parse_kinds(std::string_view text) {
   std::vector<SiteKind> kinds;
   for (std::size_t start = 0; start < text.size();) {
@@ -106,7 +111,7 @@ std::vector<SiteKind> parse_kinds(std::string_view text) {
     const auto found = std::find_if(std::begin(kKinds), std::end(kKinds),
                                     [&](SiteKind k) { return to_string(k) == word && k != SiteKind::kSoftmax; });
     if (found == std::end(kKinds))
-      fail(ErrorCode::kInvalidArgument, "--require takes attention, norms and qkv, not \"{}\"", word);
+      fail(ErrorCode::kInvalidArgument, "--require takes attention, norms, qkv and caches, not \"{}\"", word);
     kinds.push_back(*found);
     start = end + 1;
   }
@@ -117,9 +122,12 @@ std::vector<SiteKind> parse_kinds(std::string_view text) {
 
 int explain(const ExplainOptions& options) {
   const std::vector<SiteKind> required = parse_kinds(options.require);
+  const std::vector<std::string> passes = parse_pass_list(options.passes);
   Graph graph = import_onnx(options.model);
-  const Explanation explanation = optimize_and_explain(
-      graph, {.passes = parse_pass_list(options.passes), .after_rewrite = trace_to(options.trace_passes)});
+  const std::vector<Site> caches = runtime::explain_caches(graph.clone(), passes);
+  Explanation explanation =
+      optimize_and_explain(graph, {.passes = passes, .after_rewrite = trace_to(options.trace_passes)});
+  explanation.sites.insert(explanation.sites.end(), caches.begin(), caches.end());
   if (options.json) {
     fmt::print("{}\n", to_json(explanation, count_fusions(graph)).dump(1));
   } else {
@@ -129,7 +137,9 @@ int explain(const ExplainOptions& options) {
   int missing = 0;
   for (const SiteKind kind : required) {
     const int left = count_sites(explanation, kind).not_fused;
-    if (left > 0) fmt::print(stderr, "--require {}: {} not fused\n", to_string(kind), left);
+    if (left > 0)
+      fmt::print(stderr, "--require {}: {} {}\n", to_string(kind), left,
+                 kind == SiteKind::kCache ? "no states" : "not fused");
     missing += left;
   }
   return missing > 0 ? 1 : 0;

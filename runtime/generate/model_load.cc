@@ -3,41 +3,18 @@
 #include <tuple>
 
 #include "importers/onnx/onnx.h"
-#include "passes/split_source.h"
 #include "runtime/generate/attentions.h"
+#include "runtime/generate/decoder_graph.h"
 #include "runtime/generate/model_folder.h"
 #include "runtime/weight_store.h"
 
 namespace weft::runtime {
 namespace {
 
-constexpr std::string_view kUseCache = "use_cache_branch";
-
-// Of a file with both decoders the one that use_cache_branch chooses: inputs that only the other reads go.
-void choose_branch(Graph& graph, bool with_past) {
-  for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
-    const ValueId id = graph.inputs()[i];
-    if (graph.value(id).name != kUseCache) continue;
-    graph.replace_uses(id, graph.add_constant(Tensor::of<bool>({1}, {with_past})));
-    graph.remove_input(i);
-    break;
-  }
-  optimize(graph, {.passes = {"fold-constants", "inline-branches", "dead-code"}});
-  for (std::size_t i = graph.inputs().size(); i-- > 0;) {
-    if (graph.use_count(graph.inputs()[i]) == 0) graph.remove_input(i);
-  }
-}
-
 using Path = std::filesystem::path;
 
 // A decoder, and what it computes of its source alone (null if nothing).
 using DecoderModels = std::pair<std::shared_ptr<const Model>, std::shared_ptr<const Model>>;
-
-// Inputs that stay the same at every step.
-std::vector<std::string> source_inputs(const Graph& graph) {
-  if (find_input(graph, "decoder_input_ids") && find_input(graph, "input_ids")) return {"input_ids", "attention_mask"};
-  return {"encoder_hidden_states", "encoder_attention_mask"};
-}
 
 struct Loader {
   CompileOptions options;
@@ -83,14 +60,13 @@ struct Loader {
       expose_attentions(graph);
     else
       own.last_position_outputs = {"logits"};
-    for (const ValueId id : graph.inputs()) {
-      const std::string& name = graph.value(id).name;
-      if (is_past(name)) own.states.emplace_back(name, present_name(name));
-    }
+    own.states = cache_pairs(graph);
     own.states_of_any_layout = first == nullptr;
     std::optional<Graph> source;
     if (!attentions)
-      own.after_passes = [&](Graph& fused) { source = split(fused, first != nullptr, !own.states.empty()); };
+      own.after_passes = [&](Graph& fused) {
+        source = split_decoder_source(fused, first != nullptr, !own.states.empty());
+      };
     DecoderModels models;
     models.first = Model::compile(std::move(graph), own);
     CompileOptions plain = options;
@@ -106,18 +82,6 @@ struct Loader {
       fail(ErrorCode::kInvalidArgument, "the decoder has no input or output \"{}\"; it is {}", name,
            describe_io(graph).text);
     }
-  }
-
-  // The decoder keeps what it takes of its source as states if it has states beside. Decoders of prompts and of steps
-  // call it differently: one does not know what the other's is.
-  static std::optional<Graph> split(Graph& graph, bool of_steps, bool has_caches) {
-    const std::string prefix = of_steps ? "source_of_steps." : "source.";
-    auto source = split_source(graph, source_inputs(graph), prefix);
-    std::vector<std::pair<std::string, std::string>> states;
-    for (std::size_t i = 0; source && has_caches && i < source->outputs().size(); ++i)
-      states.emplace_back(source->outputs()[i].name, source->outputs()[i].name);
-    lift_cache_states(graph, states, false);
-    return source;
   }
 
   void merged(const Path& path, GenerationModel& model) const {

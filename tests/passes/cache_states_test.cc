@@ -6,7 +6,7 @@
 
 #include "graph/text.h"
 #include "ops/op_def.h"
-#include "passes/pipeline.h"
+#include "passes/cache_lifts.h"
 #include "tests/tensors.h"
 
 namespace weft {
@@ -205,7 +205,7 @@ TEST(RearrangedCaches, HeadsAmongTheRows) {
 }
 
 struct Refused {
-  std::string_view name, nodes;
+  std::string_view name, at, reason, nodes;  // at: the operator that stands in the way
 };
 
 class RefusedCaches : public ::testing::TestWithParam<Refused> {};
@@ -216,31 +216,38 @@ TEST_P(RefusedCaches, StayInputs) {
       body("%q: f32[B, 2, S, 4], %k: f32[B, S, 2, 4], %past: f32[B, P, 2, 4]) -> (\"y\" = %y, \"present\" = %present",
            GetParam().nodes);
   EXPECT_THAT(lifted_states(text, {{"past", "present"}}), IsEmpty());
+  Graph graph = parsed(text);
+  const std::vector<CacheLift> lifts = lift_and_explain_caches(graph, {{"past", "present"}, {"absent", "present"}});
+  ASSERT_EQ(lifts.size(), 1u);
+  EXPECT_EQ(lifts[0].past, "past");
+  ASSERT_TRUE(lifts[0].near_miss);
+  EXPECT_THAT(lifts[0].near_miss->found, ::testing::StartsWith(GetParam().at));
+  EXPECT_THAT(lifts[0].near_miss->reason, ::testing::HasSubstr(GetParam().reason));
 }
 
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedCaches,
-    ::testing::Values(Refused{"NewTokensInFront",
+    ::testing::Values(Refused{"NewTokensInFront", "Attention(", "is not the cache with new tokens behind it",
                               "  %present: f32[B, P + S, 2, 4] = Concat(%k, %past) {axis = 1}\n"
                               "  %kt: f32[B, 2, P + S, 4] = Transpose(%present) {perm = [0, 2, 1, 3]}\n"
                               "  %y: f32[B, 2, S, 4] = Attention(%q, %kt, %kt) {scale = 0.5}\n"},
-                      Refused{"Scaled",
+                      Refused{"Scaled", "Add(", "Add found",
                               "  %present: f32[B, P + S, 2, 4] = Concat(%past, %k) {axis = 1}\n"
                               "  %kt: f32[B, 2, P + S, 4] = Transpose(%present) {perm = [0, 2, 1, 3]}\n"
                               "  %half: f32[B, 2, P + S, 4] = Add(%kt, %kt)\n"
                               "  %y: f32[B, 2, S, 4] = Attention(%q, %half, %half) {scale = 0.5}\n"},
-                      Refused{"ReadByOthers",
+                      Refused{"ReadByOthers", "ReduceSum(", "ReduceSum found",
                               "  %present: f32[B, P + S, 2, 4] = Concat(%past, %k) {axis = 1}\n"
                               "  %kt: f32[B, 2, P + S, 4] = Transpose(%present) {perm = [0, 2, 1, 3]}\n"
                               "  %z: f32[B, 2, S, 4] = Attention(%q, %kt, %kt) {scale = 0.5}\n"
                               "  %sum: f32[B, 2, 1, 4] = ReduceSum(%kt, %at2) {keepdims = 1}\n"
                               "  %y: f32[B, 2, S, 4] = Add(%z, %sum)\n"},
-                      Refused{"WithoutTheNewTokens",
+                      Refused{"WithoutTheNewTokens", "Attention(", "is not the cache with new tokens behind it",
                               "  %present: f32[B, P + S, 2, 4] = Concat(%past, %k) {axis = 1}\n"
                               "  %kt: f32[B, 2, P, 4] = Transpose(%past) {perm = [0, 2, 1, 3]}\n"
                               "  %y: f32[B, 2, S, 4] = Attention(%q, %kt, %kt) {scale = 0.5}\n"},
                       // Right for two heads of four, but the next run would read them as four of two.
-                      Refused{"HeadsMixedWithSizes",
+                      Refused{"HeadsMixedWithSizes", "Attention(", "is not the cache with new tokens behind it",
                               "  const %mixed: i64[4] = [0, 0, 4, 2]\n"
                               "  const %back: i64[4] = [0, 0, 2, 4]\n"
                               "  %all: f32[B, P + S, 2, 4] = Concat(%past, %k) {axis = 1}\n"
@@ -318,6 +325,33 @@ TEST(BufferedCaches, SeenBeyondWhatIsWrittenStay) {
                                    "  %all: f32[B, 2, 12, 4] = TensorScatter(%past, %k, %places) {axis = 2}\n"),
                             pairs),
               IsEmpty());
+}
+
+TEST(CacheLifts, SayWhatIsMissingWhereNoNodeIs) {
+  const std::string text =
+      "graph \"g\"(%q: f32[B, 2, S, 4], %half: f16[B, 2, P, 4], %past: f32[B, 2, P, 4], %k: f16[B, 2, S, 4]) -> (\"y\" "
+      "= "
+      "%y, \"all\" = %all) {\n"
+      "  %all: f16[B, 2, P + S, 4] = Concat(%half, %k) {axis = 2}\n"
+      "  %y: f32[B, 2, S, 4] = Attention(%q, %past, %past) {scale = 0.5}\n"
+      "}\n";
+  Graph graph = parsed(text);
+  const std::vector<CacheLift> lifts = lift_and_explain_caches(graph, {{"half", "all"}, {"past", "none"}});
+  ASSERT_EQ(lifts.size(), 2u);
+  EXPECT_FALSE(lifts[0].near_miss);
+  EXPECT_EQ(lifts[0].reason, "f32 of a known rank wanted, f16[B, 2, P, 4] found");
+  EXPECT_THAT(lifts[1].states, ElementsAre("past"));
+  Graph again = parsed(text);
+  EXPECT_EQ(lift_and_explain_caches(again, {{"half", "none"}})[0].reason,
+            "f32[B, heads, P, size] wanted, f16[B, 2, P, 4] found");
+}
+
+TEST(CacheLifts, BuffersSeenBehindNameTheirAttention) {
+  Graph graph = parsed(buffer(kScatterND, "GreaterOrEqual"));
+  const std::vector<CacheLift> lifts = lift_and_explain_caches(graph, {{"past", "present"}});
+  ASSERT_TRUE(lifts.at(0).near_miss);
+  EXPECT_THAT(lifts[0].near_miss->found, ::testing::StartsWith("Attention("));
+  EXPECT_THAT(lifts[0].near_miss->reason, ::testing::HasSubstr("does not leave out what lies behind"));
 }
 
 // As onnxruntime-genai has it: longer by as much as is missing, written where a mask of ones says.

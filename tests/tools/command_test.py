@@ -96,6 +96,23 @@ class Command(unittest.TestCase):
         self.assertEqual(weft("explain", BERT, "--require", "attention", "--passes", "none")[0], 1)
         self.assertEqual(weft("explain", BERT, "--require", "attentions")[0], 1)
 
+    def test_explain_says_what_becomes_of_caches(self):
+        kinds = ROOT / "tests/generate/folders/kinds"
+        for path, count in ((kinds / "merged/decoder_model_merged.onnx", 4), (kinds / "past-stacked/model.onnx", 2)):
+            code, out, _ = weft("explain", path, "--require", "caches", "--json")
+            self.assertEqual(code, 0)
+            self.assertEqual(json.loads(out)["caches"], {"inputs": count, "states": count})
+        self.assertIn("  state      k0\n             state %past_key_values.0 f32[",
+                      weft("explain", kinds / "names-of-its-own/decoder-of-mine.onnx")[1])
+        code, out, error = weft("explain", kinds / "past-time-first/model.onnx", "--passes", "none", "--require", "caches")
+        self.assertEqual(code, 1)
+        self.assertIn("--require caches: 4 no states", error)
+        self.assertRegex(out, r"NO STATE   past_key_values.0.key\n +lift-cache-states stopped after \d nodes at .*\n"
+                              r" +found:  MatMul\(.*\n +reason: Attention, .* MatMul found")
+        broken = ROOT / "tests/generate/folders/broken"
+        self.assertIn("does not come out again", weft("explain", broken / "cache-does-not-come-out/model.onnx")[1])
+        self.assertNotIn("caches", weft("explain", BERT)[1])
+
     def test_trace_passes_writes_a_graph_for_each_rewrite(self):
         with tempfile.TemporaryDirectory() as folder:
             for command in (["explain", BERT], ["run", BERT, "--random", SIZES],
