@@ -64,6 +64,9 @@ constexpr std::string_view kBelowProjection[] = {"Reshape",
 constexpr std::string_view kSameInput[] = {"Reshape", "Flatten",   "Identity",  "Cast",
                                            "Squeeze", "Unsqueeze", "Transpose", "DynamicQuantizeLinear"};
 
+// Between halves or pairs that change places and where they are put together.
+constexpr std::string_view kSamePart[] = {"Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Transpose", "Flatten"};
+
 bool is_one_of(std::string_view op, Words words) { return std::find(words.begin(), words.end(), op) != words.end(); }
 
 class SiteFinder {
@@ -93,6 +96,8 @@ class SiteFinder {
         sites_.push_back({SiteKind::kNorm, id, {}, {}});
       } else if (is_root_of_mean_square(node)) {
         sites_.push_back({SiteKind::kNorm, id, {}, {}});
+      } else if (node.op == "Rotary" || is_rotation(node)) {
+        sites_.push_back({SiteKind::kRotary, id, {}, {}});
       }
     }
     return std::move(sites_);
@@ -188,6 +193,69 @@ class SiteFinder {
       if (sum != nullptr && is_square(sum->inputs[0])) return true;
     }
     return false;
+  }
+
+  // --- Rotary embedding ----------------------------------------------------------------------------------------
+
+  // What a value is a part of: a piece of Split, Slice or Gather, under other views.
+  ValueId whole_of(ValueId part) const {
+    for (int step = 0; step < kMaxSteps && is_data(part) && graph_.value(part).kind == ValueKind::kResult; ++step) {
+      const Node& node = graph_.node(graph_.value(part).producer);
+      if (node.op == "Split" || node.op == "Slice" || node.op == "Gather") return node.inputs[0];
+      if (!is_one_of(node.op, kSamePart)) break;
+      part = node.inputs[0];
+    }
+    return {};
+  }
+
+  // The first node below `value` that is `op`, through other views.
+  NodeId below(ValueId value, std::string_view op) const {
+    std::deque<ValueId> pending = {value};
+    for (int steps = 0; !pending.empty() && steps < kMaxSteps; ++steps) {
+      const ValueId current = pending.front();
+      pending.pop_front();
+      for (const Use& use : graph_.value(current).uses) {
+        const Node& node = graph_.node(use.node);
+        if (node.op == op) return use.node;
+        if (is_one_of(node.op, kSamePart)) pending.push_back(node.outputs[0]);
+      }
+    }
+    return {};
+  }
+
+  // What a is a part of in a product a * table; none for other values.
+  ValueId whole_of_factor(ValueId product) const {
+    const Node* mul = producer(graph_, product, "Mul");
+    if (mul == nullptr) return {};
+    const ValueId whole = whole_of(mul->inputs[0]);
+    return whole.valid() ? whole : whole_of(mul->inputs[1]);
+  }
+
+  // One part negated and put together with another part of the same, times sines, added to something; or the
+  // difference of two parts of the same, each times a table, put together with their sum.
+  bool is_rotation(const Node& node) const {
+    if (node.op == "Neg") {
+      const ValueId whole = whole_of(node.inputs[0]);
+      const NodeId joined = whole.valid() ? below(node.outputs[0], "Concat") : NodeId();
+      if (!joined.valid()) return false;
+      const Node& concat = graph_.node(joined);
+      const bool same = std::any_of(concat.inputs.begin(), concat.inputs.end(),
+                                    [&](ValueId input) { return whole_of(input) == whole; });
+      const NodeId product = same ? below(concat.outputs[0], "Mul") : NodeId();
+      return product.valid() && below(graph_.node(product).outputs[0], "Add").valid();
+    }
+    if (node.op != "Sub") return false;
+    const ValueId whole = whole_of_factor(node.inputs[0]);
+    if (!whole.valid() || whole_of_factor(node.inputs[1]) != whole) return false;
+    const NodeId joined = below(node.outputs[0], "Concat");
+    return joined.valid() && std::any_of(graph_.node(joined).inputs.begin(), graph_.node(joined).inputs.end(),
+                                         [&](ValueId input) { return is_sum_of_parts(input, whole); });
+  }
+
+  bool is_sum_of_parts(ValueId value, ValueId whole) const {
+    const NodeId sum = above(value, kSamePart, [](const Node& node) { return node.op == "Add"; });
+    return sum.valid() && std::all_of(graph_.node(sum).inputs.begin(), graph_.node(sum).inputs.end(),
+                                      [&](ValueId term) { return whole_of_factor(term) == whole; });
   }
 
   // --- Projections ---------------------------------------------------------------------------------------------

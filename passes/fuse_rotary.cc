@@ -156,27 +156,36 @@ struct RotatedParts {
   }
 };
 
+// Also of pairs whose even and odd elements end up in different halves.
 Rule rotary_of_halves() {
   const RotatedParts parts;
   const Pattern whole = concat_last({parts.first, parts.second});
-  const auto input = [=](const Match& m) {
+  // Whose parts they are: halves, or (`of_pairs`) even and odd elements.
+  const auto input = [=](const Match& m, bool& of_pairs) {
+    ValueId x, other;
+    of_pairs = pair_element(m.graph(), m[parts.a], x) == 0 && pair_element(m.graph(), m[parts.b], other) == 1;
+    if (of_pairs) return x == other ? x : ValueId();
     const Value& half = m.graph().value(m[parts.a]);
-    return half.kind == ValueKind::kResult ? m.graph().node(half.producer).inputs[0] : ValueId();
+    if (half.kind != ValueKind::kResult) return ValueId();
+    x = m.graph().node(half.producer).inputs[0];
+    return half_of(m.graph(), m[parts.a], x) == 0 && half_of(m.graph(), m[parts.b], x) == 1 ? x : ValueId();
   };
   return {"fuse-rotary-of-halves", whole,
           [=](Match& m) {
-            const ValueId x = input(m);
-            const bool halves =
-                x.valid() && half_of(m.graph(), m[parts.a], x) == 0 && half_of(m.graph(), m[parts.b], x) == 1;
-            return halves ? parts.check(m, whole, x) : m.refuse("the parts are not the halves of one input");
+            bool of_pairs = false;
+            const ValueId x = input(m, of_pairs);
+            return x.valid() ? parts.check(m, whole, x) : m.refuse("the parts are not the halves of one input");
           },
           [=](Builder& b, const Match& m) {
-            const auto doubled = [&](const Pattern& table) {
-              const ValueId half = parts.table(b, m, table);
-              const ValueId twice[] = {half, half};
-              return b.concat(twice, -1);
+            const auto joined = [&](const Expr& first, const Expr& second) {
+              const ValueId both[] = {first.id(), second.id()};
+              return b.concat(both, -1);
             };
-            return b.make("Rotary", {input(m), doubled(parts.cos), doubled(parts.sin)});
+            const Expr cos = parts.table(b, m, parts.cos), sin = parts.table(b, m, parts.sin);
+            bool of_pairs = false;
+            const ValueId x = input(m, of_pairs);
+            const Expr halves = of_pairs ? joined(b.wrap(m[parts.a]), b.wrap(m[parts.b])) : b.wrap(x);
+            return b.make("Rotary", {halves, joined(cos, cos), joined(sin, sin)});
           }};
 }
 

@@ -106,7 +106,7 @@ class Marker {
 
 bool is_fused_operator(SiteKind kind, const std::string& op) {
   if (kind == SiteKind::kNorm) return op.ends_with("Normalization");
-  return op == "Attention";
+  return op == (kind == SiteKind::kRotary ? "Rotary" : "Attention");
 }
 
 // The deepest miss, among rules of fusing passes, of a match that had taken one of the marks in.
@@ -193,6 +193,7 @@ std::string_view to_string(SiteKind kind) {
     case SiteKind::kAttention: return "attention";
     case SiteKind::kSoftmax: return "softmax";
     case SiteKind::kNorm: return "norms";
+    case SiteKind::kRotary: return "rotary";
     case SiteKind::kProjections: return "qkv";
     case SiteKind::kCache: return "caches";
   }

@@ -14,10 +14,11 @@ enum class SiteKind : std::uint8_t {
   kAttention,    // the softmax of an attention core, or an operator that is one
   kSoftmax,      // any other
   kNorm,         // a LayerNorm or RMSNorm and their kin: the root of a mean of squares, or an operator that is one
+  kRotary,       // halves or pairs turned by angles, or an operator that turns them
   kProjections,  // the products that make q, k and v (k and v, where q reads something else) of one core
   kCache,  // keys or values that a decoder is given of the tokens before, and gives back: optimize() knows of none
 };
-std::string_view to_string(SiteKind kind);  // "attention", "softmax", "norms", "qkv", "caches"
+std::string_view to_string(SiteKind kind);  // "attention", "softmax", "norms", "rotary", "qkv", "caches"
 
 enum class SiteEnd : std::uint8_t {
   kFused,     // into one operator, or it arrived as one

@@ -13,8 +13,8 @@
 namespace weft::tools {
 namespace {
 
-constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax, SiteKind::kNorm, SiteKind::kProjections,
-                               SiteKind::kCache};
+constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax, SiteKind::kNorm, SiteKind::kRotary,
+                               SiteKind::kProjections, SiteKind::kCache};
 
 nlohmann::json to_json(const NearMiss& miss) {
   nlohmann::json entry = {{"node", miss.node}, {"found", miss.found}, {"reason", miss.reason}, {"depth", miss.depth}};
@@ -48,6 +48,7 @@ nlohmann::json to_json(const Explanation& explanation, const FusionCounts& left)
   const auto count = [&](SiteKind kind) { return count_sites(explanation, kind); };
   return {{"attention", {{"cores", count(SiteKind::kAttention).sites}, {"fused", count(SiteKind::kAttention).fused}}},
           {"norms", {{"sites", count(SiteKind::kNorm).sites}, {"fused", count(SiteKind::kNorm).fused}}},
+          {"rotary", {{"sites", count(SiteKind::kRotary).sites}, {"fused", count(SiteKind::kRotary).fused}}},
           {"qkv", {{"sites", count(SiteKind::kProjections).sites}, {"fused", count(SiteKind::kProjections).fused}}},
           {"caches", {{"inputs", count(SiteKind::kCache).sites}, {"states", count(SiteKind::kCache).fused}}},
           {"softmax_left", left.softmax_left},
@@ -86,7 +87,9 @@ void print_site(const Site& site) {
 void print_sites(const Explanation& explanation) {
   for (const SiteKind kind : kKinds) {
     const SiteCount count = count_sites(explanation, kind);
-    if ((kind == SiteKind::kSoftmax || kind == SiteKind::kCache) && count.sites == 0) continue;
+    if (count.sites == 0 && (kind == SiteKind::kSoftmax || kind == SiteKind::kRotary || kind == SiteKind::kCache)) {
+      continue;
+    }
     fmt::print("{:<10} {} of {} {}\n", to_string(kind), count.fused, count.sites,
                kind == SiteKind::kCache ? "are states of a session" : "fused");
     for (const Site& site : explanation.sites) {
@@ -102,7 +105,7 @@ void print_rules(const PassReport& report) {
   }
 }
 
-// Kinds of "attention,norms,qkv,caches".
+// Kinds of "attention,norms,rotary,qkv,caches".
 std::vector<SiteKind> parse_kinds(std::string_view text) {
   std::vector<SiteKind> kinds;
   for (std::size_t start = 0; start < text.size();) {
@@ -111,7 +114,7 @@ std::vector<SiteKind> parse_kinds(std::string_view text) {
     const auto found = std::find_if(std::begin(kKinds), std::end(kKinds),
                                     [&](SiteKind k) { return to_string(k) == word && k != SiteKind::kSoftmax; });
     if (found == std::end(kKinds))
-      fail(ErrorCode::kInvalidArgument, "--require takes attention, norms, qkv and caches, not \"{}\"", word);
+      fail(ErrorCode::kInvalidArgument, "--require takes attention, norms, rotary, qkv and caches, not \"{}\"", word);
     kinds.push_back(*found);
     start = end + 1;
   }

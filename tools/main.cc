@@ -83,7 +83,7 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   explain_command->add_option("model", explain_options->model, "MODEL.onnx")->required();
   explain_command->add_option("--passes", explain_options->passes, kPasses);
   explain_command->add_option("--require", explain_options->require,
-                              "attention,norms,qkv,caches: exit with 1 when any of these is not fused, or no state");
+                              "attention,norms,rotary,qkv,caches: exit with 1 when any of these is not fused, or no state");
   explain_command->add_option("--trace-passes", explain_options->trace_passes, kTracePasses);
   explain_command->add_flag("--json", explain_options->json, "as JSON");
   explain_command->callback(

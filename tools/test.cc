@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 struct Verdict {
   enum class Kind : std::uint8_t { kPassed, kFailed, kSkipped } kind = Kind::kPassed;
   std::string reason;
+  double apart = 0;  // the largest difference of any number, relative to the largest of its output; passed only
 };
 
 NamedTensor read_tensor(const fs::path& path, const TensorType& type) {
@@ -36,15 +37,16 @@ NamedTensor read_tensor(const fs::path& path, const TensorType& type) {
   return named;
 }
 
-// Empty when they agree: dtype and shape exactly, floats within the tolerance, NaN equal to NaN.
-std::string compare(const Tensor& actual, const Tensor& expected, const TestOptions& options) {
+// Empty when they agree: dtype and shape exactly, floats within the tolerance, NaN equal to NaN. `apart` grows to the
+// largest difference, relative to the largest number expected.
+std::string compare(const Tensor& actual, const Tensor& expected, const TestOptions& options, double& apart) {
   if (actual.dtype() != expected.dtype() || actual.shape() != expected.shape()) {
     return fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.shape()),
                        to_string(expected.dtype()), to_string(expected.shape()));
   }
   if (is_container(actual.dtype())) {
     for (std::size_t i = 0; i < actual.data<Tensor>().size(); ++i) {
-      const std::string inside = compare(actual.data<Tensor>()[i], expected.data<Tensor>()[i], options);
+      const std::string inside = compare(actual.data<Tensor>()[i], expected.data<Tensor>()[i], options, apart);
       if (!inside.empty()) return fmt::format("element {}: {}", i, inside);
     }
     return "";
@@ -59,11 +61,14 @@ std::string compare(const Tensor& actual, const Tensor& expected, const TestOpti
   for (const double x : b) {
     if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
   }
+  largest = std::max(largest, 1e-30);
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const double allowed = options.of_largest ? *options.of_largest * std::max(largest, 1e-30)
-                                              : options.absolute + options.relative * std::abs(b[i]);
-    const bool same = a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])) || std::abs(a[i] - b[i]) <= allowed;
-    if (!same) return fmt::format("element {} is {:.9g} instead of {:.9g}", i, a[i], b[i]);
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    const double difference = std::abs(a[i] - b[i]);
+    const double allowed =
+        options.of_largest ? *options.of_largest * largest : options.absolute + options.relative * std::abs(b[i]);
+    apart = std::max(apart, difference / largest);
+    if (!(difference <= allowed)) return fmt::format("element {} is {:.9g} instead of {:.9g}", i, a[i], b[i]);
   }
   return "";
 }
@@ -84,8 +89,8 @@ std::vector<fs::path> files_with(const fs::path& folder, std::string_view prefix
 }
 
 void expect_equal(std::string_view name, const Tensor& actual, const Tensor& expected, const fs::path& set,
-                  const TestOptions& options) {
-  const std::string difference = compare(actual, expected, options);
+                  const TestOptions& options, double& apart) {
+  const std::string difference = compare(actual, expected, options, apart);
   if (difference.empty()) return;
   fail(ErrorCode::kInternal, "{}: output \"{}\": {}", set.filename().string(), name, difference);
 }
@@ -105,7 +110,7 @@ runtime::TensorMap read_constants(const fs::path& path) {
 }
 
 // inputs.onnx and outputs.onnx, tensors by name, in the place of one file for each.
-void run_packed_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
+void run_packed_set(runtime::Session& session, const fs::path& set, const TestOptions& options, double& apart) {
   const Graph& graph = session.model().graph();
   const std::vector<Tensor> outputs = session.run(read_constants(set / "inputs.onnx"));
   const runtime::TensorMap expected = read_constants(set / "outputs.onnx");
@@ -113,12 +118,12 @@ void run_packed_set(runtime::Session& session, const fs::path& set, const TestOp
     const std::string& name = graph.outputs()[i].name;
     const auto found = expected.find(name);
     if (found == expected.end()) fail(ErrorCode::kInvalidArgument, "outputs.onnx has no \"{}\"", name);
-    expect_equal(name, outputs[i], found->second, set, options);
+    expect_equal(name, outputs[i], found->second, set, options, apart);
   }
 }
 
-void run_set(runtime::Session& session, const fs::path& set, const TestOptions& options) {
-  if (fs::exists(set / "inputs.onnx")) return run_packed_set(session, set, options);
+void run_set(runtime::Session& session, const fs::path& set, const TestOptions& options, double& apart) {
+  if (fs::exists(set / "inputs.onnx")) return run_packed_set(session, set, options, apart);
   const Graph& graph = session.model().graph();
   runtime::TensorMap inputs;
   for (const fs::path& path : files_with(set, "input_")) {
@@ -132,7 +137,7 @@ void run_set(runtime::Session& session, const fs::path& set, const TestOptions& 
   for (const fs::path& path : files_with(set, "output_")) {
     const std::size_t index = number_in(path);
     const NamedTensor expected = read_tensor(path, graph.value(graph.outputs()[index].value).type);
-    expect_equal(expected.name, outputs.at(index), expected.tensor, set, options);
+    expect_equal(expected.name, outputs.at(index), expected.tensor, set, options, apart);
   }
 }
 
@@ -146,12 +151,13 @@ Verdict judge(const fs::path& folder, const TestOptions& options) {
       if (entry.path().filename().string().starts_with("test_data_set_")) sets.push_back(entry.path());
     }
     std::sort(sets.begin(), sets.end());
-    if (sets.empty()) return {Verdict::Kind::kSkipped, "no test_data_set_*"};
-    for (const fs::path& set : sets) run_set(session, set, options);
-    return {};
+    if (sets.empty()) return {Verdict::Kind::kSkipped, "no test_data_set_*", 0};
+    Verdict passed;
+    for (const fs::path& set : sets) run_set(session, set, options, passed.apart);
+    return passed;
   } catch (const Error& error) {
     const bool unsupported = error.code() == ErrorCode::kUnsupported;
-    return {unsupported ? Verdict::Kind::kSkipped : Verdict::Kind::kFailed, error.what()};
+    return {unsupported ? Verdict::Kind::kSkipped : Verdict::Kind::kFailed, error.what(), 0};
   }
 }
 
@@ -181,7 +187,10 @@ int test(const TestOptions& options) {
     const Verdict verdict = judge(folder, options);
     const auto kind = static_cast<std::size_t>(verdict.kind);
     ++counts[kind];
-    report.push_back({{"case", folder.string()}, {"result", kWords[kind]}, {"reason", verdict.reason}});
+    report.push_back({{"case", folder.string()},
+                      {"result", kWords[kind]},
+                      {"reason", verdict.reason},
+                      {"largest_difference", verdict.apart}});
     if (verdict.kind != Verdict::Kind::kPassed)
       fmt::print("{} {}\n  {}\n", kWords[kind], folder.string(), verdict.reason);
   }

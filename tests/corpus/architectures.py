@@ -1,11 +1,18 @@
 """The first half of the architectures of make_corpus.py."""
 import torch
-import transformers as tf
 
-from kinds import (COMMON, H, K, L, LLAMA, TEXT, TEXT_SHAPES, V, W, Whisper, clip_text, decoder, encoder, encoder_decoder, exports, speech, vision,
-                   with_past)
+from kinds import (COMMON, H, K, L, LLAMA, TEXT, TEXT_SHAPES, V, W, Whisper, clip_text, decoder, encoder, encoder_decoder, exports, speech, tf,
+                   vision, with_past)
 from handwritten import handwritten
 from more_architectures import more_architectures
+
+
+def of_fixtures():
+    """Models of make_exports.py of which this corpus has no other form."""
+    table = exports.models()
+    return {label: (lambda attention, make=table[name][0]: make(), *table[name][1:6])
+            for label, name in (("t5-decoder-with-past", "t5-decoder-with-past"), ("torch-transformer", "transformer"),
+                                ("torch-transformer-plain", "transformer-plain"), ("torch-cross-attention", "cross-attention"))}
 
 
 def architectures():
@@ -17,6 +24,8 @@ def architectures():
                  do_stable_layer_norm=True)
     gemma = dict(LLAMA, head_dim=8)
     table = {
+        "bert": encoder(tf.BertConfig, tf.BertModel, token_types=True),
+        "llama": past(tf.LlamaConfig, tf.LlamaForCausalLM, rope),
         "roberta": encoder(tf.RobertaConfig, tf.RobertaModel, dict(pad_token_id=1)),
         "distilbert": encoder(tf.DistilBertConfig, tf.DistilBertModel, dict(dim=W, hidden_dim=64, n_layers=L, n_heads=H)),
         "albert": encoder(tf.AlbertConfig, tf.AlbertModel, dict(embedding_size=16), token_types=True),
@@ -96,4 +105,4 @@ def architectures():
         "wavlm": speech(tf.WavLMConfig, tf.WavLMModel, dict(audio, num_buckets=8, max_bucket_distance=16), [(2, 100), (1, 80), (3, 160)], lambda b, n: (b, n)),
         "data2vec-audio": speech(tf.Data2VecAudioConfig, tf.Data2VecAudioModel, dict(audio, conv_pos_kernel_size=3, num_conv_pos_embeddings=2), [(2, 100), (1, 80), (3, 160)], lambda b, n: (b, n)),
     }
-    return table | more_architectures() | handwritten()
+    return table | of_fixtures() | more_architectures() | handwritten()

@@ -282,6 +282,39 @@ class Cross(nn.Module):
         return self.out(merged((q @ k.mT * D**-0.5 + bias).softmax(-1) @ v))
 
 
+class RootMeanSquares(nn.Module):
+    """PyTorch's own operators for all: RMSNorm of hidden states, queries and keys, causal attention of grouped heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.q_norm, self.k_norm = nn.RMSNorm(W, eps=1e-6), nn.RMSNorm(D, eps=1e-5), nn.RMSNorm(D, eps=1e-5)
+        self.q, self.k, self.v, self.out = nn.Linear(W, W), nn.Linear(W, K * D), nn.Linear(W, K * D), nn.Linear(W, W)
+
+    def forward(self, x):
+        hidden = self.norm(x)
+        q, k, v = self.q_norm(heads(self.q(hidden))), self.k_norm(heads(self.k(hidden), K)), heads(self.v(hidden), K)
+        return x + self.out(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)))
+
+
+class StandardOperators(nn.Module):
+    """ONNX's own operators called from PyTorch: RotaryEmbedding and Attention with a mask, heads in the last axis."""
+
+    def __init__(self, interleaved=False, is_causal=True, masked=False):
+        super().__init__()
+        self.options, self.is_causal, self.masked = dict(interleaved=interleaved, num_heads=H), is_causal, masked
+        self.q, self.k, self.v, self.out = nn.Linear(W, W), nn.Linear(W, W), nn.Linear(W, W), nn.Linear(W, W)
+        angles = torch.arange(LONG)[:, None] * 100.0 ** -(torch.arange(D // 2) / (D // 2))
+        self.register_buffer("cosines", angles.cos())
+        self.register_buffer("sines", angles.sin())
+
+    def forward(self, x, mask):
+        positions = torch.arange(x.shape[1]).unsqueeze(0).expand(x.shape[0], -1)
+        turn = lambda t: torch.onnx.ops.rotary_embedding(t, self.cosines, self.sines, positions, **self.options)
+        bias = (mask == 0)[:, None, None].to(x.dtype) * -1e4 if self.masked else None
+        y = torch.onnx.ops.attention(turn(self.q(x)), turn(self.k(x)), self.v(x), bias, q_num_heads=H, kv_num_heads=H, is_causal=self.is_causal)
+        return self.out(y[0])
+
+
 def one(module, masked):
     names = ["x", "mask"] if masked else ["x"]
     make = lambda attention: module()
@@ -300,4 +333,6 @@ def handwritten():
         "hand-positions-in-keys": one(PositionsInKeys, True), "hand-relative-shift": one(RelativeShift, True), "hand-slopes": one(Slopes, False),
         "hand-window": one(Window, True), "hand-cosine": one(Cosine, False), "hand-flat-heads": one(FlatHeads, True),
         "hand-null-key": one(NullKey, True), "hand-stable-softmax": one(StableSoftmax, False), "hand-cross": cross,
+        "hand-root-mean-squares": one(RootMeanSquares, False), "hand-standard": one(StandardOperators, True),
+        "hand-standard-interleaved": one(lambda: StandardOperators(interleaved=True, is_causal=False, masked=True), True),
     }

@@ -6,13 +6,23 @@ import importlib.util
 import pathlib
 
 import torch
-import transformers as tf
+import transformers
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
 spec = importlib.util.spec_from_file_location("make_exports", pathlib.Path(__file__).parent.parent / "exports/make_exports.py")
 exports = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(exports)
+
+
+class Known:
+    """Classes of transformers; None for those that its version does not have yet or has no more."""
+
+    def __getattr__(self, name):
+        return getattr(transformers, name, None)
+
+
+tf = Known()
 V, W, L, H, K = 99, 32, 2, 4, 2
 TEXT = {0: "batch", 1: "sequence"}
 TEXT_SHAPES = [(2, 5), (1, 3), (3, 9)]

@@ -1,9 +1,8 @@
 """The second half of the architectures: families that the rules were not written against."""
 import torch
-import transformers as tf
 from torch import nn
 
-from kinds import H, K, L, LLAMA, TEXT, TEXT_SHAPES, V, W, Wrapped, decoder, encoder, encoder_decoder, exports, speech, vision, with_past
+from kinds import H, K, L, LLAMA, TEXT, TEXT_SHAPES, V, W, Wrapped, decoder, encoder, encoder_decoder, exports, speech, tf, vision, with_past
 
 IMAGE = dict(hidden_size=W, num_hidden_layers=L, num_attention_heads=H, intermediate_size=64, image_size=16, patch_size=4)
 AUDIO = dict(hidden_size=W, num_hidden_layers=L, num_attention_heads=H, intermediate_size=64, vocab_size=V, conv_dim=(16, 16), conv_stride=(4, 2),

@@ -30,7 +30,7 @@ def read_set(folder, prefix):
 
 def explain(weft, path):
     report = json.loads(subprocess.run([weft, "explain", path, "--json"], check=True, capture_output=True, text=True).stdout)
-    return {key: report[key] for key in ("attention", "norms", "qkv", "softmax_left")}
+    return {key: report[key] for key in ("attention", "norms", "rotary", "qkv", "softmax_left")}
 
 
 def check(weft, folder, scratch):
@@ -38,7 +38,7 @@ def check(weft, folder, scratch):
     counts = explain(weft, folder / "model.onnx")
     if counts["softmax_left"] or counts["attention"]["cores"] != counts["attention"]["fused"]:
         problems.append(f"attention {counts['attention']}, {counts['softmax_left']} Softmax left")
-    for key in ("norms", "qkv"):
+    for key in ("norms", "rotary", "qkv"):
         if counts[key]["sites"] != counts[key]["fused"]:
             problems.append(f"{key} {counts[key]}")
     optimized = scratch / "optimized.onnx"

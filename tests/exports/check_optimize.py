@@ -33,12 +33,12 @@ def weft(*options):
 
 def counts(model):
     report = json.loads(weft("explain", model, "--json"))
-    return {key: report[key] for key in ("attention", "norms", "qkv", "softmax_left")}
+    return {key: report[key] for key in ("attention", "norms", "rotary", "qkv", "softmax_left")}
 
 
 fused = counts(arguments.folder / "model.onnx")
 problems = [f"{fused['softmax_left']} Softmax left"] if fused["softmax_left"] else []
-for name, sites in (("attention", "cores"), ("norms", "sites"), ("qkv", "sites")):
+for name, sites in (("attention", "cores"), ("norms", "sites"), ("rotary", "sites"), ("qkv", "sites")):
     if fused[name][sites] != fused[name]["fused"]:
         problems.append(f"{name}: {fused[name]}")
 before = structure(arguments.weft, arguments.folder / "model.onnx")

@@ -11,6 +11,7 @@ import zipfile
 
 WEFT, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
 BERT = ROOT / "tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx"
+LLAMA = ROOT / "tests/exports/fixtures/llama-eager-dynamo-20/model.onnx"
 BLOCKED = ROOT / "tests/explain/blocked.onnx"
 SIZES = "batch=2,sequence=5"
 
@@ -94,6 +95,10 @@ class Command(unittest.TestCase):
     def test_explain_requires_nothing_of_what_fuses(self):
         self.assertEqual(weft("explain", BERT, "--require", "attention,norms,qkv")[0], 0)
         self.assertEqual(weft("explain", BERT, "--require", "attention", "--passes", "none")[0], 1)
+        self.assertEqual(weft("explain", LLAMA, "--require", "rotary")[0], 0)
+        code, out, _ = weft("explain", LLAMA, "--require", "rotary", "--passes", "none")
+        self.assertEqual(code, 1)
+        self.assertIn("rotary     0 of 4 fused", out)
         self.assertEqual(weft("explain", BERT, "--require", "attentions")[0], 1)
 
     def test_explain_says_what_becomes_of_caches(self):
