@@ -65,7 +65,8 @@ constexpr std::string_view kSameInput[] = {"Reshape", "Flatten",   "Identity",  
                                            "Squeeze", "Unsqueeze", "Transpose", "DynamicQuantizeLinear"};
 
 // Between halves or pairs that change places and where they are put together.
-constexpr std::string_view kSamePart[] = {"Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Transpose", "Flatten"};
+constexpr std::string_view kSamePart[] = {"Reshape", "Squeeze",   "Unsqueeze", "Identity",
+                                          "Cast",    "Transpose", "Flatten"};
 
 bool is_one_of(std::string_view op, Words words) { return std::find(words.begin(), words.end(), op) != words.end(); }
 

@@ -138,8 +138,10 @@ struct RotatedParts {
   Pattern first = either({a * cos - b * sin, a* cos + (-b) * sin}), second = a * sin + b * cos;
 
   // Tables of half the width, as wide as the parts.
-  bool check(Match& m, const Pattern& whole, ValueId x) const {
-    if (!same_type(m.graph(), m[whole], x)) return m.refuse("the parts are not put together as the input was");
+  bool check(Match& m) const {
+    if (!same_type(m.graph(), m[first], m[a]) || !same_type(m.graph(), m[second], m[a])) {
+      return m.refuse("cos or sin may change the shape of the input");
+    }
     if (!m.shape(a).back().is_constant()) return m.refuse("how wide the parts are is not known");
     for (const Pattern& table : {cos, sin}) {
       if (m.rank(table) < 1 || m.rank(table) > m.rank(a)) return m.refuse("cos or sin has more axes than the input");
@@ -156,10 +158,15 @@ struct RotatedParts {
   }
 };
 
-// Also of pairs whose even and odd elements end up in different halves.
-Rule rotary_of_halves() {
+enum class Beside : std::uint8_t { kNothing, kBefore, kBehind };
+
+// Also of pairs whose even and odd elements end up in different halves, and where the halves are put together with
+// what is not turned at once.
+Rule rotary_of_halves(Beside beside) {
   const RotatedParts parts;
-  const Pattern whole = concat_last({parts.first, parts.second});
+  const Pattern kept = any("what is not turned");
+  std::vector<Pattern> joined = {parts.first, parts.second};
+  if (beside != Beside::kNothing) joined.insert(beside == Beside::kBefore ? joined.begin() : joined.end(), kept);
   // Whose parts they are: halves, or (`of_pairs`) even and odd elements.
   const auto input = [=](const Match& m, bool& of_pairs) {
     ValueId x, other;
@@ -170,22 +177,24 @@ Rule rotary_of_halves() {
     x = m.graph().node(half.producer).inputs[0];
     return half_of(m.graph(), m[parts.a], x) == 0 && half_of(m.graph(), m[parts.b], x) == 1 ? x : ValueId();
   };
-  return {"fuse-rotary-of-halves", whole,
+  return {beside == Beside::kNothing ? "fuse-rotary-of-halves" : "fuse-rotary-of-halves-beside", concat_last(joined),
           [=](Match& m) {
             bool of_pairs = false;
-            const ValueId x = input(m, of_pairs);
-            return x.valid() ? parts.check(m, whole, x) : m.refuse("the parts are not the halves of one input");
+            return input(m, of_pairs).valid() ? parts.check(m) : m.refuse("the parts are not the halves of one input");
           },
           [=](Builder& b, const Match& m) {
-            const auto joined = [&](const Expr& first, const Expr& second) {
+            const auto join = [&](const Expr& first, const Expr& second) {
               const ValueId both[] = {first.id(), second.id()};
               return b.concat(both, -1);
             };
             const Expr cos = parts.table(b, m, parts.cos), sin = parts.table(b, m, parts.sin);
             bool of_pairs = false;
             const ValueId x = input(m, of_pairs);
-            const Expr halves = of_pairs ? joined(b.wrap(m[parts.a]), b.wrap(m[parts.b])) : b.wrap(x);
-            return b.make("Rotary", {halves, joined(cos, cos), joined(sin, sin)});
+            const Expr halves = of_pairs ? join(b.wrap(m[parts.a]), b.wrap(m[parts.b])) : b.wrap(x);
+            const Expr turned = b.make("Rotary", {halves, join(cos, cos), join(sin, sin)});
+            if (beside == Beside::kNothing) return turned;
+            const Expr other = b.wrap(m[kept]);
+            return beside == Beside::kBefore ? join(other, turned) : join(turned, other);
           }};
 }
 
@@ -201,7 +210,8 @@ Rule rotary_of_pairs() {
                                   pair_element(m.graph(), m[parts.b], other) == 1 && x == other;
             if (!elements) return m.refuse("the parts are not the even and odd elements of one input");
             if (m.rank(pairs) != m.rank(parts.a) + 1) return m.refuse("the pairs do not lie along the last axis");
-            return parts.check(m, whole, x);
+            if (!same_type(m.graph(), m[whole], x)) return m.refuse("the parts are not put together as the input was");
+            return parts.check(m);
           },
           [=](Builder& b, const Match& m) {
             ValueId x;
@@ -222,7 +232,10 @@ Rule rotary_of_pairs() {
 }  // namespace
 
 int fuse_rotary(Graph& graph, PassContext& context) {
-  return run_rules(graph, {rotary_halves(), rotary_pairs(), rotary_of_halves(), rotary_of_pairs()}, context);
+  return run_rules(graph,
+                   {rotary_halves(), rotary_pairs(), rotary_of_halves(Beside::kNothing),
+                    rotary_of_halves(Beside::kBefore), rotary_of_halves(Beside::kBehind), rotary_of_pairs()},
+                   context);
 }
 
 }  // namespace weft

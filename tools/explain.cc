@@ -13,8 +13,8 @@
 namespace weft::tools {
 namespace {
 
-constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax, SiteKind::kNorm, SiteKind::kRotary,
-                               SiteKind::kProjections, SiteKind::kCache};
+constexpr SiteKind kKinds[] = {SiteKind::kAttention, SiteKind::kSoftmax,     SiteKind::kNorm,
+                               SiteKind::kRotary,    SiteKind::kProjections, SiteKind::kCache};
 
 nlohmann::json to_json(const NearMiss& miss) {
   nlohmann::json entry = {{"node", miss.node}, {"found", miss.found}, {"reason", miss.reason}, {"depth", miss.depth}};

@@ -82,8 +82,9 @@ void add_graph_commands(CLI::App& app, std::function<int()>& action) {
   CLI::App* explain_command = app.add_subcommand("explain", "Say what optimization did, and why not more");
   explain_command->add_option("model", explain_options->model, "MODEL.onnx")->required();
   explain_command->add_option("--passes", explain_options->passes, kPasses);
-  explain_command->add_option("--require", explain_options->require,
-                              "attention,norms,rotary,qkv,caches: exit with 1 when any of these is not fused, or no state");
+  explain_command->add_option(
+      "--require", explain_options->require,
+      "attention,norms,rotary,qkv,caches: exit with 1 when any of these is not fused, or no state");
   explain_command->add_option("--trace-passes", explain_options->trace_passes, kTracePasses);
   explain_command->add_flag("--json", explain_options->json, "as JSON");
   explain_command->callback(
