@@ -165,16 +165,24 @@ HWY_INLINE void MultiplyTile(std::size_t rows, std::size_t vectors, const Tile& 
 
 // Activation and residual of a tile that has just been computed.
 HWY_NOINLINE void Finish(const Product& p, std::size_t row, std::size_t row_end, const Panel& panel) {
-  for (std::size_t r = row; r < row_end; ++r) {
-    float* c = p.c + r * p.c_stride + panel.column;
-    if (p.activation != Activation::kNone) simd::HWY_NAMESPACE::ActivateRow(p.activation, 1.0f, c, c, panel.columns);
-    if (p.residual == nullptr) continue;
-    const float* residual = p.residual + r * p.residual_stride + panel.column;
-    simd::HWY_NAMESPACE::ForEachVector(panel.columns, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-      using namespace simd::HWY_NAMESPACE;
-      Store(hn::Add(Load(c + i, lanes), Load(residual + i, lanes)), c + i, lanes);
+  using namespace simd::HWY_NAMESPACE;
+  const auto each = [&](const auto& body) HWY_ATTR {
+    for (std::size_t r = row; r < row_end; ++r) {
+      float* const c = p.c + r * p.c_stride + panel.column;
+      ForEachVector(panel.columns, [&](std::size_t i, std::size_t lanes) HWY_ATTR { body(r, c, i, lanes); });
+    }
+  };
+  if (p.activation != Activation::kNone) {
+    WithActivation(p.activation, 1.0f, [&](const auto& f) HWY_ATTR {
+      each([&](std::size_t, float* c, std::size_t i, std::size_t lanes)
+               HWY_ATTR { Store(f(Load(c + i, lanes)), c + i, lanes); });
     });
   }
+  if (p.residual == nullptr) return;
+  each([&](std::size_t r, float* c, std::size_t i, std::size_t lanes) HWY_ATTR {
+    const float* residual = p.residual + r * p.residual_stride + panel.column + i;
+    Store(hn::Add(Load(c + i, lanes), Load(residual, lanes)), c + i, lanes);
+  });
 }
 
 // Where the weights lie that the block reads after this panel's part.

@@ -140,7 +140,7 @@ Exponents ExponentsOf(const float* x, std::size_t count) {
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
     const V t = hn::Sub(Load(x + i, lanes), shift);
-    V e = hn::IfThenZeroElse(hn::Lt(t, least), simd::HWY_NAMESPACE::ExpBelowZero(hn::Max(t, least)));
+    V e = hn::IfThenZeroElse(hn::Lt(t, least), simd::HWY_NAMESPACE::BoundedExp(hn::Max(t, least)));
     if (lanes < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, lanes), e);
     total = hn::Add(total, e);
   });

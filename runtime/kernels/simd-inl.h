@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "runtime/kernels/activation-inl.h"
 #include "runtime/kernels/simd.h"
@@ -144,7 +145,7 @@ void ApplyUnary(const Function& function, const float* x, float* y, std::size_t 
 // exp(t) of a difference to the largest; NaN passes.
 HWY_INLINE V Weight(V t) {
   const V least = hn::Set(F(), -87.33f);
-  const V weight = hn::IfThenZeroElse(hn::Lt(t, least), ExpBelowZero(hn::Max(t, least)));
+  const V weight = hn::IfThenZeroElse(hn::Lt(t, least), BoundedExp(hn::Max(t, least)));
   return hn::IfThenElse(hn::IsNaN(t), t, weight);
 }
 
