@@ -120,6 +120,32 @@ struct Dim::Poly {
     const Atom* atom = single_atom(dim);
     return atom != nullptr && atom->kind == kind && (atom->a == operand || atom->b == operand);
   }
+  // May be multiplied a few times without an overflow.
+  static bool is_small(const Dim& dim) {
+    constexpr std::int64_t kSmall = 1 << 15;
+    const Terms terms = of(dim);
+    return std::all_of(terms.begin(), terms.end(),
+                       [](const auto& term) { return term.second > -kSmall && term.second < kSmall; });
+  }
+  // What dim is at least, times a positive number, without floors that are taken off: floor(a / c) <= a / c.
+  static Dim without_floors(const Dim& dim) {
+    const auto is_taken_off = [](const auto& term) {
+      const auto& [monomial, coefficient] = term;
+      return coefficient < 0 && monomial.size() == 1 && monomial[0]->kind == AtomKind::kFloorDiv &&
+             monomial[0]->b.is_constant() && monomial[0]->b.constant_ > 0;
+    };
+    Dim bound = dim;
+    for (int step = 0; step < 4 && bound.poly_; ++step) {
+      const Terms& terms = bound.poly_->terms;
+      const auto floor = std::find_if(terms.begin(), terms.end(), is_taken_off);
+      if (floor == terms.end()) break;
+      const Atom& atom = *floor->first[0];
+      if (!is_small(bound) || !is_small(atom.a) || !is_small(atom.b)) break;
+      const Dim taken = Dim(floor->second);
+      bound = (bound - taken * of_atom(atom)) * atom.b + taken * atom.a;
+    }
+    return bound;
+  }
   // The only atom of a dim that is one atom, else null.
   static const Atom* single_atom(const Dim& dim) {
     if (!dim.poly_ || dim.poly_->terms.size() != 1) return nullptr;
@@ -270,10 +296,11 @@ bool Dim::never_negative() const {
     }
     return false;
   };
-  for (const auto& [monomial, coefficient] : poly_->terms) {
-    if (coefficient < 0 || !std::all_of(monomial.begin(), monomial.end(), atom_is)) return false;
-  }
-  return true;
+  const Dim bound = Poly::without_floors(*this);
+  const Terms terms = Poly::of(bound);
+  return std::all_of(terms.begin(), terms.end(), [&](const auto& term) {
+    return term.second >= 0 && std::all_of(term.first.begin(), term.first.end(), atom_is);
+  });
 }
 
 bool Dim::always_positive() const { return (*this - Dim(1)).never_negative(); }

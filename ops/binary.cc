@@ -249,6 +249,7 @@ void infer_div(InferContext& context) {
   infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
     if (b.is(0) || b.is(-1)) return std::nullopt;
     if (a.is_constant() && b.is_constant()) return a.value() / b.value();
+    if (const auto exact = Dim::exact_div(a, b)) return exact;
     if (!b.never_negative()) return std::nullopt;
     if (a.never_negative()) return Dim::floor_div(a, b);
     if (!b.is_constant()) return std::nullopt;
@@ -258,9 +259,15 @@ void infer_div(InferContext& context) {
 }
 void infer_mod(InferContext& context) {
   infer_broadcast(context);
+  if (context.integer("fmod") != 0) {  // has the sign of the dividend
+    infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
+      if (!a.never_negative() || !b.always_positive()) return std::nullopt;
+      return Dim::mod(a, b);
+    });
+    return;
+  }
   infer_elements(context, [](const Dim& a, const Dim& b) -> std::optional<Dim> {
-    if (!a.never_negative() || !b.always_positive()) return std::nullopt;
-    return Dim::mod(a, b);
+    return b.always_positive() ? std::optional<Dim>(Dim::mod(a, b)) : std::nullopt;
   });
 }
 

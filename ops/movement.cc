@@ -12,6 +12,30 @@
 namespace weft {
 namespace {
 
+// --- Integer contents --------------------------------------------------------------------------------
+
+// nullopt where an extent depends on the run.
+std::optional<Extents> constant_extents(const Shape& shape) {
+  Extents extents;
+  for (const Dim& dim : shape) {
+    if (!dim.is_constant()) return std::nullopt;
+    extents.push_back(dim.value());
+  }
+  return extents;
+}
+
+std::vector<Dim> seen_by(const StridedView& view, const std::vector<Dim>& elements) {
+  std::vector<Dim> seen;
+  const std::array<Extents, 1> strides = {view.strides};
+  const std::int64_t length = view.shape.empty() ? 1 : view.shape.back();
+  const std::int64_t step = view.shape.empty() ? 0 : view.strides.back();
+  for_each_row<1>(view.shape, strides, [&](const std::array<std::int64_t, 1>& at) {
+    for (std::int64_t i = 0; i < length; ++i)
+      seen.push_back(elements[static_cast<std::size_t>(view.offset + at[0] + i * step)]);
+  });
+  return seen;
+}
+
 // --- Transpose -------------------------------------------------------------------------------------
 
 std::vector<std::int64_t> permutation(const AttributeReader& attributes, std::int64_t rank) {
@@ -42,7 +66,9 @@ void infer_transpose(InferContext& context) {
     result.push_back(context.shape(0)[static_cast<std::size_t>(axis)]);
   }
   context.set_shape(0, std::move(result));
-  if (context.rank(0) <= 1 && context.elements(0) != nullptr) context.set_elements(0, *context.elements(0));
+  const auto extents = constant_extents(context.shape(0));
+  if (context.elements(0) != nullptr && extents)
+    context.set_elements(0, seen_by(transposed_view(context.attributes(), *extents), *context.elements(0)));
 }
 
 void transpose_kernel(KernelContext& context) {
@@ -208,6 +234,26 @@ std::optional<Dim> symbolic_extent(const Dim& extent, const Dim& start, const Di
   return step.is(1) ? length : Dim::ceil_div(length, step);
 }
 
+// Which of the contents a slice takes, where all of it is known.
+void infer_sliced_elements(InferContext& context, const std::vector<std::int64_t>& axes) {
+  const auto extents = constant_extents(context.shape(0));
+  const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);
+  const auto complete = [&](const auto& list) { return list && list->size() == axes.size(); };
+  if (context.elements(0) == nullptr || !extents || !complete(starts) || !complete(ends) ||
+      (context.has(4) && !complete(steps))) {
+    return;
+  }
+  StridedView view{*extents, row_major_strides(*extents)};
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalize_axis(axes[i], context.rank(0)));
+    const Cut cut = resolve_cut((*starts)[i], (*ends)[i], steps ? (*steps)[i] : 1, view.shape[axis]);
+    view.offset += cut.count > 0 ? cut.start * view.strides[axis] : 0;
+    view.strides[axis] *= cut.count > 1 ? cut.step : 1;
+    view.shape[axis] = cut.count;
+  }
+  context.set_elements(0, seen_by(view, *context.elements(0)));
+}
+
 void infer_slice(InferContext& context) {
   context.set_dtype(0, context.dtype(0));
   const Shape& x = context.shape(0);
@@ -243,22 +289,7 @@ void infer_slice(InferContext& context) {
     result[axis] = extent ? *extent : context.unknown_dim();
   }
   context.set_shape(0, std::move(result));
-  const auto* elements = context.elements(0);
-  const auto start_values = context.integers(1);
-  const auto end_values = context.integers(2);
-  const auto step_values = context.integers(4);
-  const auto single = [](const auto& list) { return list && list->size() == 1; };
-  if (elements == nullptr || x.size() != 1 || axes->size() != 1 || !single(start_values) || !single(end_values) ||
-      (context.has(4) && !single(step_values))) {
-    return;
-  }
-  const Cut cut = resolve_cut((*start_values)[0], (*end_values)[0], step_values ? (*step_values)[0] : 1,
-                              static_cast<std::int64_t>(elements->size()));
-  std::vector<Dim> kept;
-  for (std::int64_t i = 0; i < cut.count; ++i) {
-    kept.push_back((*elements)[static_cast<std::size_t>(cut.start + i * cut.step)]);
-  }
-  context.set_elements(0, std::move(kept));
+  infer_sliced_elements(context, *axes);
 }
 
 void slice_kernel(KernelContext& context) {

@@ -73,11 +73,14 @@ std::vector<Rule> chain_rules() {
                                   open_op("Squeeze", {x}).shareable(), open_op("Flatten", {x}).shareable()});
     rules.push_back({"merge-reshapes", op("Reshape", {inner, shape}),
                      [=](Match& m) {
-                       // 0 copies from the inner shape: only shapes without one say the same of x.
+                       // 0 copies from the inner shape: it says the same of x where that extent is the same.
                        const auto& elements = m.graph().value(m[shape]).elements;
                        if (!elements) return m.refuse("the shape is not known");
-                       for (const Dim& dim : *elements) {
-                         if (dim.is(0)) return m.refuse("the shape copies an extent");
+                       const Shape *from = shape_of(m.graph(), m[x]), *between = shape_of(m.graph(), m[inner]);
+                       for (std::size_t i = 0; i < elements->size(); ++i) {
+                         const bool same = from != nullptr && between != nullptr && i < from->size() &&
+                                           i < between->size() && (*from)[i] == (*between)[i];
+                         if ((*elements)[i].is(0) && !same) return m.refuse("the shape copies an extent");
                        }
                        return true;
                      },

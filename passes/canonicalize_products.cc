@@ -16,9 +16,40 @@ struct Contraction {
   std::string batch, rows, columns, inner;  // rows are a's alone, columns b's
 };
 
-std::optional<Contraction> read_contraction(const std::string& text) {
+// Letters instead of "...", which stands for the axes of a term that have none; of the result, for those of the operand
+// that has most. The same letters from behind, which no term has.
+std::string without_ellipsis(std::string equation, std::int64_t a_rank, std::int64_t b_rank) {
+  constexpr std::string_view kDots = "...", kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  const std::string given = equation;
+  std::string free;
+  for (const char letter : kLetters) {
+    if (given.find(letter) == std::string::npos) free += letter;
+  }
+  const std::size_t comma = given.find(','), arrow = given.find("->");
+  if (comma == std::string::npos || arrow == std::string::npos || comma > arrow) return equation;
+  const auto named = [&](std::size_t from, std::size_t to) {
+    return static_cast<std::int64_t>(std::count_if(given.begin() + static_cast<std::ptrdiff_t>(from),
+                                                   given.begin() + static_cast<std::ptrdiff_t>(to),
+                                                   [](char c) { return c != '.'; }));
+  };
+  const std::int64_t of_a = a_rank - named(0, comma), of_b = b_rank - named(comma + 1, arrow);
+  const std::int64_t counts[] = {of_a, of_b, std::max(of_a, of_b)};
+  const std::size_t starts[] = {0, comma + 1, arrow + 2}, ends[] = {comma, arrow, given.size()};
+  const auto most = static_cast<std::int64_t>(free.size());
+  if (of_a < 0 || of_b < 0 || counts[2] > most) return equation;
+  for (std::size_t term = 3; term-- > 0;) {  // those before stay where they are
+    const std::size_t dots = given.find(kDots, starts[term]);
+    if (dots == std::string::npos || dots >= ends[term]) continue;
+    const auto count = static_cast<std::size_t>(counts[term]);
+    equation.replace(dots, kDots.size(), free.substr(static_cast<std::size_t>(counts[2]) - count, count));
+  }
+  return equation;
+}
+
+std::optional<Contraction> read_contraction(const std::string& text, std::int64_t a_rank, std::int64_t b_rank) {
   std::string equation;
   std::copy_if(text.begin(), text.end(), std::back_inserter(equation), [](char c) { return c != ' '; });
+  equation = without_ellipsis(std::move(equation), a_rank, b_rank);
   const std::size_t comma = equation.find(','), arrow = equation.find("->");
   if (comma == std::string::npos || arrow == std::string::npos || comma > arrow ||
       equation.find(',', comma + 1) != std::string::npos || equation.find('.') != std::string::npos) {
@@ -116,7 +147,8 @@ void order_rows(Contraction& c, const Shape& a, const Shape& b) {
 bool expand_einsum(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   if (node.inputs.size() != 2) return false;
-  auto read = read_contraction(attributes_of(node).text("equation"));
+  auto read = read_contraction(attributes_of(node).text("equation"), rank_of(graph, node.inputs[0]),
+                               rank_of(graph, node.inputs[1]));
   if (!read) return false;
   const std::string first = read->a;
   Contraction c = ordered(*read);

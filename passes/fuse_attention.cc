@@ -1,8 +1,8 @@
 // Softmax-attention: softmax(scale q k^T + mask) v as one Attention, in two to six dimensions.
 #include <algorithm>
 #include <numeric>
-#include <set>
 
+#include "passes/attention_joins.h"
 #include "passes/attention_pattern.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
@@ -31,14 +31,18 @@ bool check_operands(Match& m, const Handles& h) {
   return true;
 }
 
-// Of more than four axes all before the heads are batches: no mask may tell them apart.
+// Of more than four axes all before the heads are batches, and of masks those that are not 1 have to be as long.
 bool check_batches(Match& m, const Handles& h) {
-  if (m.rank(h.q) <= 4) return true;
+  const std::int64_t rank = m.rank(h.q);
+  if (rank <= 4) return true;
+  const Shape& q = m.shape(h.q);
   for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
     if (!m.has(mask)) continue;
     const Shape& shape = m.shape(mask);
+    const std::size_t skipped = q.size() - shape.size();
     for (std::size_t i = 0; i + 3 < shape.size(); ++i) {
-      if (!shape[i].is(1)) return m.refuse(fmt::format("the mask {} differs between batches", to_string(shape)));
+      if (!shape[i].is(1) && !(shape[i] == q[i + skipped]))
+        return m.refuse(fmt::format("the mask {} is not one of batches {}", to_string(shape), to_string(q)));
     }
   }
   return true;
@@ -47,8 +51,25 @@ bool check_batches(Match& m, const Handles& h) {
 // [B1, B2, ..., H, a, b] -> [B1 * B2 * ..., H, a, b]
 Expr one_batch(Builder& b, Expr x) {
   const std::int64_t rank = b.rank(x);
-  const ValueId shape[] = {b.ints({-1}).id(), b.slice(b.shape_of(x), 0, rank - 3, rank).id()};
-  return b.reshape(x, b.concat(shape, 0));
+  Expr count = b.extent_of(x, 0);  // no -1, which is nothing beside an extent of 0
+  for (std::int64_t i = 1; i + 3 < rank; ++i) count = count * b.extent_of(x, i);
+  const ValueId shape[] = {count.id(), b.slice(b.shape_of(x), 0, rank - 3, rank).id()};
+  return b.make("Reshape", {x.id(), b.concat(shape, 0).id()}, {{"allowzero", std::int64_t{1}}});
+}
+
+// A mask [.., B2 or 1, H, S, T] of scores with the batches of q as one of all of them.
+Expr mask_of_one_batch(Builder& b, Expr mask, Expr q) {
+  const std::int64_t batches = b.rank(q) - 3;
+  const std::int64_t own = b.rank(mask) - 3;
+  bool same = true;
+  for (std::int64_t i = 0; i < own; ++i) same = same && b.dim(mask, i).is(1);
+  if (same) {
+    std::vector<std::int64_t> ones(static_cast<std::size_t>(own - 1));
+    std::iota(ones.begin(), ones.end(), 0);
+    return ones.empty() ? mask : b.squeeze(mask, ones);
+  }
+  const ValueId shape[] = {b.slice(b.shape_of(q), 0, 0, batches).id(), b.ints({1, 1, 1}).id()};
+  return one_batch(b, b.make("Expand", {mask.id(), b.concat(shape, 0).id()}));
 }
 
 // Attention of more than four axes.
@@ -59,11 +80,7 @@ Expr build_batches(Builder& b, const Match& m, const Handles& h) {
   std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
   const Expr q = query_of(b, m, h), k = b.transpose(b.wrap(m[h.keys]), swap), v = b.wrap(m[h.v]);
   Expr mask = whole_mask(b, m, h);
-  if (mask && b.rank(mask) > 4) {
-    std::vector<std::int64_t> ones(static_cast<std::size_t>(b.rank(mask) - 4));
-    std::iota(ones.begin(), ones.end(), 0);
-    mask = b.squeeze(mask, ones);
-  }
+  if (mask && b.rank(mask) >= 4) mask = mask_of_one_batch(b, mask, q);
   const Expr y = b.make("Attention", {one_batch(b, q).id(), one_batch(b, k).id(), one_batch(b, v).id(), mask.id()},
                         attention_attributes(m, h));
   const ValueId shape[] = {b.slice(b.shape_of(q), 0, 0, rank - 1).id(), b.slice(b.shape_of(v), 0, rank - 1, rank).id()};
@@ -294,90 +311,6 @@ Rule windowed_attention() {
   return {"fuse-attention-windows", matmul(h.merged, h.v),
           [=](Match& m) { return check_windows(m, h) && check_mask(m, h, 5); },
           [=](Builder& b, const Match& m) { return build_windows(b, m, h); }};
-}
-
-// --- Weights that several values share ----------------------------------------------------------------------
-
-// The products softmax(...) v that read these weights, if nothing else does.
-std::vector<NodeId> products_of(const Graph& graph, ValueId weights) {
-  std::vector<NodeId> products;
-  if (graph.is_output(weights)) return {};
-  for (const Use& use : graph.value(weights).uses) {
-    const Node& node = graph.node(use.node);
-    const Shape* shape = node.op == "MatMul" && use.input == 0 ? shape_of(graph, node.inputs[1]) : nullptr;
-    if (shape == nullptr || shape->size() < 3 || !shape->back().is_constant()) return {};
-    const Shape& first = products.empty() ? *shape : *shape_of(graph, graph.node(products[0]).inputs[1]);
-    if (!std::equal(shape->begin(), shape->end() - 1, first.begin(), first.end() - 1)) return {};
-    if (graph.value(node.inputs[1]).type.dtype != graph.value(weights).type.dtype) return {};
-    products.push_back(use.node);
-  }
-  return products;
-}
-
-// The nodes that make these values and do not come before a node, in order.
-std::vector<NodeId> nodes_after(const Graph& graph, const std::vector<ValueId>& values, NodeId place) {
-  std::vector<ValueId> pending = values;
-  std::set<NodeId> found;
-  while (!pending.empty()) {
-    const Value& value = graph.value(pending.back());
-    pending.pop_back();
-    if (value.kind != ValueKind::kResult || graph.precedes(value.producer, place)) continue;
-    if (!found.insert(value.producer).second) continue;
-    for (const ValueId input : graph.node(value.producer).inputs) {
-      if (input.valid()) pending.push_back(input);
-    }
-  }
-  std::vector<NodeId> nodes(found.begin(), found.end());
-  std::sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) { return graph.precedes(a, b); });
-  return nodes;
-}
-
-// Weights times v and times w are the parts of weights times [v, w].
-int join_values(Graph& graph, PassContext& context) {
-  constexpr std::string_view kName = "join-values-of-one-attention";
-  RuleReport& report = context.report_of(kName);
-  int joined = 0;
-  for (const NodeId id : graph.nodes()) {
-    if (!graph.contains(id) || graph.node(id).op != "Softmax") continue;
-    ValueId weights = graph.node(id).outputs[0];
-    std::vector<NodeId> products = products_of(graph, weights);
-    if (products.empty()) {  // perhaps behind a guard against NaN
-      for (const Use& use : graph.value(weights).uses) {
-        const Node& guard = graph.node(use.node);
-        if (guard.op == "Where") products = products_of(graph, weights = guard.outputs[0]);
-      }
-    }
-    if (products.size() < 2) continue;
-    std::sort(products.begin(), products.end(), [&](NodeId a, NodeId b) { return graph.precedes(a, b); });
-    std::vector<ValueId> values;
-    std::vector<std::int64_t> widths;
-    Origin origin;
-    for (const NodeId product : products) {
-      values.push_back(graph.node(product).inputs[1]);
-      widths.push_back(shape_of(graph, values.back())->back().value());
-      origin.merge(graph.node(product).origin);
-    }
-    const std::vector<NodeId> moved = nodes_after(graph, values, products.front());
-    const bool depends = std::any_of(moved.begin(), moved.end(), [&](NodeId node) {
-      return std::find(products.begin(), products.end(), node) != products.end();
-    });
-    if (depends) {
-      record_near_miss(report, graph, id, 2, "one value is made of what another gave");
-      continue;
-    }
-    for (const NodeId node : moved) graph.move_before(node, products.front());
-    Builder b(graph, products.front(), origin);
-    const Expr whole = b.matmul(b.wrap(weights), b.wrap(b.concat(values, -1).id()));
-    const std::vector<ValueId> inputs = {whole.id(), b.ints(widths).id()};
-    const std::vector<Expr> parts = b.make_many("Split", inputs, products.size(), {{"axis", std::int64_t{-1}}});
-    for (std::size_t i = 0; i < products.size(); ++i) {
-      replace_value(graph, graph.node(products[i]).outputs[0], parts[i], kName);
-    }
-    ++joined;
-    context.rewritten(graph, kName);
-  }
-  report.applied += joined;
-  return joined;
 }
 
 }  // namespace

@@ -71,6 +71,11 @@ ValueId unchanged(const Graph& graph, const Node& node) {
     }();
     return from_start && steps ? x : ValueId();
   }
+  if (node.op == "Pad" && same) {
+    const auto amounts = known_integers(graph, node.inputs[1]);
+    const bool nothing = amounts && std::all_of(amounts->begin(), amounts->end(), [](auto n) { return n == 0; });
+    return nothing ? x : ValueId();
+  }
   if (node.op == "Abs" && same) {
     const auto& elements = graph.value(x).elements;
     const bool positive =

@@ -91,6 +91,16 @@ class RandomExpression {
   std::mt19937 random_;
 };
 
+TEST(Dim, FloorsThatAreTakenOffAreAtMostTheirQuotient) {
+  const Dim s = Dim::symbol("S"), up = Dim::ceil_div(s, Dim(4));
+  EXPECT_TRUE(up.never_negative());
+  EXPECT_TRUE((up * Dim(4) - s).never_negative());
+  EXPECT_TRUE((s - Dim::floor_div(s, Dim(3)) - Dim::floor_div(s, Dim(2))).never_negative());
+  EXPECT_FALSE((s - Dim::floor_div(s * Dim(5), Dim(4))).never_negative());
+  EXPECT_FALSE((Dim::floor_div(s, Dim(4)) * Dim(4) - s).never_negative());
+  EXPECT_FALSE(up.always_positive());
+}
+
 TEST(Dim, RandomExpressionsEvaluateAndRoundTrip) {
   const Bindings bindings = {{"B", 7}, {"S", 1}, {"P", 0}};
   RandomExpression random(1);
