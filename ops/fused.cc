@@ -1,8 +1,9 @@
 // Operators that passes introduce, each defined by smaller ones (docs/operators.md).
+#include "ops/fused.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "ops/builder.h"
 #include "ops/families.h"
 #include "ops/shape_util.h"
 
@@ -52,32 +53,18 @@ void infer_linear(InferContext& context) {
 void decompose_linear_split(Expansion& e) {
   Expr y = e.matmul(e.input(0), e.input(1));
   if (e.has(2)) y = y + e.input(2);
-  const std::vector<ValueId> inputs = {y.id(), e.ints(e.attributes().integers("widths")).id()};
-  const std::vector<Expr> pieces = e.make_many("Split", inputs, e.output_count(), {{"axis", std::int64_t{-1}}});
-  const std::vector<std::string>& activations = e.attributes().texts("activations");
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    e.set_output(i, activations.empty() ? pieces[i] : activate(e, pieces[i], activations[i]));
-  }
+  cut_and_activate(e, y);
 }
 
 void infer_linear_split(InferContext& context) {
   for (std::size_t i = 0; i < context.output_count(); ++i) context.set_dtype(i, context.dtype(0));
   Shape shape = context.shape(0);
   const Shape& weight = context.shape(1);
-  const std::vector<std::int64_t>& widths = context.attributes().integers("widths");
-  const std::size_t activations = context.attributes().texts("activations").size();
-  const bool fits = widths.size() == context.output_count() && weight.size() == 2 &&
-                    (activations == 0 || activations == widths.size()) &&
-                    (!weight[1].is_constant() || is_partition(widths, weight[1].value())) &&
-                    std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
-  if (shape.empty() || !fits) {
-    fail(ErrorCode::kInvalidModel, "LinearSplit of {} and {} into {} parts", to_string(shape), to_string(weight),
-         widths.size());
+  if (shape.empty() || weight.size() != 2) {
+    fail(ErrorCode::kInvalidModel, "LinearSplit of {} and {}", to_string(shape), to_string(weight));
   }
-  for (std::size_t i = 0; i < widths.size(); ++i) {
-    shape.back() = Dim(widths[i]);
-    context.set_shape(i, shape);
-  }
+  shape.back() = weight[1];
+  set_cut_shapes(context, std::move(shape));
 }
 
 void decompose_gelu(Expansion& e) {
@@ -157,6 +144,43 @@ AttributeDef integer(std::string_view name, std::int64_t fallback) {
 
 }  // namespace
 
+std::vector<AttributeDef> cut_attributes() {
+  return {{"widths", AttributeKind::kInts, false, Attribute(std::vector<std::int64_t>())},
+          {"activations", AttributeKind::kStrings, false, Attribute(std::vector<std::string>())}};
+}
+
+void set_cut_shapes(InferContext& context, Shape whole) {
+  const std::vector<std::int64_t>& widths = context.attributes().integers("widths");
+  const std::size_t activations = context.attributes().texts("activations").size();
+  const std::size_t outputs = context.output_count();
+  const bool one = widths.empty() && outputs == 1;
+  const bool parts = widths.size() == outputs && outputs > 0 &&
+                     (!whole.back().is_constant() || is_partition(widths, whole.back().value())) &&
+                     std::all_of(widths.begin(), widths.end(), [](std::int64_t width) { return width > 0; });
+  if ((!one && !parts) || (activations != 0 && activations != outputs)) {
+    fail(ErrorCode::kInvalidModel, "{} in {} outputs of {} widths and {} activations", to_string(whole), outputs,
+         widths.size(), activations);
+  }
+  for (std::size_t i = 0; i < outputs; ++i) {
+    if (parts) whole.back() = Dim(widths[i]);
+    context.set_shape(i, whole);
+  }
+}
+
+void cut_and_activate(Expansion& e, Expr y, Expr residual) {
+  const std::vector<std::int64_t>& widths = e.attributes().integers("widths");
+  std::vector<Expr> pieces = {y};
+  if (!widths.empty()) {
+    const std::vector<ValueId> inputs = {y.id(), e.ints(widths).id()};
+    pieces = e.make_many("Split", inputs, e.output_count(), {{"axis", std::int64_t{-1}}});
+  }
+  const std::vector<std::string>& activations = e.attributes().texts("activations");
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const Expr piece = activations.empty() ? pieces[i] : activate(e, pieces[i], activations[i]);
+    e.set_output(i, residual ? piece + residual : piece);
+  }
+}
+
 std::span<const OpDef> fused_ops() {
   static const std::vector<OpDef> ops = {
       {.name = "Linear",
@@ -168,8 +192,7 @@ std::span<const OpDef> fused_ops() {
       {.name = "LinearSplit",
        .inputs = {{"x"}, {"weight"}, {"bias", Arity::kOptional}},
        .outputs = {{"outputs", Arity::kVariadic}},
-       .attributes = {{"widths", AttributeKind::kInts, true},
-                      {"activations", AttributeKind::kStrings, false, Attribute(std::vector<std::string>())}},
+       .attributes = {{"widths", AttributeKind::kInts, true}, cut_attributes().back()},
        .infer = infer_linear_split,
        .decompose = decompose_linear_split},
       {.name = "Gelu",

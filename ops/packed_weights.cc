@@ -1,6 +1,9 @@
-// MatMulNBits: products with weights of 2, 4 or 8 bits in blocks, as com.microsoft has it.
+// Products with weights of few bits, as com.microsoft has them: MatMulNBits, of 2, 4 or 8 bits in blocks;
+// MatMulIntegerToFloat and DynamicQuantizeMatMul, of bytes on both sides.
 #include "ops/builder.h"
 #include "ops/families.h"
+#include "ops/fused.h"
+#include "ops/shape_util.h"
 
 namespace weft {
 namespace {
@@ -90,6 +93,54 @@ void infer_matmul_nbits(InferContext& context) {
   context.set_shape(0, std::move(result));
 }
 
+// --- Products of bytes as floats -------------------------------------------------------------------------------
+
+enum ToFloat : std::size_t { kA, kB, kAScale, kBScale, kAZero, kBZero, kBias, kResidual };
+
+// What becomes of A, quantized, and of B; absent Exprs are absent inputs.
+struct Operands {
+  Expr a, b, a_scale, b_scale, a_zero, b_zero, bias, residual;
+};
+
+// Y = (A - a_zero_point) (B - b_zero_point) * (a_scale * b_scale) + bias
+void set_product(Expansion& e, const Operands& o) {
+  const Expr sums = e.make("MatMulInteger", {o.a.id(), o.b.id(), o.a_zero.id(), o.b_zero.id()});
+  Expr y = e.cast(sums, e.dtype(o.b_scale)) * (o.a_scale * o.b_scale);
+  if (o.bias) y = y + o.bias;
+  cut_and_activate(e, y, o.residual);
+}
+
+Expr maybe(Expansion& e, std::size_t index) { return e.has(index) ? e.input(index) : Expr(); }
+
+void decompose_integer_to_float(Expansion& e) {
+  set_product(e, {e.input(kA), e.input(kB), e.input(kAScale), e.input(kBScale), maybe(e, kAZero), maybe(e, kBZero),
+                  maybe(e, kBias), maybe(e, kResidual)});
+}
+
+// A is quantized to u8 over its range and that of zero.
+void decompose_dynamic_quantize_matmul(Expansion& e) {
+  const std::vector<Expr> a = e.make_many("DynamicQuantizeLinear", std::vector<ValueId>{e.input(0).id()}, 3);
+  set_product(e, {a[0], e.input(1), a[1], e.input(2), a[2], maybe(e, 3), maybe(e, 4), maybe(e, 5)});
+}
+
+template <std::size_t kScale, std::size_t kResidual>
+void infer_product_of_bytes(InferContext& context) {
+  for (std::size_t i = 0; i < context.output_count(); ++i) context.set_dtype(i, context.dtype(kScale));
+  const Shape &a = context.shape(0), &b = context.shape(1);
+  const bool differ = a.size() > 1 && b.size() > 1 && a.back().is_constant() && b[b.size() - 2].is_constant() &&
+                      !(a.back() == b[b.size() - 2]);
+  if (a.size() < 2 || b.size() < 2 || differ) {
+    fail(ErrorCode::kInvalidModel, "a product of {} and {}", to_string(a), to_string(b));
+  }
+  if (context.has(kResidual) && context.output_count() != 1) {
+    fail(ErrorCode::kInvalidModel, "a residual of {} outputs", context.output_count());
+  }
+  Shape result = broadcast_shapes(Shape(a.begin(), a.end() - 2), Shape(b.begin(), b.end() - 2));
+  result.push_back(a[a.size() - 2]);
+  result.push_back(b.back());
+  set_cut_shapes(context, std::move(result));
+}
+
 AttributeDef required(std::string_view name) { return {name, AttributeKind::kInt, true}; }
 
 }  // namespace
@@ -107,6 +158,30 @@ std::span<const OpDef> packed_weights_ops() {
        .attributes = {required("K"), required("N"), required("bits"), required("block_size")},
        .infer = infer_matmul_nbits,
        .decompose = decompose_matmul_nbits},
+      {.name = "MatMulIntegerToFloat",
+       .inputs = {{"A"},
+                  {"B"},
+                  {"a_scale"},
+                  {"b_scale"},
+                  {"a_zero_point", Arity::kOptional},
+                  {"b_zero_point", Arity::kOptional},
+                  {"bias", Arity::kOptional},
+                  {"residual", Arity::kOptional}},
+       .outputs = {{"Y", Arity::kVariadic}},
+       .attributes = cut_attributes(),
+       .infer = infer_product_of_bytes<kBScale, kResidual>,
+       .decompose = decompose_integer_to_float},
+      {.name = "DynamicQuantizeMatMul",
+       .inputs = {{"A"},
+                  {"B"},
+                  {"b_scale"},
+                  {"b_zero_point", Arity::kOptional},
+                  {"bias", Arity::kOptional},
+                  {"residual", Arity::kOptional}},
+       .outputs = {{"Y", Arity::kVariadic}},
+       .attributes = cut_attributes(),
+       .infer = infer_product_of_bytes<2, 5>,
+       .decompose = decompose_dynamic_quantize_matmul},
   };
   return ops;
 }

@@ -14,8 +14,17 @@ using Words = std::span<const std::string_view>;
 constexpr int kMaxSteps = 96;
 
 constexpr std::string_view kProducts[] = {"MatMul", "Einsum", "Gemm"};
-constexpr std::string_view kProjections[] = {"Linear",        "MatMul", "Gemm",          "Einsum",   "MatMulNBits",
-                                             "MatMulInteger", "Conv",   "QLinearMatMul", "FusedConv"};
+constexpr std::string_view kProjections[] = {"Linear",
+                                             "MatMul",
+                                             "Gemm",
+                                             "Einsum",
+                                             "MatMulNBits",
+                                             "MatMulInteger",
+                                             "Conv",
+                                             "QLinearMatMul",
+                                             "FusedConv",
+                                             "MatMulIntegerToFloat",
+                                             "DynamicQuantizeMatMul"};
 // Between the scores and the softmax, and between the weights and the product with v: whatever changes numbers one by
 // one, masks, pads or rearranges, whether or not a rule can take it in.
 constexpr std::string_view kAboveSoftmax[] = {

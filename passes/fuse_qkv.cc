@@ -108,8 +108,9 @@ std::vector<PackedProjection> packed_siblings(const Graph& graph, NodeId id, Rul
 
 NodeId projection_of(const Graph& graph, ValueId value) {
   const NodeId source = source_of(graph, value);
-  const bool projects = source.valid() && (graph.node(source).op == "Linear" || graph.node(source).op == "MatMulNBits");
-  return projects ? source : NodeId();
+  if (!source.valid()) return {};
+  const std::string& op = graph.node(source).op;
+  return op == "Linear" || op == "DynamicQuantizeMatMul" || is_packed_product(op) ? source : NodeId();
 }
 
 int fuse_qkv(Graph& graph, PassContext& context) {

@@ -9,18 +9,20 @@
 
 namespace weft {
 
-// A MatMulNBits with constant parameters.
+// A MatMulNBits or MatMulIntegerToFloat with constant parameters.
 struct PackedProjection {
   NodeId node;
   ValueId x;
 };
+bool is_packed_product(std::string_view op);
 std::optional<PackedProjection> read_packed_projection(const Graph& graph, NodeId id);
 
-// Do they read one input, with weights of one depth, layout and kind of zero points? Widths and biases may differ.
+// Do they read one input (and what it was quantized by), with weights of one depth, layout and kind of zero points?
+// Widths and biases may differ.
 bool may_join(const Graph& graph, const PackedProjection& a, const PackedProjection& b);
 
-// Replaces them by one MatMulNBits and a Split of the last axis into their widths, in order; packed weights, scales and
-// zero points of columns lie one after the other as they are. It stands where the first of them stood, called `name`.
+// Replaces them by one such product and a Split of the last axis into their widths, in order; packed weights, scales
+// and zero points of columns lie side by side as they are. It stands where the first of them stood, called `name`.
 void join_packed(Graph& graph, const std::vector<PackedProjection>& parts, std::string_view name);
 
 }  // namespace weft

@@ -32,6 +32,7 @@ int fuse_normalization(Graph& graph, PassContext& context);
 int fuse_activation(Graph& graph, PassContext& context);
 int fuse_convolution(Graph& graph, PassContext& context);
 int fuse_linear(Graph& graph, PassContext& context);
+int fuse_quantized(Graph& graph, PassContext& context);
 int fuse_rotary(Graph& graph, PassContext& context);
 int fuse_attention(Graph& graph, PassContext& context);
 int absorb_into_attention(Graph& graph, PassContext& context);
@@ -39,7 +40,7 @@ int absorb_masks(Graph& graph, PassContext& context);
 int fuse_qkv(Graph& graph, PassContext& context);
 int fuse_gate_up(Graph& graph, PassContext& context);
 
-// Shared by fuse_qkv and counts: the Linear or MatMulNBits whose output, cut and rearranged but not mixed, reaches this
+// Shared by fuse_qkv and counts: the product with weights whose output, cut and rearranged but not mixed, reaches this
 // value; invalid if there is none.
 NodeId projection_of(const Graph& graph, ValueId value);
 

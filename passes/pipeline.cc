@@ -25,6 +25,7 @@ constexpr Pass kPasses[] = {
     {"absorb-masks", absorb_masks},
     {"fuse-convolution", fuse_convolution},
     {"fuse-linear", fuse_linear},
+    {"fuse-quantized", fuse_quantized},
     {"fuse-qkv", fuse_qkv},
     // Not among the default passes: at narrow widths long runs lose what wide ones and single steps gain.
     {"fuse-gate-up", fuse_gate_up},
@@ -101,8 +102,9 @@ std::vector<std::string> default_passes() {
   std::vector<std::string> names = canonical_passes();
   for (const std::string_view name :
        {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
-        "absorb-into-attention", "absorb-masks", "fuse-convolution", "fuse-linear", "fuse-normalization", "fuse-qkv",
-        "canonicalize", "absorb-into-attention", "fold-constants", "common-subexpressions", "dead-code"}) {
+        "absorb-into-attention", "absorb-masks", "fuse-convolution", "fuse-linear", "fuse-normalization",
+        "fuse-quantized", "fuse-qkv", "fuse-quantized", "canonicalize", "absorb-into-attention", "fold-constants",
+        "common-subexpressions", "dead-code"}) {
     names.emplace_back(name);
   }
   return names;

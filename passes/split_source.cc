@@ -10,8 +10,9 @@ namespace weft {
 namespace {
 
 bool costs(std::string_view op) {
-  static constexpr std::string_view kOps[] = {"Linear",    "MatMul", "MatMulNBits", "Conv", "ConvTranspose",
-                                              "Attention", "LSTM",   "GRU",         "RNN",  "MatMulInteger"};
+  static constexpr std::string_view kOps[] = {
+      "Linear", "MatMul", "MatMulNBits", "Conv",          "ConvTranspose",        "Attention",
+      "LSTM",   "GRU",    "RNN",         "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"};
   return std::ranges::find(kOps, op) != std::end(kOps);
 }
 

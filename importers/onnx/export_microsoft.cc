@@ -92,6 +92,31 @@ bool spell_activation(Graph& graph, NodeId id) {
   return true;
 }
 
+// ONNX Runtime's products of bytes, of the same names and inputs: with one scale for A, and a row of them for B.
+bool spell_product_of_bytes(Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  const bool dynamic = node.op == "DynamicQuantizeMatMul";
+  const std::size_t most = dynamic ? 5 : 7;
+  const auto rank_of = [&](std::size_t i) -> std::size_t {
+    if (i >= node.inputs.size() || !node.inputs[i].valid()) return 0;
+    const auto& shape = graph.value(node.inputs[i]).type.shape;
+    return shape ? shape->size() : SIZE_MAX;
+  };
+  const auto is_single = [&](std::size_t i) {
+    return rank_of(i) == 0 || (rank_of(i) == 1 && graph.value(node.inputs[i]).type.shape->front().is(1));
+  };
+  if (node.outputs.size() != 1 || node.inputs.size() > most || rank_of(1) != 2) return false;
+  for (std::size_t i = 2; i < most; ++i) {
+    if (rank_of(i) > 1) return false;
+  }
+  if (!dynamic && (!is_single(2) || !is_single(4))) return false;
+  const ValueId old = node.outputs[0];
+  const OutputSpec output{"", graph.value(old).type};
+  const NodeId made = add_call(graph, id, node.op, node.inputs, {}, node.origin, {&output, 1});
+  replace_output(graph, old, graph.node(made).outputs[0]);
+  return true;
+}
+
 // Linear with SiLU leaves a Swish behind: nodes that come out of others are spelled in a second round.
 void spell_round(Graph& graph, BiasCache& biases) {
   for (const NodeId id : graph.nodes()) {
@@ -107,6 +132,8 @@ void spell_round(Graph& graph, BiasCache& biases) {
       spell_skip_norm(graph, id);
     } else if ((op == "Swish" || op == "Gelu") && is_f32) {
       spell_activation(graph, id);
+    } else if (op == "MatMulIntegerToFloat" || op == "DynamicQuantizeMatMul") {
+      if (!is_f32 || !spell_product_of_bytes(graph, id)) expand_node(graph, id);
     } else if (op == "CacheAppend") {
       expand_node(graph, id);
     }

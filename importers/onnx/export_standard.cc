@@ -60,7 +60,7 @@ void spell_standard(Graph& graph) {
     const std::string op = graph.node(id).op;
     if (op == "Attention") spell_standard_attention(graph, id, biases);
     if (op == "Linear" && knows_activation(graph.node(id))) spell_linear(graph, id);
-    if (op == "CacheAppend") expand_node(graph, id);
+    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat") expand_node(graph, id);
   }
   sweep(graph);
 }

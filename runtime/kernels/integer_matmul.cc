@@ -28,7 +28,7 @@ struct IntegerMatMul {
 };
 
 PackedBytes pack(const Tensor& b, std::size_t offset, std::size_t depth, std::size_t columns) {
-  return {bytes_of(b) + offset, b.dtype() == DType::kI8, depth, columns};
+  return {bytes_of(b) + offset, b.dtype() == DType::kI8, depth, columns, columns};
 }
 
 class BoundIntegerMatMul final : public BoundKernel {

@@ -82,6 +82,7 @@ std::unique_ptr<Kernel> make_pooling_kernel(const Graph& graph, const Node& node
 std::unique_ptr<Kernel> make_recurrent_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_quantize_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_integer_matmul_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_scaled_matmul_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_integer_convolution_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_packed_weights_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node);

@@ -1,27 +1,13 @@
 // Linear, LinearSplit, and MatMul with constant weights: packed once, multiplied with the bias, the activation and the
 // residual on the way.
-#include <array>
 #include <optional>
 
+#include "runtime/kernels/activations.h"
 #include "runtime/kernels/gemm.h"
 #include "runtime/kernels/kernel.h"
 
 namespace weft::runtime {
 namespace {
-
-struct ActivationName {
-  std::string_view name;
-  simd::Activation activation;
-};
-constexpr std::array<ActivationName, 7> kActivations = {{
-    {"none", simd::Activation::kNone},
-    {"relu", simd::Activation::kRelu},
-    {"gelu", simd::Activation::kGelu},
-    {"gelu_tanh", simd::Activation::kGeluTanh},
-    {"silu", simd::Activation::kSilu},
-    {"tanh", simd::Activation::kTanh},
-    {"sigmoid", simd::Activation::kSigmoid},
-}};
 
 // The weights of one node; shared by the bound kernels of all sessions.
 struct PackedLinear {
@@ -137,13 +123,6 @@ class LinearKernel final : public Kernel {
   Tensor source_;  // until it is packed
 };
 
-const simd::Activation* find_activation(std::string_view name) {
-  for (const ActivationName& entry : kActivations) {
-    if (entry.name == name) return &entry.activation;
-  }
-  return nullptr;
-}
-
 const Attribute* attribute(const Node& node, std::string_view name) {
   const auto found = node.attributes.find(name);
   return found == node.attributes.end() ? nullptr : &found->second;
@@ -156,13 +135,7 @@ std::optional<std::vector<simd::Activation>> activations_of(const Node& node, st
   if (const Attribute* each = attribute(node, "activations"); each != nullptr) {
     if (const auto& given = std::get<std::vector<std::string>>(*each); !given.empty()) names = given;
   }
-  std::vector<simd::Activation> activations;
-  for (const std::string& name : names) {
-    const simd::Activation* activation = find_activation(name);
-    if (activation == nullptr) return std::nullopt;
-    activations.push_back(*activation);
-  }
-  return activations;
+  return read_activations(names);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // QuantizeLinear and DequantizeLinear between f32 and bytes (and i32), one scale for all or one for each index of an
 // axis; DynamicQuantizeLinear. Other types, blocks and rounding to floats stay with the reference.
+#include "runtime/kernels/quantize.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -85,26 +87,13 @@ class BoundDynamicQuantize final : public BoundKernel {
     const Tensor& x = *context.inputs[0];
     const float* from = context.in<float>(0);
     const auto count = static_cast<std::size_t>(x.size());
-    const std::size_t chunks = (count + kChunk - 1) / kChunk;
-    std::vector<float> lowest(chunks + 1, 0.0f), highest(chunks + 1, 0.0f);  // zero is in the range
-    context.pool->parallel_for(chunks, [&](std::size_t i) {
-      const std::size_t length = std::min(kChunk, count - i * kChunk);
-      lowest[i] = tile::smallest_of(from + i * kChunk, length);
-      highest[i] = tile::largest_of(from + i * kChunk, length);
-    });
-    const float low = tile::smallest_of(lowest.data(), lowest.size());
-    const float scale = (tile::largest_of(highest.data(), highest.size()) - low) / 255.0f;
-    const float exact = std::nearbyint(-low / scale);
-    const auto zero = std::isnan(exact) ? 0 : static_cast<std::int32_t>(std::clamp(exact, 0.0f, 255.0f));
-    if (context.outputs.size() > 1 && context.outputs[1] != nullptr) context.out<float>(1)[0] = scale;
+    const Quantization made = range_quantization(from, count, *context.pool);
+    if (context.outputs.size() > 1 && context.outputs[1] != nullptr) context.out<float>(1)[0] = made.scale;
     if (context.outputs.size() > 2 && context.outputs[2] != nullptr) {
-      context.out<std::uint8_t>(2)[0] = static_cast<std::uint8_t>(zero);
+      context.out<std::uint8_t>(2)[0] = static_cast<std::uint8_t>(made.zero);
     }
     if (context.outputs[0] == nullptr) return;
-    std::uint8_t* to = context.out<std::uint8_t>(0);
-    context.pool->parallel_for(chunks, [&](std::size_t i) {
-      convert::quantize(from + i * kChunk, scale, zero, false, to + i * kChunk, std::min(kChunk, count - i * kChunk));
-    });
+    quantize(from, count, made, context.out<std::uint8_t>(0), *context.pool);
   }
 };
 
@@ -125,6 +114,26 @@ class QuantizeKernel final : public Kernel {
 bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kI8; }
 
 }  // namespace
+
+Quantization range_quantization(const float* x, std::size_t count, ThreadPool& pool) {
+  const std::size_t chunks = (count + kChunk - 1) / kChunk;
+  std::vector<float> lowest(chunks + 1, 0.0f), highest(chunks + 1, 0.0f);  // zero is in the range
+  pool.parallel_for(chunks, [&](std::size_t i) {
+    const std::size_t length = std::min(kChunk, count - i * kChunk);
+    lowest[i] = tile::smallest_of(x + i * kChunk, length);
+    highest[i] = tile::largest_of(x + i * kChunk, length);
+  });
+  const float low = tile::smallest_of(lowest.data(), lowest.size());
+  const float scale = (tile::largest_of(highest.data(), highest.size()) - low) / 255.0f;
+  const float exact = std::nearbyint(-low / scale);
+  return {scale, std::isnan(exact) ? 0 : static_cast<std::int32_t>(std::clamp(exact, 0.0f, 255.0f))};
+}
+
+void quantize(const float* x, std::size_t count, const Quantization& by, std::uint8_t* y, ThreadPool& pool) {
+  pool.parallel_for((count + kChunk - 1) / kChunk, [&](std::size_t i) {
+    convert::quantize(x + i * kChunk, by.scale, by.zero, false, y + i * kChunk, std::min(kChunk, count - i * kChunk));
+  });
+}
 
 std::unique_ptr<Kernel> make_quantize_kernel(const Graph& graph, const Node& node) {
   if (node.op == "DynamicQuantizeLinear" && input_is(graph, node, 0, DType::kF32))

@@ -66,16 +66,13 @@ std::unique_ptr<Kernel> make_reference_kernel(const Graph&, const Node& node) {
 std::unique_ptr<Kernel> make_specific_kernel(const Graph& graph, const Node& node) {
   using Maker = std::unique_ptr<Kernel> (*)(const Graph&, const Node&);
   constexpr Maker kMakers[] = {
-      make_linear_kernel,         make_matmul_kernel,
-      make_attention_kernel,      make_normalization_kernel,
-      make_activation_kernel,     make_rotary_kernel,
-      make_elementwise_kernel,    make_softmax_kernel,
-      make_convolution_kernel,    make_pooling_kernel,
-      make_recurrent_kernel,      make_quantize_kernel,
-      make_integer_matmul_kernel, make_integer_convolution_kernel,
-      make_packed_weights_kernel, make_cast_kernel,
-      make_movement_kernel,       make_resize_kernel,
-      make_grid_sample_kernel,    make_reduction_kernel,
+      make_linear_kernel,         make_matmul_kernel,        make_attention_kernel,
+      make_normalization_kernel,  make_activation_kernel,    make_rotary_kernel,
+      make_elementwise_kernel,    make_softmax_kernel,       make_convolution_kernel,
+      make_pooling_kernel,        make_recurrent_kernel,     make_quantize_kernel,
+      make_integer_matmul_kernel, make_scaled_matmul_kernel, make_integer_convolution_kernel,
+      make_packed_weights_kernel, make_cast_kernel,          make_movement_kernel,
+      make_resize_kernel,         make_grid_sample_kernel,   make_reduction_kernel,
       make_axis_kernel,           make_channel_norm_kernel,
   };
   for (const Maker make : kMakers) {

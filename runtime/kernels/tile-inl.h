@@ -53,11 +53,14 @@ HWY_INLINE void Each(const Body& body) {
   Each(std::make_index_sequence<kCount>(), body);
 }
 
-// kR rows by kPanels panels; `columns` may end in the last panel.
+// kR rows from r on by kPanels panels; `columns` may end in the last panel.
 template <std::size_t kR, std::size_t kPanels>
-HWY_INLINE void Tile(const Product& p, const float* a, const float* b, float* c, std::size_t columns) {
+HWY_INLINE void Tile(const Product& p, std::size_t r0, std::size_t panel, std::size_t columns) {
   const F d;
   const std::size_t lanes = hn::Lanes(d);
+  const float* a = p.a + r0 * p.a_stride;
+  const float* b = p.b + panel * p.b_stride;
+  float* c = p.c + r0 * p.c_stride + panel * PanelColumns();
   constexpr std::size_t kVectors = 2 * kPanels;
   V sum[kR][kVectors];
   Each<kR>([&](std::size_t r) HWY_ATTR {
@@ -80,16 +83,16 @@ HWY_INLINE void Tile(const Product& p, const float* a, const float* b, float* c,
   });
 }
 
-// The same of bytes.
-template <std::size_t kR, std::size_t kPanels>
-HWY_INLINE void Tile(const IntegerProduct& p, const std::uint8_t* a, const std::int8_t* b, std::int32_t* c,
-                     std::size_t columns) {
+// Sums of products of bytes, of kR rows by kPanels panels.
+template <std::size_t kR, std::size_t kPanels, class P>
+HWY_INLINE void SumQuads(const P& p, std::size_t r0, std::size_t panel, VI (&sum)[kR][2 * kPanels]) {
   const I d;
   const hn::Repartition<std::uint8_t, I> du;
   const hn::Repartition<std::int8_t, I> ds;
   const std::size_t lanes = hn::Lanes(d);
+  const std::uint8_t* a = p.a + r0 * p.a_stride;
+  const std::int8_t* b = p.b + panel * p.b_stride;
   constexpr std::size_t kVectors = 2 * kPanels;
-  VI sum[kR][kVectors];
   Each<kR>([&](std::size_t r) HWY_ATTR { Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::Zero(d); }); });
   for (std::size_t k = 0; k < p.depth; k += 4) {
     hn::Vec<decltype(ds)> row[kVectors];
@@ -102,27 +105,59 @@ HWY_INLINE void Tile(const IntegerProduct& p, const std::uint8_t* a, const std::
       Each<kVectors>([&](std::size_t v) HWY_ATTR { sum[r][v] = hn::SumOfMulQuadAccumulate(d, x, row[v], sum[r][v]); });
     });
   }
+}
+
+template <std::size_t kR, std::size_t kPanels>
+HWY_INLINE void Tile(const IntegerProduct& p, std::size_t r0, std::size_t panel, std::size_t columns) {
+  const I d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::int32_t* c = p.c + r0 * p.c_stride + panel * PanelColumns();
+  VI sum[kR][2 * kPanels];
+  SumQuads<kR, kPanels>(p, r0, panel, sum);
   Each<kR>([&](std::size_t r) HWY_ATTR {
-    Each<kVectors>([&](std::size_t v)
-                       HWY_ATTR { StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes)); });
+    Each<2 * kPanels>([&](std::size_t v) HWY_ATTR {
+      StoreSome(sum[r][v], d, c + r * p.c_stride + v * lanes, Left(columns, v * lanes));
+    });
+  });
+}
+
+// Sums of row r, columns from `at` on, of which `left` are left.
+HWY_INLINE void StoreScaled(const ScaledProduct& p, std::size_t r, std::size_t at, std::size_t left, VI sum) {
+  const I di;
+  const F d;
+  VI exact = hn::Sub(sum, hn::LoadU(di, p.shifts + at));
+  if (p.zeros != nullptr) exact = hn::Sub(exact, hn::Mul(hn::Set(di, p.sums[r]), hn::LoadU(di, p.zeros + at)));
+  V y = hn::Mul(hn::ConvertTo(d, exact), hn::LoadU(d, p.scales + at));
+  if (p.bias != nullptr) y = hn::Add(y, hn::LoadU(d, p.bias + at));
+  if (p.residual != nullptr) y = hn::Add(y, LoadSome(d, p.residual + r * p.c_stride + at, left));
+  StoreSome(y, d, p.c + r * p.c_stride + at, left);
+}
+
+template <std::size_t kR, std::size_t kPanels>
+HWY_INLINE void Tile(const ScaledProduct& p, std::size_t r0, std::size_t panel, std::size_t columns) {
+  const std::size_t lanes = hn::Lanes(F());
+  VI sum[kR][2 * kPanels];
+  SumQuads<kR, kPanels>(p, r0, panel, sum);
+  Each<kR>([&](std::size_t r) HWY_ATTR {
+    Each<2 * kPanels>([&](std::size_t v) HWY_ATTR {
+      if (const std::size_t left = Left(columns, v * lanes); left > 0) {
+        StoreScaled(p, r0 + r, panel * PanelColumns() + v * lanes, left, sum[r][v]);
+      }
+    });
   });
 }
 
 // All rows of kPanels panels.
 template <std::size_t kPanels, class P>
 HWY_INLINE void Strip(const P& p, std::size_t panel, std::size_t columns) {
-  const auto* b = p.b + panel * p.b_stride;
-  auto* c = p.c + panel * PanelColumns();
   std::size_t r = 0;
   const auto step = [&]<std::size_t kR>() HWY_ATTR {
-    for (; r + kR <= p.rows; r += kR) Tile<kR, kPanels>(p, p.a + r * p.a_stride, b, c + r * p.c_stride, columns);
+    for (; r + kR <= p.rows; r += kR) Tile<kR, kPanels>(p, r, panel, columns);
   };
   if constexpr (kPanels == 1) {
     if constexpr (kRows > 8) {  // 12 rows a time, but 8 and 8 rather than 12 and 4
       const auto end = p.rows % kRows == 4 && p.rows > kRows ? p.rows - kRows : p.rows;
-      for (; r + kRows <= end; r += kRows) {
-        Tile<kRows, kPanels>(p, p.a + r * p.a_stride, b, c + r * p.c_stride, columns);
-      }
+      for (; r + kRows <= end; r += kRows) Tile<kRows, kPanels>(p, r, panel, columns);
       step.template operator()<8>();
     } else {
       step.template operator()<kRows>();
@@ -147,6 +182,7 @@ HWY_INLINE void Multiply(const P& p) {
 
 void MultiplyFloats(const Product& p) { Multiply(p); }
 void MultiplyIntegers(const IntegerProduct& p) { Multiply(p); }
+void MultiplyScaled(const ScaledProduct& p) { Multiply(p); }
 
 void PackRows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
               std::size_t stride) {

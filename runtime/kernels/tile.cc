@@ -20,6 +20,7 @@ namespace weft::runtime::tile {
 HWY_EXPORT(PanelColumns);
 HWY_EXPORT(MultiplyFloats);
 HWY_EXPORT(MultiplyIntegers);
+HWY_EXPORT(MultiplyScaled);
 HWY_EXPORT(PackRows);
 HWY_EXPORT(CopyRuns);
 HWY_EXPORT(CopyRows);
@@ -38,6 +39,7 @@ HWY_EXPORT(MultiplyPacked);
 std::size_t panel_columns() { return HWY_DYNAMIC_DISPATCH(PanelColumns)(); }
 void multiply(const Product& product) { HWY_DYNAMIC_DISPATCH(MultiplyFloats)(product); }
 void multiply(const IntegerProduct& product) { HWY_DYNAMIC_DISPATCH(MultiplyIntegers)(product); }
+void multiply(const ScaledProduct& product) { HWY_DYNAMIC_DISPATCH(MultiplyScaled)(product); }
 
 void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
                std::size_t stride) {

@@ -50,6 +50,26 @@ struct IntegerProduct {
 };
 void multiply(const IntegerProduct& product);
 
+// The same product as floats: c[r, n] = float(sum - shifts[n] - sums[r] zeros[n]) * scales[n], then + bias[n], then
+// + residual[r, n]. What there is one of for each column is padded to whole panels.
+struct ScaledProduct {
+  const std::uint8_t* a;  // [rows, depth]
+  std::size_t a_stride;
+  std::size_t rows, depth;  // depth a multiple of 4
+  const std::int8_t* b;     // panels, each [depth / 4, panel_columns(), 4]
+  std::size_t b_stride;     // bytes between panels
+  const std::int32_t* shifts;
+  const std::int32_t* zeros;  // null: none
+  const std::int32_t* sums;   // [rows], where zeros are given
+  const float* scales;
+  const float* bias;      // null: none
+  const float* residual;  // [rows, columns] with the stride of c; null: none
+  float* c;
+  std::size_t c_stride;
+  std::size_t columns;
+};
+void multiply(const ScaledProduct& product);
+
 // Panels [depth / 4, columns, 4] of rows x + offsets[k] of bytes, each xored with `flip`; depth = offsets.size() padded
 // with zeros to a multiple of 4. sums[n] = sum over k of column n.
 void pack_rows(const std::uint8_t* x, std::span<const std::ptrdiff_t> offsets, std::uint8_t flip, std::size_t columns,

@@ -230,6 +230,42 @@ TEST(IntegerKernels, MatMulIntegerIsExact) {
   }
 }
 
+// The same numbers as its definition by MatMulInteger has, to the last bit.
+TEST(IntegerKernels, ProductsOfBytesBecomeFloats) {
+  const std::vector<IntegerCase> cases = {
+      {{1, 5}, {5, 7}},        {{7, 64}, {64, 33}, 0, 33}, {{2, 3, 130}, {130, 200}}, {{100, 300}, {300, 140}, 1, 0},
+      {{1, 384}, {384, 1152}}, {{0, 4}, {4, 3}},           {{2, 0, 4}, {4, 3}, 0, 3}};
+  for (const DType db : {DType::kU8, DType::kI8}) {
+    for (const IntegerCase& c : cases) {
+      SCOPED_TRACE(fmt::format("{} by {}", to_string(c.a), to_string(c.b)));
+      const std::int64_t columns = c.b[1];
+      const auto zeros = [](DType dtype, std::int64_t count, std::uint32_t seed) {
+        return count == 0 ? Tensor() : random_bytes(dtype, count == 1 ? Extents{} : Extents{count}, seed);
+      };
+      const Given b = {random_bytes(db, c.b, 2), true}, b_zero = {zeros(db, c.b_zeros, 4), true};
+      const Given scales = {random_floats({c.b_zeros == 1 ? 1 : columns}, 5), true};
+      const Given bias = {random_floats({columns}, 6), true};
+      Extents y = c.a;
+      y.back() = columns;
+      const Given residual = {random_floats(y, 7)}, none = {Tensor()};
+      const std::int64_t left = (columns + 1) / 3;
+      const Attributes cut = {{"widths", std::vector<std::int64_t>{left, columns - left}},
+                              {"activations", std::vector<std::string>{"none", "relu"}}};
+      for (const DType da : {DType::kU8, DType::kI8}) {
+        const Given a = {random_bytes(da, c.a, 1)}, a_zero = {zeros(da, c.a_zeros, 3)};
+        const Given a_scale = {Tensor::scalar(0.013f)};
+        check("MatMulIntegerToFloat", {a, b, a_scale, scales, a_zero, b_zero, bias}, 1, {}, 0);
+        check("MatMulIntegerToFloat", {a, b, a_scale, scales, a_zero, b_zero}, 2, cut, 0);
+        check("MatMulIntegerToFloat", {a, b, a_scale, scales, a_zero, b_zero, none, residual}, 1, {}, 0);
+      }
+      const Given x = {random_floats(c.a, 8, 3.0f)};
+      check("DynamicQuantizeMatMul", {x, b, scales, b_zero, bias}, 1, {}, 0);
+      check("DynamicQuantizeMatMul", {x, b, scales, b_zero, none, residual}, 1, {}, 0);
+      check("DynamicQuantizeMatMul", {x, b, scales, b_zero, bias}, 2, cut, 0);
+    }
+  }
+}
+
 TEST(IntegerKernels, QLinearMatMulIsExact) {
   for (const DType dtype : {DType::kU8, DType::kI8}) {
     for (const std::int64_t columns : {1, 19, 64}) {
