@@ -57,6 +57,31 @@ void check_compound_dims(const Value& value, const Tensor& tensor, const Binding
   }
 }
 
+// The graph input whose value decides an If, or an invalid id.
+ValueId deciding_input(const Graph& graph, const Node& node) {
+  if (node.op != "If") return {};
+  ValueId condition = node.inputs[0];
+  while (graph.value(condition).kind == ValueKind::kResult) {
+    const Node& maker = graph.node(graph.value(condition).producer);
+    if (maker.op != "Squeeze" && maker.op != "Reshape" && maker.op != "Identity") return {};
+    condition = maker.inputs[0];
+  }
+  return graph.value(condition).kind == ValueKind::kInput ? condition : ValueId();
+}
+
+// Whether a run reads an input: not if nothing but branches does that another input's value keeps from running.
+bool is_read(const Graph& graph, ValueId input, const std::map<ValueId, const Tensor*>& given) {
+  if (std::ranges::any_of(graph.outputs(), [&](const Output& output) { return output.value == input; })) return true;
+  return std::ranges::any_of(graph.value(input).uses, [&](const Use& use) {
+    const Node& node = graph.node(use.node);
+    const ValueId condition = deciding_input(graph, node);
+    const auto decides = condition.valid() ? given.find(condition) : given.end();
+    if (decides == given.end() || use.input == 0 || decides->second->size() != 1) return true;
+    const Graph& branch = *node.subgraphs[decides->second->item() != 0 ? 0 : 1].graph;
+    return is_read(branch, branch.inputs()[use.input - 1], {});
+  });
+}
+
 }  // namespace
 
 std::string closest(std::string_view word, std::span<const std::string> candidates) {
@@ -100,17 +125,27 @@ std::vector<Tensor> check_inputs(const Graph& graph, std::span<const Tensor> giv
   std::vector<Tensor> result;
   result.reserve(given.size());
   Bindings bindings;
+  std::map<ValueId, const Tensor*> by_id;
   for (std::size_t i = 0; i < given.size(); ++i) {
     const Value& value = graph.value(graph.inputs()[i]);
     const Tensor& tensor = given[i];
+    by_id[graph.inputs()[i]] = &tensor;
     if (tensor.dtype() != value.type.dtype) {
       fail(ErrorCode::kInvalidArgument, "input \"{}\" is declared as {}, {} is given", value.name,
            to_string(value.type), to_string(tensor.dtype()));
     }
-    match_shape(value, tensor, bindings);
-    result.push_back(tensor.aligned());
+  }
+  std::vector<std::size_t> unread;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    // An input that this run does not read may be a placeholder, whose symbols say nothing about the others'.
+    const bool read = graph.value(graph.inputs()[i]).uses.empty() || is_read(graph, graph.inputs()[i], by_id);
+    Bindings own;
+    match_shape(graph.value(graph.inputs()[i]), given[i], read ? bindings : own);
+    if (!read) unread.push_back(i);
+    result.push_back(given[i].aligned());
   }
   for (std::size_t i = 0; i < result.size(); ++i) {
+    if (std::ranges::find(unread, i) != unread.end()) continue;
     check_compound_dims(graph.value(graph.inputs()[i]), result[i], bindings);
   }
   return result;

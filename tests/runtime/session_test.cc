@@ -249,6 +249,24 @@ TEST(SessionDynamic, BindsWhenShapesAreKnown) {
   }
 }
 
+// Merged decoders get placeholders for caches that are not there yet: no symbol of theirs counts then.
+TEST(SessionInputs, PlaceholdersOfBranchesThatDoNotRunMayDisagree) {
+  const Graph graph = parse_graph(R"(graph "main"(%x: f32[N], %cache: f32[N], %cached: bool[1]) -> ("y" = %y) {
+  %y: f32[*] = If(%cached, %x, %cache) "then_branch" graph "t"(%a: f32[N], %b: f32[N]) -> ("o" = %o) {
+    %o: f32[N] = Add(%a, %b)
+  } "else_branch" graph "e"(%a: f32[N], %b: f32[N]) -> ("o" = %o) {
+    %o: f32[N] = Neg(%a)
+  }
+})");
+  const auto flag = [](bool value) { return Tensor::scalar<bool>(value).reshaped({1}); };
+  const Tensor x = random_floats({3}, 1), nothing = Tensor::zeros(DType::kF32, {0});
+  expect_same_as_reference(graph, {{"x", x}, {"cache", nothing}, {"cached", flag(false)}});
+  expect_same_as_reference(graph, {{"x", x}, {"cache", x}, {"cached", flag(true)}});
+  Session session(Model::compile(graph.clone()));
+  EXPECT_THROW(session.run({{"x", x}, {"cache", nothing}, {"cached", flag(true)}}), Error);
+  EXPECT_THROW(session.run({{"x", x}, {"cache", Tensor::zeros(DType::kF32, {0, 1})}, {"cached", flag(false)}}), Error);
+}
+
 // Found by fuzzing: keys of one batch row serve every row of the queries, and no other number does.
 TEST(AttentionBatch, BatchOfKeysIsThatOfQueriesOrOne) {
   Graph graph;
