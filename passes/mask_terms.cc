@@ -47,6 +47,14 @@ double bound_of_constant(const Tensor& tensor) {
   return std::isnan(most) ? kUnbounded : most;
 }
 
+// A constant that adds nothing to any score, or excludes no key.
+bool is_without_effect(const Graph& graph, const MaskUse& use) {
+  const Value& mask = graph.value(use.mask);
+  if (mask.kind != ValueKind::kConstant) return false;
+  if (mask.type.dtype != DType::kBool) return bound_of_constant(*mask.tensor) == 0;
+  return std::ranges::all_of(mask.tensor->data<bool>(), [&](bool value) { return value != use.excludes; });
+}
+
 // steps: how many values may still be looked at.
 double bound_of(const Graph& graph, ValueId id, int& steps) {
   const Value& value = graph.value(id);
@@ -148,6 +156,10 @@ bool MaskReader::classify(const MaskUse& use, MaskTerm& term, std::string& reaso
 }
 
 void MaskReader::sample(const MaskUse& use, MaskTerm& term, std::string& why) const {
+  if (is_without_effect(graph_, use)) {
+    term.meaning = MaskClass{};
+    return;
+  }
   const auto samples = sample_mask(graph_, use, why);
   if (!samples) return;
   term.source = samples->source;

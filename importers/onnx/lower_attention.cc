@@ -63,8 +63,14 @@ Expr without_floor(Lowering& l, Expr mask) {
   return l.builder().wrap(id);
 }
 
+// Whether both are some past and the same new tokens. Caches of layers have lengths of their own names in exports,
+// which every run makes equal: a mask that is padded there would hide the newest keys.
+bool are_pasts_of(const Dim& queries, const Dim& a, const Dim& b) {
+  return (a - queries).symbol_name().has_value() && (b - queries).symbol_name().has_value();
+}
+
 // A mask whose last axis is shorter than the keys hides the rest.
-Expr full_mask(Lowering& l, Expr k) {
+Expr full_mask(Lowering& l, Expr q, Expr k) {
   Builder& b = l.builder();
   Expr mask = l.maybe(3);
   if (!mask) return mask;
@@ -75,6 +81,7 @@ Expr full_mask(Lowering& l, Expr k) {
   if (!boolean && !is_float(b.dtype(mask))) mask = b.cast(mask, b.dtype(l.input(0)));
   const bool own = l.node().metadata.contains(kZeroMaskedRows);  // our own masks are as long as the keys
   if (own || given == wanted || given.is(1)) return mask;
+  if (are_pasts_of(b.dim(q, b.rank(q) == 4 ? 2 : 1), given, wanted)) return mask;
   const Expr missing = b.extent_of(k, 2) - b.extent_of(mask, -1);
   const ValueId pads[] = {b.ints({0}).id(), missing.id()};
   const Expr filler = boolean ? b.constant(Tensor::scalar<bool>(false)) : b.scalar(b.dtype(mask), -INFINITY);
@@ -188,10 +195,10 @@ Values attention(Lowering& l) {
   }
   if (!fused) {
     o.q = split_heads(b, o.q, query_heads);
-    return spelled_out(l, o, join(b, full_mask(l, o.k), allowed_positions(l, o.q, o.k)), softcap);
+    return spelled_out(l, o, join(b, full_mask(l, o.q, o.k), allowed_positions(l, o.q, o.k)), softcap);
   }
   l.ignore("qk_matmul_output_mode");
-  Expr mask = l.has(3) ? full_mask(l, o.k) : Expr();
+  Expr mask = l.has(3) ? full_mask(l, o.q, o.k) : Expr();
   if (!plain_positions) {
     mask = join(b, mask, allowed_positions(l, b.rank(o.q) == 4 ? o.q : split_heads(b, o.q, query_heads), o.k));
   }

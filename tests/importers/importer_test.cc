@@ -44,6 +44,19 @@ Writer value(std::string_view name, std::int64_t dtype, std::vector<std::int64_t
   return info;
 }
 
+Writer value(std::string_view name, std::vector<std::string_view> dims) {
+  Writer shape, tensor, type, info;
+  for (const std::string_view dim : dims) {
+    Writer one;
+    one.text(2, dim);
+    shape.message(1, one);
+  }
+  tensor.integer(1, 1).message(2, shape);
+  type.message(1, tensor);
+  info.text(1, name).message(2, type);
+  return info;
+}
+
 Writer int_attribute(std::string_view name, std::int64_t number) {
   Writer w;
   w.text(1, name).integer(3, number).integer(20, 2);
@@ -111,6 +124,29 @@ Writer tensor(std::vector<std::int64_t> dims, std::int64_t dtype, std::string_vi
   for (const std::int64_t dim : dims) w.integer(1, dim);
   w.integer(2, dtype).text(8, "w").text(9, raw);
   return w;
+}
+
+// Exports name the lengths of each layer's cache apart. A mask made for another layer's has the same new tokens at its
+// end; any other mask that may be shorter than the keys is padded.
+TEST(Import, AMaskOfAnotherLayersPastIsNotPadded) {
+  for (const bool of_past : {true, false}) {
+    Model model;
+    model.opset = 23;
+    model.graph.text(2, "g")
+        .message(1, node("Concat", {"past", "k"}, {"keys"}, {int_attribute("axis", 2)}))
+        .message(1, node("Concat", {"m0", "m1"}, {"mask"}, {int_attribute("axis", 1)}))
+        .message(1, node("Attention", {"q", "keys", "keys", of_past ? "mask" : "m0"}, {"y"}))
+        .message(11, value("q", {"B", "H", "S", "D"}))
+        .message(11, value("past", {"B", "H", "R", "D"}))
+        .message(11, value("k", {"B", "H", "S", "D"}))
+        .message(11, value("m0", {"S", "P"}))
+        .message(11, value("m1", {"S", "S"}))
+        .message(12, value("y", {"B", "H", "S", "D"}));
+    const Graph graph = import_onnx(bytes_of(model.data()));
+    const auto nodes = graph.nodes();
+    const bool pads = std::ranges::any_of(nodes, [&](NodeId id) { return graph.node(id).op == "Pad"; });
+    EXPECT_EQ(pads, !of_past);
+  }
 }
 
 // A file may end anywhere: an Error, or what is left is a model.

@@ -115,6 +115,21 @@ TEST(Masks, CausalFromTheEndOfThePast) {
   EXPECT_FALSE(a.has_padding);
 }
 
+// Vision models have one whose sizes are constants.
+TEST(Masks, ConstantsThatExcludeNothing) {
+  const std::vector<float> zeros(5), small = {0, 0, 0, 0, 1};
+  const Tensor masks[] = {Tensor::full(DType::kBool, {1, 1, 5, 1}, 1),
+                          Tensor::vector<float>(zeros).reshaped({1, 1, 1, 5})};
+  for (const Tensor& mask : masks) {
+    Decoder d;
+    d.attend(d.b.constant(mask));
+    EXPECT_FALSE(absorb(d.graph, {{{"B", 2}, {"S", 5}, {"P", 0}}}).has_mask);
+  }
+  Decoder d;
+  d.attend(d.b.constant(Tensor::vector<float>(small).reshaped({1, 1, 1, 5})));
+  EXPECT_TRUE(absorb(d.graph, {{{"B", 2}, {"S", 5}, {"P", 0}}}).has_mask);
+}
+
 TEST(Masks, NoFillIsKeptWhereEveryRowHasAKey) {
   Decoder d;
   d.attend(d.fill(d.causal()));
