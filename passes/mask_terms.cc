@@ -50,7 +50,8 @@ double bound_of_constant(const Tensor& tensor) {
 // A constant that adds nothing to any score, or excludes no key.
 bool is_without_effect(const Graph& graph, const MaskUse& use) {
   const Value& mask = graph.value(use.mask);
-  if (mask.kind != ValueKind::kConstant) return false;
+  const Shape scores = {use.batch, use.heads, use.queries, use.keys};
+  if (mask.kind != ValueKind::kConstant || !broadcasts_to(*mask.type.shape, scores)) return false;
   if (mask.type.dtype != DType::kBool) return bound_of_constant(*mask.tensor) == 0;
   return std::ranges::all_of(mask.tensor->data<bool>(), [&](bool value) { return value != use.excludes; });
 }

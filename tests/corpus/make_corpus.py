@@ -3,7 +3,8 @@
 
     python make_corpus.py OUT [--only bert,vit] [--kinds torchscript-14-eager,dynamo-18-sdpa]
 
-Each OUT/<architecture>-<exporter>-<opset>-<attention> is a folder in ONNX's test format. Not committed: it is some 100 MB;
+Opsets 11 to 17 of TorchScript and 18 to 24 of dynamo; with transformers 4 the folders say so, with Optimum see optimum_layouts.py. Each
+OUT/<architecture>-<exporter>-<opset>-<attention> is a folder in ONNX's test format. Not committed: it is some 100 MB;
 measure.py beside this runs weft and ONNX Runtime over it and writes docs/fusion.md.
 """
 import argparse
@@ -15,6 +16,7 @@ import warnings
 import onnx
 import onnxruntime
 import torch
+import transformers
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from architectures import architectures  # pylint: disable=wrong-import-position
@@ -22,6 +24,7 @@ from kinds import Wrapped, exports  # pylint: disable=wrong-import-position
 
 warnings.filterwarnings("ignore")
 
+VERSION = "" if transformers.__version__.startswith("5") else "-transformers4"
 KINDS = ["torchscript-14-eager", "torchscript-17-sdpa", "dynamo-18-eager", "dynamo-20-sdpa"]
 
 
@@ -58,7 +61,7 @@ def export_one(label, entry, kind, out):
     except ValueError:  # the model has eager attention alone
         kind = kind.replace("sdpa", "eager")
         module = make("eager").eval()
-    folder = out / f"{label}-{kind}"
+    folder = out / f"{label}{VERSION}-{kind}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path = folder / "model.onnx"
@@ -87,7 +90,7 @@ def main():
                 export_one(label, entry, kind, arguments.out)
                 print(f"{label}-{kind}", flush=True)
             except Exception as error:  # noqa: BLE001 (what an exporter cannot do is recorded, not fatal)
-                shutil.rmtree(arguments.out / f"{label}-{kind}", ignore_errors=True)
+                shutil.rmtree(arguments.out / f"{label}{VERSION}-{kind}", ignore_errors=True)
                 print(f"{label}-{kind}: not exported: {type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}", flush=True)
 
 

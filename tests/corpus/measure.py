@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs weft, and ONNX Runtime's optimizer beside it, over what make_corpus.py wrote; writes docs/fusion.md.
+"""Runs weft over what make_corpus.py and optimum_layouts.py wrote, and writes docs/fusion.md.
 
     python measure.py CORPUS... [--weft build/release/tools/weft] [--report docs/fusion.md] [--ort onnxruntime.json]
 
@@ -11,24 +11,26 @@ import pathlib
 import re
 import subprocess
 import sys
-
+import tempfile
 
 INTRODUCTION = """# Fusion over a corpus of exports
 
-Written by `tests/corpus/measure.py` over what `tests/corpus/make_corpus.py` exports: tiny models with random weights of many
-architectures of Hugging Face, and attention as people write it by hand (`hand-*`, `tests/corpus/handwritten.py`), both exporters, eager
-and sdpa attention. "ok": three shapes within 1e-4 of PyTorch, relative to each output's largest magnitude (the traced shape three times
-where tracing fixed it).
+Written by `tests/corpus/measure.py` over what `tests/corpus/make_corpus.py` exports (`optimum_layouts.py` with Optimum): tiny models with
+random weights of many architectures of Hugging Face, and attention as people write it by hand (`hand-*`, `tests/corpus/handwritten.py`).
 
-- *attention*, *norms*, *QKV*: sites fused / present. Softmax is *left* where no Attention took it.
+- *exports*: the exporter, the opset, and which attention the model was told to use (e: eager, s: sdpa); "4.x" before them: by transformers
+  4.56, all others by 5.24 (Optimum's by 4.57). Exports of one architecture with the same numbers share a row.
+- *attention*, *norms*, *rotary*, *QKV*: sites fused / present of each file. Softmax is *left* where no Attention took it.
 - *mask tensors*: Attention operators that still read a mask as a tensor, and of these in brackets those whose mask has no axis of
   queries. All others have theirs as attributes (`is_causal`, `query_position`, windows, chunks), `key_padding` and `alibi_slopes`: what a
   mask computes is told by running its sub-graph on small sizes (`passes/mask_samples.h`), so no spelling of it matters. Causality and
   padding are taken out of sums and of `Where` over a bias whose size is known, too. An integer `attention_mask` from which a mask is made
   by arithmetic, `(1 - m) * fill`, is taken to hold ones and zeros; of any other source every number has to be right.
-- *ONNX Runtime on load*, *by its Transformer tool*: attention operators in what its session makes of the file, and in what
-  `onnxruntime.transformers` makes of it with the best of six families of models (`tests/corpus/onnxruntime_fusion.py`; the tool, which
-  takes long, on every fifth file).
+- *largest difference*: of any output to PyTorch's, relative to that output's largest magnitude, over three shapes (the traced shape three
+  times where tracing fixed it), with all passes; without passes every file is held to 1e-4 too.
+- *ONNX Runtime on load*, *by its tool*: attention operators in what its session makes of the file, and in what
+  `onnxruntime.transformers` makes of it with the best of the families of models tried (`tests/corpus/onnxruntime_fusion.py`). Those that an
+  export of opset 23 has from the start count, too. "-": not run. "fails": it refuses every file of the row.
 
 What stays a tensor is one: biases of relative positions (T5, MPNet, BEiT, Swin, LayoutLM, Swin's masks of -100 for windows), scores that
 depend on queries and relative positions (DeBERTa, Transformer-XL, XLNet, Conformer, WavLM), Bloom's slopes times a running count of the
@@ -38,6 +40,8 @@ What stays unfused: attention of blocks and of a few positions (LongT5, LED, Lon
 a softmax over keys alone (MRA, YOSO), pairs of attentions that read each other's scores (LiLT), and scores that -10000 takes the place of
 while another mask is added, where rows without a key come out otherwise (OpenAI's GPT with padding). Projections by convolutions of
 several groups (SqueezeBERT) are no one Linear.
+Projections inside the branches of Optimum's merged decoders are no sites: their weights arrive as inputs of the branch. `weft generate`
+takes such files apart into two plans whose projections are (docs/generation.md).
 
 How much of this holds for graphs that nobody exported yet is what `tests/passes/mutants_test.cc` measures: exports rewritten at random
 (operands swapped, sums regrouped, Reshapes and Transposes split in two, casts and views inserted, products transposed, flattened or
@@ -48,43 +52,106 @@ Last measured: 1,000 mutants of the fixtures, 14,878 of 14,888 sites fused as be
 Import and passes of a decoder with past: 0.06 s of processor time for 12 layers, 0.27 s for 48.
 
 """
-
-
-def totals(rows):
-    """The table in one line."""
-    measured = [row for row in rows if row[1] != "-"]
-    sums = []
-    for name, column in (("attention", 1), ("norms", 2), ("QKV", 3)):
-        pairs = [[int(x) for x in row[column].split("/")] for row in measured]
-        sums.append(f"{name} {sum(p[0] for p in pairs)} of {sum(p[1] for p in pairs)}")
-    equal = sum(row[6] == row[7] == "ok" for row in measured)
-    return f"{len(rows)} exports: {', '.join(sums)} sites fused; {equal} equal to PyTorch.\n\n"
+HEADS = ["architecture", "exports", "attention", "norms", "rotary", "QKV", "Softmax left", "mask tensors", "largest difference"]
+SITES = (("attention", "cores"), ("norms", "sites"), ("rotary", "sites"), ("qkv", "sites"))
+EXPORTERS = {"torchscript": "TorchScript", "dynamo": "dynamo", "optimum": "Optimum"}
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
 
 
-def weft_row(weft, folder):
-    """(explained as JSON or None, largest differences with passes none and all or an error text)"""
-    explained = run(weft, "explain", str(folder / "model.onnx"), "--json")
-    info = json.loads(explained.stdout) if explained.returncode == 0 else None
-    results = []
-    for passes in ("none", "all"):
-        judged = run(weft, "test", str(folder), "--of-largest", "1e-4", "--passes", passes)
-        results.append("ok" if judged.returncode == 0 and "1 passed" in judged.stdout else
-                       (judged.stdout + judged.stderr).strip()[:400])
-    return info, results, explained.stderr.strip()
+def largest_difference(weft, folder, passes):
+    """A number, or why the folder fails."""
+    with tempfile.NamedTemporaryFile() as report:
+        judged = run(weft, "test", folder, "--of-largest", "1e-4", "--passes", passes, "--json", report.name)
+        try:
+            case = json.load(report)[0]
+        except (json.JSONDecodeError, IndexError):
+            return (judged.stdout + judged.stderr).strip()[:300]
+    return case["largest_difference"] if case["result"] == "passed" else case["reason"][:300]
 
 
 def masks_left(weft, folder):
     """Attention operators that still read a mask tensor after all passes, and those whose mask is one of keys alone."""
-    text = run(weft, "dump", str(folder / "model.onnx"), "--passes", "all").stdout
+    text = run(weft, "dump", folder / "model.onnx", "--passes", "all").stdout
     shapes = dict(re.findall(r"(%\S+): \w+\[([^\]]*)\]", text))
     inputs = [line.split(", ") for line in re.findall(r"= Attention\(([^)]*)\)", text)]
     masks = [names[3] for names in inputs if len(names) > 3 and names[3] != "_"]
     of_keys = sum(shapes.get(mask, "").split(", ")[-2:-1] == ["1"] for mask in masks)
-    return f"{len(masks)} ({of_keys})" if of_keys else len(masks)
+    return f"{len(masks)} ({of_keys})" if of_keys else str(len(masks))
+
+
+def measure(weft, folder):
+    explained = run(weft, "explain", folder / "model.onnx", "--json")
+    if explained.returncode:
+        return {"error": explained.stderr.strip()[:300]}
+    info = json.loads(explained.stdout)
+    found = {name: [info[name]["fused"], info[name][sites]] for name, sites in SITES}
+    found["softmax"] = info["softmax_left"]
+    found["masks"] = masks_left(weft, folder)
+    found["none"], found["all"] = (largest_difference(weft, folder, passes) for passes in ("none", "all"))
+    return found
+
+
+def is_equal(found):
+    return isinstance(found.get("none"), float) and isinstance(found.get("all"), float)
+
+
+def is_complete(found):
+    return is_equal(found) and all(found[name][0] == found[name][1] for name, _ in SITES)
+
+
+def totals(results):
+    read = [found for found in results.values() if "error" not in found]
+    sums = ", ".join(f"{'QKV' if name == 'qkv' else name} {sum(f[name][0] for f in read)} of {sum(f[name][1] for f in read)}" for name, _ in SITES)
+    equal = [found for found in read if is_equal(found)]
+    worst = {passes: max((found[passes] for found in equal), default=0) for passes in ("none", "all")}
+    return (f"{len(results)} exports of {len({parts(name)[0] for name in results})} architectures: {sums} sites fused; {len(equal)} within "
+            f"1e-4 of PyTorch, the largest difference {worst['all']:.0e} with all passes, {worst['none']:.0e} without.\n\n")
+
+
+def parts(name):
+    """architecture, (transformers 4?, exporter), opset and attention of a folder's name"""
+    match = re.fullmatch(r"(.+?)(-transformers4)?-(torchscript|dynamo|optimum)-(\d+)-(eager|sdpa)", name)
+    architecture, old, exporter, opset, attention = match.groups()
+    return architecture, ("4.x " if old else "") + EXPORTERS[exporter], f"{opset}{attention[0]}"
+
+
+def spread(values):
+    """One text for several files: their value, or from the least to the most."""
+    kinds = set(values)
+    if len(kinds) == 1:
+        value = kinds.pop()
+        return "fails" if value is None else "-" if value == "not run" else str(value)
+    numbers = sorted(value for value in kinds if isinstance(value, int))
+    return "fails" if not numbers else str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def table(results, ort):
+    """A row for each architecture, more where exports of it end differently."""
+    groups = {}
+    for name, found in sorted(results.items(), key=lambda item: parts(item[0])):
+        key = (parts(name)[0], json.dumps({k: v for k, v in found.items() if k not in ("none", "all")}), is_equal(found))
+        groups.setdefault(key, []).append(name)
+    lines = ["| " + " | ".join(HEADS + (["ONNX Runtime on load", "by its tool"] if ort else [])) + " |\n"]
+    lines.append("|" + "---|" * (lines[0].count("|") - 1) + "\n")
+    for (architecture, _, equal), names in groups.items():
+        by_exporter = {}
+        for name in names:
+            by_exporter.setdefault(parts(name)[1], []).append(parts(name)[2])
+        exports = "; ".join(f"{exporter} {', '.join(kinds)}" for exporter, kinds in by_exporter.items())
+        found = results[names[0]]
+        if "error" in found:
+            row = [architecture, exports, found["error"].replace("\n", " ")[:120]] + [""] * 6
+        else:
+            row = [architecture, exports] + [f"{found[name][0]}/{found[name][1]}" for name, _ in SITES] + [str(found["softmax"]), found["masks"]]
+            worst = max((results[name]["all"] for name in names), key=lambda x: (isinstance(x, str), x))
+            row.append(f"{worst:.0e}" if equal else str(worst).replace("\n", " ")[:120])
+        if ort:
+            row += [spread([ort.get(name, {}).get(which, "not run") for name in names]) for which in ("load", "tool")]
+        lines.append("| " + " | ".join(row) + " |\n")
+    return "".join(lines)
 
 
 def main():
@@ -96,33 +163,16 @@ def main():
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     ort = json.loads(options.ort.read_text()) if options.ort else {}
-    rows, bad = [], 0
+    results = {}
     for folder in sorted((f for corpus in options.corpus for f in corpus.iterdir()), key=lambda f: f.name):
         if not (folder / "model.onnx").exists() or not re.search(options.only, folder.name):
             continue
-        info, results, error = weft_row(options.weft, folder)
-        if info is None:
-            bad += 1
-            print(f"{folder.name}: {error[:300]}", flush=True)
-            rows.append([folder.name] + ["-"] * 7)
-            continue
-        softmax = info.get("softmax_left", info["attention"]["cores"] - info["attention"]["fused"])
-        norms, qkv = info["norms"], info["qkv"]
-        row = [folder.name, f"{info['attention']['fused']}/{info['attention']['cores']}", f"{norms['fused']}/{norms['sites']}",
-               f"{qkv['fused']}/{qkv['sites']}", softmax, masks_left(options.weft, folder), *results]
-        if ort:
-            row += ["fails" if x is None else x for x in (ort[folder.name]["load"], ort[folder.name]["tool"])]
-        rows.append(row)
-        complete = results == ["ok", "ok"] and info["attention"]["fused"] == info["attention"]["cores"]
-        bad += not complete
-        print(" ".join(str(x) for x in row), flush=True)
+        found = results[folder.name] = measure(options.weft, folder)
+        print("" if is_complete(found) else "LEFT ", folder.name, json.dumps(found), flush=True)
     if options.report:
-        heads = ["export", "attention fused", "norms", "QKV", "Softmax left", "mask tensors", "passes none", "passes all"] + (
-            ["ONNX Runtime on load", "by its Transformer tool"] if ort else [])
-        text = [INTRODUCTION, totals(rows), "| " + " | ".join(heads) + " |\n", "|" + "---|" * len(heads) + "\n"]
-        text += ["| " + " | ".join(str(x).replace("\n", " ")[:120] for x in row) + " |\n" for row in rows]
-        options.report.write_text("".join(text))
-    print(f"{len(rows)} exports, {bad} with something left")
+        options.report.write_text(INTRODUCTION + totals(results) + table(results, ort))
+    bad = sum(not is_complete(found) for found in results.values())
+    print(totals(results) + f"{bad} with something left")
     return 1 if bad else 0
 
 

@@ -117,17 +117,16 @@ TEST(Masks, CausalFromTheEndOfThePast) {
 
 // Vision models have one whose sizes are constants.
 TEST(Masks, ConstantsThatExcludeNothing) {
-  const std::vector<float> zeros(5), small = {0, 0, 0, 0, 1};
-  const Tensor masks[] = {Tensor::full(DType::kBool, {1, 1, 5, 1}, 1),
-                          Tensor::vector<float>(zeros).reshaped({1, 1, 1, 5})};
-  for (const Tensor& mask : masks) {
-    Decoder d;
-    d.attend(d.b.constant(mask));
-    EXPECT_FALSE(absorb(d.graph, {{{"B", 2}, {"S", 5}, {"P", 0}}}).has_mask);
-  }
-  Decoder d;
-  d.attend(d.b.constant(Tensor::vector<float>(small).reshaped({1, 1, 1, 5})));
-  EXPECT_TRUE(absorb(d.graph, {{{"B", 2}, {"S", 5}, {"P", 0}}}).has_mask);
+  const auto has_mask = [](const Tensor& mask) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = graph.add_input("x", {DType::kF32, Shape{B, 2, 5, 4}});
+    graph.add_output("y", b.make("Attention", {x, x, x, b.constant(mask).id()}, {{"scale", 0.5}}));
+    return absorb(graph, {{{"B", 2}}}).has_mask;
+  };
+  EXPECT_FALSE(has_mask(Tensor::full(DType::kBool, {1, 1, 5, 1}, 1)));
+  EXPECT_FALSE(has_mask(Tensor::zeros(DType::kF32, {1, 1, 1, 5})));
+  EXPECT_TRUE(has_mask(Tensor::of<float>({1, 1, 1, 5}, {0, 0, 0, 0, 1})));
 }
 
 TEST(Masks, NoFillIsKeptWhereEveryRowHasAKey) {
