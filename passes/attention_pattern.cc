@@ -69,9 +69,10 @@ bool may_exclude(const Graph& graph, ValueId mask) {
 }
 
 bool check_fills(Match& m, const AttentionHandles& h) {
-  const int fills = static_cast<int>(m.has(h.kept)) + m.has(h.dropped) + m.has(h.ones) + m.has(h.mask) +
-                    m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask) + m.has(h.minus_mask);
-  for (const Scalar& fill : {h.kept_fill, h.dropped_fill, h.ones_fill}) {
+  const int fills = static_cast<int>(m.has(h.kept)) + m.has(h.dropped) + m.has(h.early_kept) + m.has(h.early_dropped) +
+                    m.has(h.ones) + m.has(h.mask) + m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask) +
+                    m.has(h.minus_mask);
+  for (const Scalar& fill : {h.kept_fill, h.dropped_fill, h.early_kept_fill, h.early_dropped_fill, h.ones_fill}) {
     if (m.has(fill) && !is_excluding(m.number(fill), fills == 1)) {
       return m.refuse(fmt::format("a fill of {:.6g} lowers scores but does not exclude them", m.number(fill)));
     }
@@ -101,7 +102,8 @@ Expr where_mask(Builder& b, Expr condition, Expr added, double fill, bool keeps,
 
 // Scores with up to two masks and a condition.
 Pattern masked(AttentionHandles& h, const Pattern& scores) {
-  const Pattern inner = either({scores + h.mask, scores});
+  const Pattern inner = either({scores + h.mask, where(h.early_kept, scores, h.early_kept_fill),
+                                where(h.early_dropped, h.early_dropped_fill, scores), scores});
   const Pattern rest = ((number(1) - h.ones).shareable() * h.ones_fill).shareable();
   const Pattern once = either({where(h.kept, inner, h.kept_fill), where(h.dropped, h.dropped_fill, inner),
                                scores * h.ones + rest, scores + h.mask, scores});
@@ -113,6 +115,10 @@ Pattern masked(AttentionHandles& h, const Pattern& scores) {
 
 }  // namespace
 
+std::vector<Pattern> masks_of(const AttentionHandles& h) {
+  return {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.early_kept, h.early_dropped, h.ones};
+}
+
 bool check_mask(Match& m, const AttentionHandles& h, std::int64_t rank) {
   const auto fits = [&](const Pattern& mask) { return m.rank(mask) <= rank && m.rank(mask) >= 0; };
   for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask}) {
@@ -120,17 +126,17 @@ bool check_mask(Match& m, const AttentionHandles& h, std::int64_t rank) {
   }
   if (m.has(h.floor) && m.number(h.floor) > kAbsorbing) return m.refuse("scores have a floor");
   if (m.has(h.capped) && !(m.number(h.cap) > 0)) return m.refuse("the soft cap is not positive");
-  for (const Pattern& condition : {h.kept, h.dropped, h.ones}) {
+  for (const Pattern& condition : {h.kept, h.dropped, h.early_kept, h.early_dropped, h.ones}) {
     if (m.has(condition) && !fits(condition)) return m.refuse("the condition has more axes than the scores");
   }
   const bool adds_before = m.has(h.flat_mask) || m.has(h.early_mask) || m.has(h.capped);
   if (adds_before && m.number(h.late_scale) != 1) return m.refuse("scores are scaled after something was added");
   if (m.has(h.head_factor)) {
     const Shape* factor = shape_of(m.graph(), m[h.head_factor]);
-    const bool per_head = factor != nullptr && factor->size() >= 2 &&
-                          factor->size() <= static_cast<std::size_t>(m.rank(h.q)) && factor->back().is(1) &&
-                          (*factor)[factor->size() - 2].is(1);
-    if (!per_head) return m.refuse("a factor of the scores is not one of each head");
+    const Shape& q = m.shape(h.q);
+    const bool of_rows = factor != nullptr && factor->size() >= 2 && factor->size() <= q.size() &&
+                         factor->back().is(1) && broadcasts_to(*factor, q);
+    if (!of_rows) return m.refuse("a factor of the scores is not one of each head or query");
   }
   return check_fills(m, h);
 }
@@ -150,6 +156,12 @@ Expr whole_mask(Builder& b, const Match& m, const AttentionHandles& h) {
   if (m.has(h.early_mask)) mask = both_masks(b, b.wrap(m[h.early_mask]) * m.number(h.sum_scale), mask);
   // Weights that are set to 0 where scores were filled are those of a fill of -inf, rows of nothing else 0.
   const auto fill_of = [&](const Scalar& fill) { return m.has(h.zeroed) ? -INFINITY : m.number(fill); };
+  if (m.has(h.early_kept)) {
+    mask = where_mask(b, b.wrap(m[h.early_kept]), mask, m.number(h.early_kept_fill), true, dtype);
+  }
+  if (m.has(h.early_dropped)) {
+    mask = where_mask(b, b.wrap(m[h.early_dropped]), mask, m.number(h.early_dropped_fill), false, dtype);
+  }
   if (m.has(h.kept)) mask = where_mask(b, b.wrap(m[h.kept]), mask, fill_of(h.kept_fill), true, dtype);
   if (m.has(h.dropped)) mask = where_mask(b, b.wrap(m[h.dropped]), mask, fill_of(h.dropped_fill), false, dtype);
   if (m.has(h.ones)) {
@@ -170,15 +182,86 @@ Expr query_of(Builder& b, const Match& m, const AttentionHandles& h) {
 Attributes attention_attributes(const Match& m, const AttentionHandles& h) {
   const double cap = m.has(h.capped) ? m.number(h.cap) : 0.0;
   Attributes attributes = {{"scale", m.number(h.q_scale) * m.number(h.k_scale) * m.number(h.scale) *
-                                         m.number(h.sum_scale) * m.number(h.late_scale) * (cap != 0 ? cap : 1.0)}};
+                                         m.number(h.inner_scale) * m.number(h.sum_scale) * m.number(h.late_scale) *
+                                         (cap != 0 ? cap : 1.0)}};
   if (cap != 0) attributes["softcap"] = cap;
   if (m.has(h.guarded) || m.has(h.zeroed)) attributes["zero_masked_rows"] = std::int64_t{1};
   return attributes;
 }
 
+namespace {
+
+// All but the last of the last axis.
+bool leaves_last_out(const Graph& graph, const Node& slice) {
+  const Shape *whole = shape_of(graph, slice.inputs[0]), *part = shape_of(graph, slice.outputs[0]);
+  if (whole == nullptr || part == nullptr || whole->empty() || whole->size() != part->size()) return false;
+  for (std::size_t i = 0; i + 1 < whole->size(); ++i) {
+    if (!((*whole)[i] == (*part)[i])) return false;
+  }
+  if (!(part->back() + Dim(1) == whole->back())) return false;
+  const auto starts = known_integers(graph, slice.inputs[1]);
+  return starts && std::all_of(starts->begin(), starts->end(), [](std::int64_t start) { return start == 0; });
+}
+
+// Is this shape [1, ..., H, ..., 1] with as many as there are heads, or of all shapes that spread to the scores
+// [B, H, S, 1] one that tells heads apart only?
+bool is_of_heads(const Shape& shape, const Dim& heads, std::size_t axis) {
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (!(i == axis ? shape[i] == heads : shape[i].is(1))) return false;
+  }
+  return axis < shape.size();
+}
+
+}  // namespace
+
+ValueId sinks_of(const Match& m, const AttentionHandles& h, const Dim& heads) {
+  const Graph& graph = m.graph();
+  if (!m.has(h.sinks) || m.rank(h.sinks) != 4) return {};
+  ValueId id = m[h.sinks];
+  std::size_t axis = 1;  // of the heads
+  for (int step = 0; step < 8; ++step) {
+    const Shape* shape = shape_of(graph, id);
+    if (shape == nullptr) return {};
+    if (is_of_heads(*shape, heads, axis)) {
+      if (heads.is(1) || shape->size() == 1 || is_constant(graph, id)) return id;
+    }
+    const Value& value = graph.value(id);
+    if (value.kind != ValueKind::kResult) return is_of_heads(*shape, heads, axis) ? id : ValueId();
+    const Node& node = graph.node(value.producer);
+    const Shape* from = node.inputs.empty() ? nullptr : shape_of(graph, node.inputs[0]);
+    if (from == nullptr) return {};
+    if (node.op == "Expand") {
+      const std::size_t added = shape->size() - std::min(from->size(), shape->size());
+      if (axis < added) return {};
+      axis -= added;
+    } else if (node.op == "Reshape" || node.op == "Unsqueeze" || node.op == "Squeeze") {
+      // Axes of extent 1 come and go.
+      if (!is_of_heads(*shape, heads, axis)) return {};
+      const auto place = std::find(from->begin(), from->end(), heads);
+      axis = static_cast<std::size_t>(place - from->begin());
+      if (!is_of_heads(*from, heads, axis)) return {};
+    } else if (node.op != "Cast") {
+      return is_of_heads(*shape, heads, axis) ? id : ValueId();
+    }
+    id = node.inputs[0];
+  }
+  return {};
+}
+
+Expr sink_row(Builder& b, ValueId sinks) {
+  const Expr row = b.cast(b.wrap(sinks), DType::kF32);
+  return b.rank(row) == 1 ? row : b.reshape(row, std::vector<std::int64_t>{-1});
+}
+
+Pattern weights_beside_sinks(AttentionHandles& h, const Pattern& scores) {
+  h.with_sinks = softmax_last(concat_last({masked(h, scores), h.sinks}));
+  h.without_sinks = open_op("Slice", {h.with_sinks}).when(leaves_last_out, "more than the last weight is left out");
+  return h.without_sinks;
+}
+
 Pattern scores_of(AttentionHandles& h) {
   const Pattern plain = matmul(scaled(h.q, h.q_scale), scaled(h.keys, h.k_scale));
-  const Pattern product = either({plain, plain * h.head_factor});
+  const Pattern product = either({plain, scaled(plain, h.inner_scale) * h.head_factor});
   h.capped = tanh(scaled(product, h.scale));
   const Pattern sum = scaled(plain + h.early_mask, h.sum_scale);
   return either({scaled(h.capped, h.cap), scaled(product, h.scale), sum});

@@ -206,6 +206,7 @@ int canonicalize(Graph& graph, PassContext& context) {
     changed += root_shapes(graph, context);
     changed += canonicalize_spelling(graph, context);
     changed += canonicalize_products(graph, context);
+    changed += canonicalize_weights(graph, context);
     changed += run_rules(graph, chain_rules(), context);
     erase_dead(graph);
     total += changed;

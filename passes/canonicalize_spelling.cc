@@ -66,7 +66,7 @@ std::vector<Rule> sign_rules() {
   {
     const Pattern x = any("x");
     const Scalar s = scalar("factor");
-    const Pattern root = op("Transpose", {x * s});
+    const Pattern quotient = x / s, root = op("Transpose", {either({x * s, quotient})});
     rules.push_back({"scale-after-transpose", root,
                      [=](Match& m) {
                        const Shape* shape = shape_of(m.graph(), m[s]);
@@ -75,7 +75,8 @@ std::vector<Rule> sign_rules() {
                      [=](Builder& b, const Match& m) {
                        const Graph& g = b.graph();
                        const Attributes perm = g.node(g.value(m[root]).producer).attributes;
-                       return b.make("Transpose", {m[x]}, perm) * b.wrap(m[s]);
+                       const Expr turned = b.make("Transpose", {m[x]}, perm), factor = b.wrap(m[s]);
+                       return m.has(quotient) ? turned / factor : turned * factor;
                      }});
   }
   return rules;

@@ -36,7 +36,7 @@ bool check_batches(Match& m, const Handles& h) {
   const std::int64_t rank = m.rank(h.q);
   if (rank <= 4) return true;
   const Shape& q = m.shape(h.q);
-  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
+  for (const Pattern& mask : masks_of(h)) {
     if (!m.has(mask)) continue;
     const Shape& shape = m.shape(mask);
     const std::size_t skipped = q.size() - shape.size();
@@ -152,7 +152,8 @@ Expr build_attention(Builder& b, const Match& m, const Handles& h) {
     k = b.unsqueeze(k, added);
     v = b.unsqueeze(v, added);
   }
-  const Expr y = b.make("Attention", {q.id(), k.id(), v.id(), mask.id()}, attention_attributes(m, h));
+  const ValueId sinks = m.has(h.sinks) ? sink_row(b, sinks_of(m, h, b.dim(q, 1))).id() : ValueId();
+  const Expr y = b.make("Attention", {q.id(), k.id(), v.id(), mask.id(), {}, {}, sinks}, attention_attributes(m, h));
   return added.empty() ? y : b.squeeze(y, added);
 }
 
@@ -161,6 +162,19 @@ Rule attention() {
   const Pattern weights = weights_of(h, scores_of(h));
   return {"fuse-attention", matmul(weights, h.v),
           [=](Match& m) { return check_operands(m, h) && check_mask(m, h, m.rank(h.q)) && check_batches(m, h); },
+          [=](Builder& b, const Match& m) { return build_attention(b, m, h); }};
+}
+
+// Of scores beside one more of each row, a sink.
+Rule attention_with_sinks() {
+  Handles h;
+  const Pattern weights = weights_beside_sinks(h, scores_of(h));
+  return {"fuse-attention-sinks", matmul(weights, h.v),
+          [=](Match& m) {
+            if (!check_operands(m, h) || !check_mask(m, h, m.rank(h.q))) return false;
+            const bool known = m.rank(h.q) == 4 && sinks_of(m, h, m.shape(h.q)[1]).valid();
+            return known || m.refuse("the score beside the others is not one of each head");
+          },
           [=](Builder& b, const Match& m) { return build_attention(b, m, h); }};
 }
 
@@ -228,7 +242,7 @@ bool check_grouped(Match& m, const Handles& h) {
   const bool known = q[1].is_constant() && spread[2].is_constant() && q[3].is_constant() && v[3].is_constant();
   if (!fits || !known) return m.refuse(fmt::format("{} are not the groups of {}", to_string(spread), to_string(q)));
   if (m.has(h.head_factor)) return m.refuse("a factor of the scores is not one of each head");
-  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.early_mask, h.kept, h.dropped, h.ones}) {
+  for (const Pattern& mask : masks_of(h)) {
     if (!m.has(mask) || m.rank(mask) <= 2) continue;
     const Shape& shape = m.shape(mask);
     if (!shape[shape.size() - 3].is(1) || (shape.size() > 3 && !shape[shape.size() - 4].is(1))) {
@@ -274,7 +288,7 @@ bool check_windows(Match& m, const Handles& h) {
   const bool known = q[1].is_constant() && spread[1].is_constant() && is_static(Shape(q.begin() + 1, q.end())) &&
                      is_static(Shape(keys.begin() + 1, keys.end())) && v[3].is_constant();
   if (!fits || !known) return m.refuse(fmt::format("{} are not the windows of {}", to_string(spread), to_string(q)));
-  for (const Pattern& mask : {h.mask, h.more_mask, h.minus_mask, h.kept, h.dropped, h.ones}) {
+  for (const Pattern& mask : masks_of(h)) {
     if (m.has(mask) && m.rank(mask) == 5 && !m.shape(mask)[0].is(1)) return m.refuse("the mask differs between images");
   }
   if (m.has(h.flat_mask) && (m.rank(h.flat_mask) > 4 || (m.rank(h.flat_mask) == 4 && !m.shape(h.flat_mask)[0].is(1)))) {
@@ -317,7 +331,10 @@ Rule windowed_attention() {
 
 int fuse_attention(Graph& graph, PassContext& context) {
   const int joined = join_values(graph, context);
-  return joined + run_rules(graph, {attention(), flat_attention(), grouped_attention(), windowed_attention()}, context);
+  return joined +
+         run_rules(graph,
+                   {attention(), attention_with_sinks(), flat_attention(), grouped_attention(), windowed_attention()},
+                   context);
 }
 
 }  // namespace weft

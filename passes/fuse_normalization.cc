@@ -31,8 +31,8 @@ Rule layer_normalization() {
   const Pattern x = any("x"), scale = any("scale"), bias = any("bias");
   const Scalar epsilon = scalar("epsilon");
   const Pattern centred = x - mean_last(x);
-  const Pattern norm = over_root(centred, mean_last(centred * centred) + epsilon);
-  const Pattern scaled_norm = norm * scale;
+  const Pattern variance = mean_last(centred * centred) + epsilon;
+  const Pattern scaled_norm = either({over_root(centred, variance) * scale, over_root(centred * scale, variance)});
   return {"fuse-layer-normalization", either({scaled_norm + bias, scaled_norm}),
           [=](Match& m) {
             if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
@@ -61,8 +61,8 @@ Rule rms_normalization() {
   const Pattern x = any("x"), scale = any("scale");
   const Scalar epsilon = scalar("epsilon");
   const Pattern square = mean_last(x * x);
-  const Pattern norm = over_root(x, either({square + epsilon, square}));
-  return {"fuse-rms-normalization", norm * scale,
+  const Pattern root = either({square + epsilon, square});
+  return {"fuse-rms-normalization", either({over_root(x, root) * scale, over_root(x * scale, root)}),
           [=](Match& m) {
             if (m.has(epsilon) && m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");
             return is_row(m, x, scale, "scale");

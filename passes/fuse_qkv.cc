@@ -1,6 +1,8 @@
 // Projections of one input that feed one Attention become one Linear and a Split: three for
 // self-attention, k and v for cross-attention. A sibling fusion: found from the Attention upwards.
 #include <algorithm>
+#include <deque>
+#include <set>
 
 #include "passes/join_linears.h"
 #include "passes/join_packed.h"
@@ -106,11 +108,56 @@ std::vector<PackedProjection> packed_siblings(const Graph& graph, NodeId id, Rul
 
 }  // namespace
 
+// Breadth first: a product that several paths lead to is nearer than what is added to it on the way.
 NodeId projection_of(const Graph& graph, ValueId value) {
-  const NodeId source = source_of(graph, value);
-  if (!source.valid()) return {};
-  const std::string& op = graph.node(source).op;
-  return op == "Linear" || op == "DynamicQuantizeMatMul" || is_packed_product(op) ? source : NodeId();
+  constexpr std::size_t kMaxValues = 96;
+  static constexpr std::string_view kBetween[] = {"Reshape",
+                                                  "Transpose",
+                                                  "Squeeze",
+                                                  "Unsqueeze",
+                                                  "Expand",
+                                                  "Rotary",
+                                                  "Split",
+                                                  "Slice",
+                                                  "Gather",
+                                                  "Mul",
+                                                  "Div",
+                                                  "Add",
+                                                  "Sub",
+                                                  "Neg",
+                                                  "Tile",
+                                                  "Cast",
+                                                  "RMSNormalization",
+                                                  "Concat",
+                                                  "Where",
+                                                  "Sqrt",
+                                                  "Clip",
+                                                  "CacheAppend",
+                                                  "Max",
+                                                  "Pow",
+                                                  "Pad",
+                                                  "ReduceMean",
+                                                  "ReduceSum",
+                                                  "ReduceL2",
+                                                  "LayerNormalization"};
+  std::deque<ValueId> pending = {value};
+  std::set<ValueId> seen;
+  while (!pending.empty() && seen.size() < kMaxValues) {
+    const ValueId id = pending.front();
+    pending.pop_front();
+    if (!id.valid() || !seen.insert(id).second || graph.value(id).kind != ValueKind::kResult) continue;
+    const NodeId at = graph.value(id).producer;
+    const Node& node = graph.node(at);
+    if (node.op == "Linear" || node.op == "DynamicQuantizeMatMul" || is_packed_product(node.op)) return at;
+    if (std::find(std::begin(kBetween), std::end(kBetween), node.op) == std::end(kBetween)) continue;
+    // The new part of a cache is the last one joined.
+    const bool joins = node.op == "Concat" || node.op == "CacheAppend";
+    if (joins)
+      pending.insert(pending.end(), node.inputs.rbegin(), node.inputs.rend());
+    else
+      pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
+  }
+  return {};
 }
 
 int fuse_qkv(Graph& graph, PassContext& context) {

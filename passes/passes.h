@@ -21,6 +21,7 @@ int drop_no_ops(Graph& graph, PassContext& context);
 int root_shapes(Graph& graph, PassContext& context);
 int canonicalize_spelling(Graph& graph, PassContext& context);
 int canonicalize_products(Graph& graph, PassContext& context);
+int canonicalize_weights(Graph& graph, PassContext& context);
 int inline_branches(Graph& graph, PassContext& context);
 int fold_shapes(Graph& graph, PassContext& context);
 int fold_constants(Graph& graph, PassContext& context);

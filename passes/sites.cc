@@ -165,6 +165,21 @@ bool is_attention(const Places& places, const std::string& core) {
          });
 }
 
+// Of a place where no rule began to fit: what reads what it makes.
+std::string readers(const Places& places, const MarkedSite& marked) {
+  const auto found = places.find(marked.marks.front());
+  if (found == places.end() || found->second.empty()) return {};
+  const auto& [graph, id] = found->second.front();
+  std::set<std::string> names;
+  for (const Use& use : graph->value(graph->node(id).outputs[0]).uses) {
+    const Node& reader = graph->node(use.node);
+    names.insert(fmt::format("{} ({})", report_name(reader), reader.op));
+  }
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text.empty() ? text : fmt::format(": its {} is read by {}", graph->node(id).op, text);
+}
+
 void settle(const MarkedSite& marked, const Places& places, const PassReport& report, Site& site) {
   const bool left = std::any_of(marked.marks.begin(), marked.marks.end(),
                                 [&](const std::string& name) { return places.contains(name); });
@@ -181,7 +196,7 @@ void settle(const MarkedSite& marked, const Places& places, const PassReport& re
     find_near_miss(report, marked, site);
     if (!site.near_miss) {
       const bool waits = !marked.core.empty() && !is_attention(places, marked.core);
-      site.reason = waits ? "the attention they feed is not fused" : "no rule began to fit";
+      site.reason = waits ? "the attention they feed is not fused" : "no rule began to fit" + readers(places, marked);
     }
   }
 }

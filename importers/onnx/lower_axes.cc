@@ -22,6 +22,16 @@ Values with_axes(Lowering& l) {
   return l.pass(l.op(), inputs);
 }
 
+// PyTorch's TorchScript exporter counts some axes from the end.
+Values transpose(Lowering& l) {
+  auto perm = l.integers("perm");
+  if (!perm) return l.pass("Transpose", l.inputs());
+  for (std::int64_t& axis : *perm) {
+    if (axis < 0) axis += static_cast<std::int64_t>(perm->size());
+  }
+  return {l.builder().transpose(l.input(0), *perm).id()};
+}
+
 Values split(Lowering& l) {
   const ValueId sizes = ints_or_input(l, "split", 1);
   Attributes attributes = l.schema_attributes("Split");
@@ -109,6 +119,7 @@ std::span<const LoweringEntry> axes_lowerings() {
       {"ReduceLogSum", with_axes},
       {"ReduceLogSumExp", with_axes},
       {"ReduceSumSquare", with_axes},
+      {"Transpose", transpose},
       {"Split", split},
       {"Slice", slice},
       {"Pad", pad},

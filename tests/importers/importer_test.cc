@@ -109,6 +109,18 @@ TEST(Import, LowersOldVersionsToOneForm) {
   EXPECT_FLOAT_EQ(evaluate_graph(import_onnx(bytes_of(model.data())), std::vector{x})[0].data<float>()[0], 0.5f);
 }
 
+// TorchScript exports of selective state spaces hold such a permutation.
+TEST(Import, CountsAxesOfTransposeFromTheEnd) {
+  Writer perm;
+  perm.text(1, "perm").integer(20, 7);
+  for (const std::int64_t axis : {0, -2, -1, 1}) perm.integer(8, static_cast<std::uint64_t>(axis));
+  Model model;
+  model.graph.message(1, node("Transpose", {"x"}, {"y"}, {perm}));
+  model.graph.message(11, value("x", 1, {2, 3, 4, 5})).message(12, value("y", 1, {2, 4, 5, 3}));
+  const Graph graph = import_onnx(bytes_of(model.data()), {});
+  EXPECT_EQ(to_string(graph.value(graph.outputs()[0].value).type), "f32[2, 4, 5, 3]");
+}
+
 TEST(Import, ReportsAllUnsupportedOperatorsTogether) {
   Model model = one_node(node("Relu", {"x"}, {"a"}));
   model.graph.message(1, node("Strange", {"a"}, {"b"}))
