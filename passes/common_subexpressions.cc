@@ -8,8 +8,15 @@
 namespace weft {
 namespace {
 
+// Inputs in an order that is the same whichever way round a sum or product of two is written.
+std::vector<ValueId> ordered_inputs(const Node& node) {
+  std::vector<ValueId> inputs = node.inputs;
+  if (inputs.size() == 2 && get_op(node.op).commutative && inputs[1] < inputs[0]) std::swap(inputs[0], inputs[1]);
+  return inputs;
+}
+
 bool same_computation(const Node& a, const Node& b) {
-  return a.op == b.op && a.inputs == b.inputs && a.outputs.size() == b.outputs.size() &&
+  return a.op == b.op && ordered_inputs(a) == ordered_inputs(b) && a.outputs.size() == b.outputs.size() &&
          a.attributes.size() == b.attributes.size() &&
          std::equal(a.attributes.begin(), a.attributes.end(), b.attributes.begin(), [](const auto& x, const auto& y) {
            return x.first == y.first && operator_equal(x.second, y.second);
@@ -47,7 +54,7 @@ int eliminate_common_subexpressions(Graph& graph, PassContext& context) {
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
     if (!node.subgraphs.empty() || !get_op(node.op).deterministic) continue;
-    const std::pair key{node.op, node.inputs.empty() ? ValueId() : node.inputs[0]};
+    const std::pair key{node.op, node.inputs.empty() ? ValueId() : ordered_inputs(node)[0]};
     const auto [first, last] = seen.equal_range(key);
     const auto found =
         std::find_if(first, last, [&](const auto& entry) { return same_computation(node, graph.node(entry.second)); });

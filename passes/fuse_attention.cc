@@ -330,7 +330,7 @@ Rule windowed_attention() {
 }  // namespace
 
 int fuse_attention(Graph& graph, PassContext& context) {
-  const int joined = join_values(graph, context);
+  const int joined = join_values(graph, context) + join_keys(graph, context) + join_products(graph, context);
   return joined +
          run_rules(graph,
                    {attention(), attention_with_sinks(), flat_attention(), grouped_attention(), windowed_attention()},

@@ -40,6 +40,63 @@ NodeId source_of(const Graph& graph, ValueId value) {
   return {};
 }
 
+// Products that make the value, alone or side by side. Breadth first: one that several paths lead to is nearer than
+// what is added to it on the way.
+std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
+  constexpr std::size_t kMaxValues = 96;
+  static constexpr std::string_view kBetween[] = {"Reshape",
+                                                  "Transpose",
+                                                  "Squeeze",
+                                                  "Unsqueeze",
+                                                  "Expand",
+                                                  "Rotary",
+                                                  "Split",
+                                                  "Slice",
+                                                  "Gather",
+                                                  "Mul",
+                                                  "Div",
+                                                  "Add",
+                                                  "Sub",
+                                                  "Neg",
+                                                  "Tile",
+                                                  "Cast",
+                                                  "RMSNormalization",
+                                                  "Concat",
+                                                  "Where",
+                                                  "Sqrt",
+                                                  "Clip",
+                                                  "CacheAppend",
+                                                  "Max",
+                                                  "Pow",
+                                                  "Pad",
+                                                  "ReduceMean",
+                                                  "ReduceSum",
+                                                  "ReduceL2",
+                                                  "LayerNormalization"};
+  std::deque<ValueId> pending = {value};
+  std::set<ValueId> seen;
+  std::vector<NodeId> found;
+  while (!pending.empty() && seen.size() < kMaxValues) {
+    const ValueId id = pending.front();
+    pending.pop_front();
+    if (!id.valid() || !seen.insert(id).second || graph.value(id).kind != ValueKind::kResult) continue;
+    const NodeId at = graph.value(id).producer;
+    const Node& node = graph.node(at);
+    if (node.op == "Linear" || node.op == "DynamicQuantizeMatMul" || is_packed_product(node.op)) {
+      if (std::find(found.begin(), found.end(), at) == found.end()) found.push_back(at);
+      continue;
+    }
+    if (std::find(std::begin(kBetween), std::end(kBetween), node.op) == std::end(kBetween)) continue;
+    // The new part of a cache is the last one joined.
+    const bool joins = node.op == "Concat" || node.op == "CacheAppend";
+    if (joins)
+      pending.insert(pending.end(), node.inputs.rbegin(), node.inputs.rend());
+    else
+      pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
+  }
+  return found;
+}
+
 // What makes q, k or v and is known not to be one Linear.
 void explain_source(const Graph& graph, NodeId attention, RuleReport& report) {
   for (std::size_t i = 0; i < 3; ++i) {
@@ -52,24 +109,36 @@ void explain_source(const Graph& graph, NodeId attention, RuleReport& report) {
   }
 }
 
-// Linears of q, k, v (or k, v) of the Attention that read one input and are not one Linear yet.
-std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& report) {
-  const Node& attention = graph.node(id);
+// Linears that make q, k and v of the Attention.
+std::vector<Projection> projections(const Graph& graph, const Node& attention) {
   std::vector<Projection> found;
   for (std::size_t i = 0; i < 3; ++i) {
-    const auto projection = read_projection(graph, projection_of(graph, attention.inputs[i]));
-    if (!projection || projection->activation != "none") continue;
-    const bool known =
-        std::any_of(found.begin(), found.end(), [&](const Projection& p) { return p.linear == projection->linear; });
-    if (!known) found.push_back(*projection);
+    for (const NodeId product : products_of(graph, attention.inputs[i])) {
+      const auto projection = read_projection(graph, product);
+      if (!projection || projection->activation != "none") continue;
+      const bool known =
+          std::any_of(found.begin(), found.end(), [&](const Projection& p) { return p.linear == projection->linear; });
+      if (!known) found.push_back(*projection);
+    }
   }
+  return found;
+}
+
+// Those that read one input, an input of v, and are not one Linear yet; empty when there are none.
+std::vector<Projection> siblings(const Graph& graph, NodeId id, RuleReport& report) {
+  const Node& attention = graph.node(id);
+  const std::vector<Projection> found = projections(graph, attention);
   if (found.size() < 2) {
     explain_source(graph, id, report);
     return {};
   }
   std::vector<Projection> together;
-  for (const Projection& p : found) {
-    if (p.x == found.back().x) together.push_back(p);
+  for (const NodeId product : products_of(graph, attention.inputs[2])) {
+    const auto value = read_projection(graph, product);
+    if (!value || together.size() > 1) continue;
+    together.clear();
+    std::copy_if(found.begin(), found.end(), std::back_inserter(together),
+                 [&](const Projection& p) { return p.x == value->x; });
   }
   if (together.size() < 2) {
     record_near_miss(report, graph, id, static_cast<int>(found.size()), "the projections do not read the same input");
@@ -108,56 +177,9 @@ std::vector<PackedProjection> packed_siblings(const Graph& graph, NodeId id, Rul
 
 }  // namespace
 
-// Breadth first: a product that several paths lead to is nearer than what is added to it on the way.
 NodeId projection_of(const Graph& graph, ValueId value) {
-  constexpr std::size_t kMaxValues = 96;
-  static constexpr std::string_view kBetween[] = {"Reshape",
-                                                  "Transpose",
-                                                  "Squeeze",
-                                                  "Unsqueeze",
-                                                  "Expand",
-                                                  "Rotary",
-                                                  "Split",
-                                                  "Slice",
-                                                  "Gather",
-                                                  "Mul",
-                                                  "Div",
-                                                  "Add",
-                                                  "Sub",
-                                                  "Neg",
-                                                  "Tile",
-                                                  "Cast",
-                                                  "RMSNormalization",
-                                                  "Concat",
-                                                  "Where",
-                                                  "Sqrt",
-                                                  "Clip",
-                                                  "CacheAppend",
-                                                  "Max",
-                                                  "Pow",
-                                                  "Pad",
-                                                  "ReduceMean",
-                                                  "ReduceSum",
-                                                  "ReduceL2",
-                                                  "LayerNormalization"};
-  std::deque<ValueId> pending = {value};
-  std::set<ValueId> seen;
-  while (!pending.empty() && seen.size() < kMaxValues) {
-    const ValueId id = pending.front();
-    pending.pop_front();
-    if (!id.valid() || !seen.insert(id).second || graph.value(id).kind != ValueKind::kResult) continue;
-    const NodeId at = graph.value(id).producer;
-    const Node& node = graph.node(at);
-    if (node.op == "Linear" || node.op == "DynamicQuantizeMatMul" || is_packed_product(node.op)) return at;
-    if (std::find(std::begin(kBetween), std::end(kBetween), node.op) == std::end(kBetween)) continue;
-    // The new part of a cache is the last one joined.
-    const bool joins = node.op == "Concat" || node.op == "CacheAppend";
-    if (joins)
-      pending.insert(pending.end(), node.inputs.rbegin(), node.inputs.rend());
-    else
-      pending.insert(pending.end(), node.inputs.begin(), node.inputs.end());
-  }
-  return {};
+  const std::vector<NodeId> products = products_of(graph, value);
+  return products.empty() ? NodeId() : products[0];
 }
 
 int fuse_qkv(Graph& graph, PassContext& context) {
@@ -165,14 +187,16 @@ int fuse_qkv(Graph& graph, PassContext& context) {
   int fused = 0;
   for (const NodeId id : graph.nodes()) {
     if (!graph.contains(id) || graph.node(id).op != "Attention") continue;
-    const std::vector<Projection> parts = siblings(graph, id, report);
-    const std::vector<PackedProjection> packed =
-        parts.empty() ? packed_siblings(graph, id, report) : std::vector<PackedProjection>();
-    if (parts.empty() && packed.empty()) continue;
-    if (packed.empty())
+    // One after the other where several inputs are projected.
+    for (std::vector<Projection> parts = siblings(graph, id, report); !parts.empty();
+         parts = siblings(graph, id, report)) {
       join_linears(graph, parts, "qkv");
-    else
-      join_packed(graph, packed, "qkv");
+      ++fused;
+      context.rewritten(graph, "fuse-qkv");
+    }
+    const std::vector<PackedProjection> packed = packed_siblings(graph, id, report);
+    if (packed.empty()) continue;
+    join_packed(graph, packed, "qkv");
     ++fused;
     context.rewritten(graph, "fuse-qkv");
   }

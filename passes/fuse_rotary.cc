@@ -101,8 +101,8 @@ Rule rotary_pairs() {
 
 // --- Written out by parts ------------------------------------------------------------------------------
 
-// The element of each pair along the last axis of x that a value is; x is set. By Squeeze of Split, Slice or Gather of
-// [..., D / 2, 2], or by Slice in steps of two.
+// The element of each pair that a value is; x is what they are pairs of: [..., D / 2, 2] by Squeeze of Split, Slice or
+// Gather, or [..., D] by Slice in steps of two.
 int pair_element(const Graph& graph, ValueId value, ValueId& x) {
   if (const Node* slice = producer(graph, value, "Slice")) {
     x = slice->inputs[0];
@@ -122,15 +122,23 @@ int pair_element(const Graph& graph, ValueId value, ValueId& x) {
     spread = graph.node(graph.value(part).producer).inputs[0];
     which = half_of(graph, part, spread);
   }
-  const Node* reshape = spread.valid() ? producer(graph, spread, "Reshape") : nullptr;
-  if (reshape == nullptr || which < 0) return -1;
-  x = reshape->inputs[0];
-  const Shape *pairs = shape_of(graph, spread), *whole = shape_of(graph, x);
-  if (pairs == nullptr || whole == nullptr || pairs->size() != whole->size() + 1 || !pairs->back().is(2)) return -1;
-  Shape expected = *whole;
-  expected.back() = (*pairs)[pairs->size() - 2];
-  expected.emplace_back(2);
-  return *pairs == expected && (*pairs)[pairs->size() - 2] * Dim(2) == whole->back() ? which : -1;
+  const Shape *pairs = spread.valid() ? shape_of(graph, spread) : nullptr, *own = shape_of(graph, value);
+  if (which < 0 || pairs == nullptr || own == nullptr || pairs->size() != own->size() + 1 || !pairs->back().is(2))
+    return -1;
+  x = spread;
+  return std::equal(own->begin(), own->end(), pairs->begin()) ? which : -1;
+}
+
+// [..., D] of what a part [..., D / 2] holds elements of.
+Expr whole_of(Builder& b, ValueId x, ValueId part) {
+  if (b.rank(x) == b.rank(part)) return b.wrap(x);
+  Shape expected = b.shape(part);
+  expected.back() = expected.back() * Dim(2);
+  const Node* parting = producer(b.graph(), x, "Reshape");
+  if (parting != nullptr && b.shape(parting->inputs[0]) == expected) return b.wrap(parting->inputs[0]);
+  std::vector<std::int64_t> shape(expected.size(), 0);
+  shape.back() = expected.back().value();
+  return b.reshape(b.wrap(x), shape);
 }
 
 struct RotatedParts {
@@ -210,7 +218,10 @@ Rule rotary_of_pairs() {
                                   pair_element(m.graph(), m[parts.b], other) == 1 && x == other;
             if (!elements) return m.refuse("the parts are not the even and odd elements of one input");
             if (m.rank(pairs) != m.rank(parts.a) + 1) return m.refuse("the pairs do not lie along the last axis");
-            if (!same_type(m.graph(), m[whole], x)) return m.refuse("the parts are not put together as the input was");
+            Shape expected = m.shape(parts.a);
+            expected.back() = expected.back() * Dim(2);
+            if (m.rank(whole) < 0 || !(m.shape(whole) == expected))
+              return m.refuse("the parts are not put together as the input was");
             return parts.check(m);
           },
           [=](Builder& b, const Match& m) {
@@ -224,7 +235,8 @@ Rule rotary_of_pairs() {
               shape.back() = 2 * m.shape(parts.a).back().value();
               return b.reshape(b.concat(twice, -1), shape);
             };
-            return b.make("Rotary", {x, interleaved(parts.cos).id(), interleaved(parts.sin).id()},
+            const Expr input = whole_of(b, x, m[parts.a]);
+            return b.make("Rotary", {input.id(), interleaved(parts.cos).id(), interleaved(parts.sin).id()},
                           {{"interleaved", std::int64_t{1}}});
           }};
 }

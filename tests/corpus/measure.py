@@ -36,10 +36,13 @@ What stays a tensor is one: biases of relative positions (T5, MPNet, BEiT, Swin,
 depend on queries and relative positions (DeBERTa, Transformer-XL, XLNet, Conformer, WavLM), Bloom's slopes times a running count of the
 attention mask, DeBERTa's masks of queries, GPT-Neo's second fill. `weft explain` says so for each.
 
-What stays unfused: attention of blocks and of a few positions (LongT5, LED, Longformer, the local layers of Pegasus-X), attention without
-a softmax over keys alone (MRA, YOSO), pairs of attentions that read each other's scores (LiLT), and scores that -10000 takes the place of
-while another mask is added, where rows without a key come out otherwise (OpenAI's GPT with padding). Projections by convolutions of
-several groups (SqueezeBERT) are no one Linear.
+Attention of blocks of queries is one operator of as many batches, also where some keys are each block's and some are everybody's, with a
+product each and one softmax over both (Pegasus-X): their keys and values are put side by side. Scores that are the sum of two
+products of queries and keys (LiLT) are one product of both side by side.
+
+What stays unfused: bands of scores that are cut out of larger products (LED, Longformer), attention without a softmax over keys alone (MRA,
+YOSO), and scores that -10000 takes the place of while another mask is added, where rows without a key come out otherwise (OpenAI's GPT
+with padding). Projections by convolutions of several groups (SqueezeBERT) are no one Linear.
 Projections inside the branches of Optimum's merged decoders are no sites: their weights arrive as inputs of the branch. `weft generate`
 takes such files apart into two plans whose projections are (docs/generation.md).
 
