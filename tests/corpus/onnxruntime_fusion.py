@@ -3,7 +3,9 @@
 
     python onnxruntime_fusion.py CORPUS... --output onnxruntime.json      (measure.py --ort onnxruntime.json)
 
-The tool wants to be told a family of models; each export gets the best of those tried. Needs onnx, onnxruntime, sympy and torch.
+The tool wants to be told a family of models, heads and width. It is told those families that the file's inputs suggest, with the
+heads and the width of this corpus and with none; the best counts. Files that OUTPUT knows are not measured again. Needs onnx,
+onnxruntime, sympy and torch.
 """
 import argparse
 import json
@@ -15,7 +17,16 @@ import onnx
 import onnxruntime
 from onnxruntime.transformers import optimizer
 
-FAMILIES = ("bert", "gpt2", "bart", "t5", "vit", "clip")
+HEADS, WIDTH = 4, 32  # of most models of the corpus
+
+
+def families(path):
+    inputs = {i.name for i in onnx.load(path, load_external_data=False).graph.input}
+    if "pixel_values" in inputs:
+        return ("clip", "bert") if "input_ids" in inputs else ("vit", "bert")
+    if inputs & {"decoder_input_ids", "encoder_hidden_states", "encoder_attention_mask"}:
+        return "bart", "t5"
+    return ("gpt2", "bert") if any(name.startswith("past") for name in inputs) else ("bert", "gpt2")
 
 
 def attention_operators(model):
@@ -31,15 +42,18 @@ def on_load(path):
         return attention_operators(onnx.load(options.optimized_model_filepath))
 
 
-def by_tool(path):
-    """Most attention operators that any family gives; None where the tool fails with every one."""
+def by_tool(path, most):
+    """Most attention operators that any of `most` families gives; None where the tool fails with every one."""
     best = None
-    for family in FAMILIES:
-        try:
-            optimized = optimizer.optimize_model(str(path), model_type=family, num_heads=0, hidden_size=0, opt_level=0)
-        except Exception:  # whatever the tool raises on a graph that it did not expect
-            continue
-        best = max(best or 0, attention_operators(optimized.model))
+    for family in families(path)[:most]:
+        for heads, width in ((HEADS, WIDTH), (0, 0)):
+            try:
+                optimized = optimizer.optimize_model(str(path), model_type=family, num_heads=heads, hidden_size=width, opt_level=0)
+            except Exception:  # whatever the tool raises on a graph that it did not expect
+                continue
+            best = max(best or 0, attention_operators(optimized.model))
+            if best:
+                return best
     return best
 
 
@@ -47,20 +61,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=pathlib.Path, nargs="+")
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--tool-every", type=int, default=1, help="of so many files one goes through the tool, which takes long")
+    parser.add_argument("--families", type=int, default=2, help="how many families the tool is told, one after the other")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    results = {}
-    for number, path in enumerate(sorted(model for corpus in options.corpus for model in corpus.glob("*/model.onnx"))):
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for path in sorted(model for corpus in options.corpus for model in corpus.glob("*/model.onnx")):
+        if path.parent.name in results:
+            continue
         try:
             loaded = on_load(path)
         except Exception as error:  # it refuses the file
             loaded = None
             print(f"{path.parent.name}: {str(error)[:120]}", flush=True)
-        tool = by_tool(path) if number % options.tool_every == 0 else "not run"
-        results[path.parent.name] = {"load": loaded, "tool": tool}
+        results[path.parent.name] = {"load": loaded, "tool": by_tool(path, options.families)}
         print(path.parent.name, results[path.parent.name], flush=True)
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,13 +44,13 @@ def largest_difference(model, folder):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
+    names, outputs = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
     worst = 0.0
     for data in sorted(folder.glob("test_data_set_*")):
         order = lambda p: int(p.stem.split("_")[-1])
-        feeds = {names[i]: read(p) for i, p in enumerate(sorted(data.glob("input_*.pb"), key=order))}
-        expected = [read(p) for p in sorted(data.glob("output_*.pb"), key=order)]
-        for actual, wanted in zip(session.run(None, feeds), expected):
+        feeds = {names[order(p)]: read(p) for p in data.glob("input_*.pb")}
+        expected = {outputs[order(p)]: read(p) for p in data.glob("output_*.pb")}
+        for actual, wanted in zip(session.run(list(expected), feeds), expected.values()):
             if actual.shape != wanted.shape:
                 return f"shape {actual.shape} for {wanted.shape}"
             if wanted.size == 0:
@@ -112,7 +112,11 @@ def main():
     cases = sorted(m.parent for f in arguments.folders for m in f.rglob("model.onnx") if arguments.only in str(m))
     rows, totals = [], collections.Counter()
     for folder in cases:
-        before = structure(arguments.weft, folder / "model.onnx")
+        try:
+            before = structure(arguments.weft, folder / "model.onnx")
+        except subprocess.CalledProcessError as error:
+            print(f"{folder.name}: weft does not read it: {error.stderr}", flush=True)
+            continue
         cells = [folder.name]
         for target in targets:
             used, largest, problems = judge(arguments.weft, folder, target, before)
