@@ -20,6 +20,7 @@ std::span<const OpDef> convolution_ops();
 std::span<const OpDef> pooling_ops();
 std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> fused_ops();
+std::span<const OpDef> fused_normalization_ops();
 std::span<const OpDef> attention_ops();
 std::span<const OpDef> shape_ops();
 std::span<const OpDef> movement_ops();

@@ -7,12 +7,37 @@ namespace {
 
 std::vector<const OpDef*> build_table() {
   std::vector<const OpDef*> table;
-  for (const std::span<const OpDef> family :
-       {unary_ops(),  binary_ops(),        logic_ops(),       cast_ops(),      reduce_ops(),         along_axis_ops(),
-        matmul_ops(), normalization_ops(), convolution_ops(), pooling_ops(),   recurrent_ops(),      fused_ops(),
-        shape_ops(),  movement_ops(),      padding_ops(),     gather_ops(),    generate_ops(),       control_ops(),
-        scan_ops(),   sequence_ops(),      quantize_ops(),    resize_ops(),    rearrange_ops(),      signal_ops(),
-        vision_ops(), bits_ops(),          state_space_ops(), attention_ops(), packed_weights_ops(), select_ops()}) {
+  for (const std::span<const OpDef> family : {unary_ops(),
+                                              binary_ops(),
+                                              logic_ops(),
+                                              cast_ops(),
+                                              reduce_ops(),
+                                              along_axis_ops(),
+                                              matmul_ops(),
+                                              normalization_ops(),
+                                              convolution_ops(),
+                                              pooling_ops(),
+                                              recurrent_ops(),
+                                              fused_ops(),
+                                              shape_ops(),
+                                              movement_ops(),
+                                              padding_ops(),
+                                              gather_ops(),
+                                              generate_ops(),
+                                              control_ops(),
+                                              scan_ops(),
+                                              sequence_ops(),
+                                              quantize_ops(),
+                                              resize_ops(),
+                                              rearrange_ops(),
+                                              signal_ops(),
+                                              vision_ops(),
+                                              bits_ops(),
+                                              state_space_ops(),
+                                              attention_ops(),
+                                              packed_weights_ops(),
+                                              select_ops(),
+                                              fused_normalization_ops()}) {
     for (const OpDef& def : family) table.push_back(&def);
   }
   std::sort(table.begin(), table.end(), [](const OpDef* a, const OpDef* b) { return a->name < b->name; });

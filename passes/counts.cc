@@ -81,7 +81,7 @@ void count(const Graph& graph, FusionCounts& counts) {
     } else if (node.op == "Softmax") {
       ++counts.softmax_left;
       counts.attention_cores += is_attention_core(graph, node);
-    } else if (node.op == "LayerNormalization" || node.op == "RMSNormalization") {
+    } else if (node.op.ends_with("LayerNormalization") || node.op.ends_with("RMSNormalization")) {
       ++counts.norms;
       ++counts.norms_fused;
     } else if (node.op == "Sqrt") {

@@ -59,6 +59,11 @@ class LastPosition {
       const bool known = node.inputs.size() < 2 || !node.inputs[1].valid() || is_constant(graph_, node.inputs[1]);
       return known && carries(node.inputs[0]) && (axis == -1 || axis == 2);
     }
+    if (node.op == "SkipLayerNormalization" || node.op == "SkipRMSNormalization") {
+      return carries(node.inputs[0]) && carries(node.inputs[1]) &&
+             std::all_of(node.inputs.begin() + 2, node.inputs.end(),
+                         [&](ValueId id) { return !id.valid() || is_constant(graph_, id); });
+    }
     if (node.outputs.size() != 1) return false;
     if (node.op == "Linear" || node.op == "MatMul") {
       const bool weights = is_constant(graph_, node.inputs[1]) && rank_of(graph_, node.inputs[1]) == 2;

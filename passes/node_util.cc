@@ -87,6 +87,15 @@ void replace_symbols(Graph& graph, const std::map<std::string, Dim, std::less<>>
   infer_graph(graph);
 }
 
+std::vector<Lookup> lookups_of(const Node& node) {
+  if (node.op == "Gather" && attributes_of(node).integer("axis") == 0) return {{0, 1}};
+  std::vector<Lookup> lookups;
+  if (node.op != "EmbedLayerNormalization" && node.op != "EmbedRMSNormalization") return lookups;
+  for (std::size_t i = node.op == "EmbedLayerNormalization" ? 2 : 1; i + 1 < node.inputs.size(); i += 2)
+    lookups.push_back({i, i + 1});
+  return lookups;
+}
+
 int erase_if_dead(Graph& graph, NodeId first) {
   int erased = 0;
   std::vector<NodeId> pending = {first};

@@ -47,6 +47,13 @@ int erase_dead(Graph& graph);
 
 // Name of the imported node for reports ("/h.0/attn/MatMul"), else its operator.
 std::string report_name(const Node& node);
+// The inputs of a node of which it reads the rows that another of its inputs names: of Gather along axis 0, of the
+// norms of embeddings.
+struct Lookup {
+  std::size_t table, indices;
+};
+std::vector<Lookup> lookups_of(const Node& node);
+
 // One line: "Softmax(%scores: f32[B, 4, S, T]) {axis = 1} -> %y: f32[B, 4, S, T]".
 std::string node_text(const Graph& graph, NodeId id);
 

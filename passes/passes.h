@@ -40,6 +40,7 @@ int absorb_into_attention(Graph& graph, PassContext& context);
 int absorb_masks(Graph& graph, PassContext& context);
 int fuse_qkv(Graph& graph, PassContext& context);
 int fuse_gate_up(Graph& graph, PassContext& context);
+int fuse_residual_normalization(Graph& graph, PassContext& context);
 
 // Shared by fuse_qkv and counts: the product with weights whose output, cut and rearranged but not mixed, reaches this
 // value; invalid if there is none.

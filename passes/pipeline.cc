@@ -27,6 +27,7 @@ constexpr Pass kPasses[] = {
     {"fuse-linear", fuse_linear},
     {"fuse-quantized", fuse_quantized},
     {"fuse-qkv", fuse_qkv},
+    {"fuse-residual-normalization", fuse_residual_normalization},
     // Not among the default passes: at narrow widths long runs lose what wide ones and single steps gain.
     {"fuse-gate-up", fuse_gate_up},
 };
@@ -103,8 +104,8 @@ std::vector<std::string> default_passes() {
   for (const std::string_view name :
        {"fuse-normalization", "fuse-activation", "fuse-rotary", "fuse-attention", "canonicalize",
         "absorb-into-attention", "absorb-masks", "fuse-convolution", "fuse-linear", "fuse-normalization",
-        "fuse-quantized", "fuse-qkv", "fuse-quantized", "canonicalize", "absorb-into-attention", "fold-constants",
-        "common-subexpressions", "dead-code"}) {
+        "fuse-quantized", "fuse-qkv", "fuse-quantized", "canonicalize", "absorb-into-attention",
+        "fuse-residual-normalization", "fold-constants", "common-subexpressions", "dead-code"}) {
     names.emplace_back(name);
   }
   return names;

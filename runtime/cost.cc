@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "passes/node_util.h"
 #include "runtime/cache.h"
 
 namespace weft::runtime {
@@ -53,6 +54,7 @@ double flops_of(const Node& node, std::span<const Tensor* const> inputs, std::sp
 Cost cost_of(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs,
              std::span<const CacheState* const> caches, std::span<Tensor* const> outputs) {
   Cost cost;
+  const std::vector<Lookup> lookups = lookups_of(node);
   if (!outputs.empty() && outputs[0] != nullptr && !inputs.empty())
     cost.flops = flops_of(node, inputs, caches, *outputs[0]);
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -62,7 +64,8 @@ Cost cost_of(const Graph& graph, const Node& node, std::span<const Tensor* const
     } else if (node.inputs[i].valid() && graph.value(node.inputs[i]).kind == ValueKind::kConstant &&
                inputs[i] != nullptr && !is_object(inputs[i]->dtype())) {
       // Of a table only the rows that are looked up.
-      const bool table = node.op == "Gather" && i == 0 && !outputs.empty() && outputs[0] != nullptr;
+      const bool table = !outputs.empty() && outputs[0] != nullptr &&
+                         std::ranges::any_of(lookups, [&](const Lookup& lookup) { return lookup.table == i; });
       cost.bytes += static_cast<double>(table ? outputs[0]->byte_size() : inputs[i]->byte_size());
     }
   }

@@ -81,9 +81,58 @@ void join(Graph& graph, NodeId id, const Node& linear, const std::vector<std::in
   graph.erase_node(producer);
 }
 
+// The Linear that alone makes an input of the node, and adds nothing yet; invalid if there is none.
+NodeId plain_linear(const Graph& graph, ValueId input, ValueId other) {
+  const Value& value = graph.value(input);
+  if (value.kind != ValueKind::kResult || graph.use_count(input) != 1 || graph.is_output(input)) return {};
+  const Node& linear = graph.node(value.producer);
+  const bool same = value.type.shape && value.type == graph.value(other).type;
+  return linear.op == "Linear" && linear.inputs.size() <= 3 && same ? value.producer : NodeId();
+}
+
+// The Linear with what skips it added, then the norm; both take the place of the node.
+void add_skip_to_product(Graph& graph, NodeId id, NodeId product, ValueId skip) {
+  const std::vector<ValueId> inputs = graph.node(id).inputs, outputs = graph.node(id).outputs;
+  const bool layer = graph.node(id).op == "SkipLayerNormalization";
+  const Attributes norm = {
+      {"axis", std::int64_t{-1}},
+      {"epsilon", AttributeReader(get_op(graph.node(id).op), graph.node(id).attributes).number("epsilon")}};
+  std::vector<ValueId> factors = graph.node(product).inputs;
+  factors.resize(3);
+  factors.push_back(skip);
+  const Attributes attributes = graph.node(product).attributes;
+  Builder b(graph, id, graph.node(product).origin);
+  const Expr sum = b.make("Linear", std::span<const ValueId>(factors), attributes);
+  std::vector<ValueId> normed = {sum};
+  normed.insert(normed.end(), inputs.begin() + 2, inputs.end());
+  b.set_origin(graph.node(id).origin);
+  const Expr result = b.make(layer ? "LayerNormalization" : "RMSNormalization", std::span<const ValueId>(normed), norm);
+  graph.replace_uses(outputs[0], result);
+  if (outputs.size() > 1 && outputs[1].valid()) graph.replace_uses(outputs[1], sum);
+  graph.erase_node(id);
+  graph.erase_node(product);
+}
+
+// The sum that a norm begins with is made where a product is at hand already.
+void add_skips_to_products(Graph& graph) {
+  for (const NodeId id : graph.nodes()) {
+    const Node& node = graph.node(id);
+    const bool layer = node.op == "SkipLayerNormalization";
+    if ((!layer && node.op != "SkipRMSNormalization") || node.inputs.size() > (layer ? 4 : 3)) continue;
+    for (const std::size_t side : {0u, 1u}) {
+      const ValueId skip = node.inputs[1 - side];
+      const NodeId product = plain_linear(graph, node.inputs[side], skip);
+      if (!product.valid()) continue;
+      add_skip_to_product(graph, id, product, skip);
+      break;
+    }
+  }
+}
+
 }  // namespace
 
 void lower(Graph& graph) {
+  add_skips_to_products(graph);
   for (const NodeId id : graph.nodes()) {
     if (!graph.contains(id)) continue;
     const Node& split = graph.node(id);

@@ -7,6 +7,7 @@ namespace weft::runtime {
 
 // A Linear whose features are only split becomes a LinearSplit, which writes the parts where they belong and applies
 // the activations that alone read them.
+// The norm of a sum with a Linear becomes a Linear with a residual, and a norm: a pass over memory less.
 void lower(Graph& graph);
 
 }  // namespace weft::runtime

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "graph/text.h"
+#include "passes/node_util.h"
 #include "runtime/kernels/gemm.h"
 #include "runtime/mapped_pages.h"
 #include "runtime/packed_file.h"
@@ -18,6 +19,8 @@ bool stays_in_file(const Graph& graph, const Value& value) {
   return !value.uses.empty() && std::all_of(value.uses.begin(), value.uses.end(), [&](const Use& use) {
     const std::string& op = graph.node(use.node).op;
     if (use.input == 0 && op == "Gather") return true;
+    const std::vector<Lookup> lookups = lookups_of(graph.node(use.node));
+    if (std::ranges::any_of(lookups, [&](const Lookup& lookup) { return lookup.table == use.input; })) return true;
     return matrix && use.input == 1 && (op == "Linear" || op == "LinearSplit" || op == "MatMul");
   });
 }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ops/cast.h"
+#include "passes/node_util.h"
 #include "tools/npz.h"
 
 namespace weft::tools {
@@ -40,10 +41,11 @@ double index_bound(const Graph& graph, const Value& value) {
   double bound = 10;
   for (const Use& use : value.uses) {
     const Node& node = graph.node(use.node);
-    const auto& table = node.op == "Gather" && use.input == 1 ? graph.value(node.inputs[0]).type.shape : std::nullopt;
-    const auto axis = node.attributes.find("axis");
-    const bool rows = axis == node.attributes.end() || std::get<std::int64_t>(axis->second) == 0;
-    if (table && rows && (*table)[0].is_constant()) bound = std::min(bound, static_cast<double>((*table)[0].value()));
+    for (const Lookup& lookup : lookups_of(node)) {
+      const auto& table = graph.value(node.inputs[lookup.table]).type.shape;
+      if (lookup.indices == use.input && table && !table->empty() && (*table)[0].is_constant())
+        bound = std::min(bound, static_cast<double>((*table)[0].value()));
+    }
   }
   return bound;
 }

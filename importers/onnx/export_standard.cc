@@ -40,6 +40,12 @@ bool knows_activation(const Node& node) {
   return std::find(std::begin(kKnown), std::end(kKnown), activation) != std::end(kKnown) && node.inputs.size() <= 4;
 }
 
+bool is_norm_of_sum(std::string_view op) {
+  static constexpr std::string_view kOps[] = {"SkipLayerNormalization", "SkipRMSNormalization",
+                                              "EmbedLayerNormalization", "EmbedRMSNormalization"};
+  return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
+}
+
 void sweep(Graph& graph) {
   const std::vector<NodeId> nodes = graph.nodes();
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
@@ -60,7 +66,9 @@ void spell_standard(Graph& graph) {
     const std::string op = graph.node(id).op;
     if (op == "Attention") spell_standard_attention(graph, id, biases);
     if (op == "Linear" && knows_activation(graph.node(id))) spell_linear(graph, id);
-    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat") expand_node(graph, id);
+    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat" || is_norm_of_sum(op)) {
+      expand_node(graph, id);
+    }
   }
   sweep(graph);
 }

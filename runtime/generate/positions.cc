@@ -48,14 +48,14 @@ std::optional<std::int64_t> position_limit(const Graph& graph) {
   std::optional<std::int64_t> limit;
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
-    if (node.op != "Gather" || !is_constant(graph, node.inputs[0])) continue;
-    const Shape* table = shape_of(graph, node.inputs[0]);
-    if (table == nullptr || table->empty() || !(*table)[0].is_constant()) continue;
-    if (attributes_of(node).integer("axis") != 0) continue;
-    const auto offset = offset_from_positions(graph, node.inputs[1]);
-    if (!offset) continue;
-    const std::int64_t rows = (*table)[0].value() - *offset;
-    limit = limit ? std::min(*limit, rows) : rows;
+    for (const Lookup& lookup : lookups_of(node)) {
+      const Shape* table = shape_of(graph, node.inputs[lookup.table]);
+      if (!is_constant(graph, node.inputs[lookup.table]) || table->empty()) continue;
+      const auto offset = offset_from_positions(graph, node.inputs[lookup.indices]);
+      if (!offset) continue;
+      const std::int64_t rows = (*table)[0].value() - *offset;
+      limit = limit ? std::min(*limit, rows) : rows;
+    }
   }
   return limit;
 }

@@ -86,6 +86,7 @@ std::unique_ptr<Kernel> make_scaled_matmul_kernel(const Graph& graph, const Node
 std::unique_ptr<Kernel> make_integer_convolution_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_packed_weights_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_norm_of_sum_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_activation_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_rotary_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_attention_kernel(const Graph& graph, const Node& node);

@@ -187,26 +187,37 @@ void SoftmaxColumns(const float* x, std::size_t rows, std::size_t stride, float*
   });
 }
 
-HWY_INLINE float Sum(const float* x, std::size_t count) {
-  V total = hn::Zero(F());
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { total = hn::Add(total, Load(x + i, lanes)); });
-  return hn::ReduceSum(F(), total);
+// The sum of term(i, lanes) over the vectors of a row, in four parts that do not wait for each other. Of the last
+// vector the lanes beyond the row count as zero.
+template <class Term>
+HWY_INLINE float SumOfVectors(std::size_t count, const Term& term) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  V a = hn::Zero(d), b = a, c = a, e = a;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    a = hn::Add(a, term(i, lanes));
+    b = hn::Add(b, term(i + lanes, lanes));
+    c = hn::Add(c, term(i + 2 * lanes, lanes));
+    e = hn::Add(e, term(i + 3 * lanes, lanes));
+  }
+  for (; i + lanes <= count; i += lanes) a = hn::Add(a, term(i, lanes));
+  if (i < count) b = hn::Add(b, hn::IfThenElseZero(hn::FirstN(d, count - i), term(i, count - i)));
+  return hn::ReduceSum(d, hn::Add(hn::Add(a, b), hn::Add(c, e)));
 }
 
 void LayerNormRow(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {
   const F d;
-  const float mean = Sum(x, count) / static_cast<float>(count);
-  const V m = hn::Set(d, mean);
-  V squares = hn::Zero(d);
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    V centred = hn::Sub(Load(x + i, lanes), m);
-    if (lanes < hn::Lanes(d)) centred = hn::IfThenElseZero(hn::FirstN(d, lanes), centred);
-    squares = hn::MulAdd(centred, centred, squares);
+  const auto length = static_cast<float>(count);
+  const V mean = hn::Set(
+      d, SumOfVectors(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR { return Load(x + i, lanes); }) / length);
+  const float squares = SumOfVectors(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    const V centred = hn::Sub(Load(x + i, lanes), mean);
+    return hn::Mul(centred, centred);
   });
-  const float variance = hn::ReduceSum(d, squares) / static_cast<float>(count);
-  const V inverse = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
+  const V inverse = hn::Set(d, 1.0f / std::sqrt(squares / length + epsilon));
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    V value = hn::Mul(hn::Mul(hn::Sub(Load(x + i, lanes), m), inverse), Load(scale + i, lanes));
+    V value = hn::Mul(hn::Mul(hn::Sub(Load(x + i, lanes), mean), inverse), Load(scale + i, lanes));
     if (bias != nullptr) value = hn::Add(value, Load(bias + i, lanes));
     Store(value, y + i, lanes);
   });
@@ -214,15 +225,29 @@ void LayerNormRow(const float* x, const float* scale, const float* bias, float e
 
 void RmsNormRow(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
   const F d;
-  V squares = hn::Zero(d);
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+  const float squares = SumOfVectors(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
     const V value = Load(x + i, lanes);
-    squares = hn::MulAdd(value, value, squares);
+    return hn::Mul(value, value);
   });
-  const float mean = hn::ReduceSum(d, squares) / static_cast<float>(count);
-  const V inverse = hn::Set(d, 1.0f / std::sqrt(mean + epsilon));
+  const V inverse = hn::Set(d, 1.0f / std::sqrt(squares / static_cast<float>(count) + epsilon));
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
     Store(hn::Mul(hn::Mul(Load(x + i, lanes), inverse), Load(scale + i, lanes)), y + i, lanes);
+  });
+}
+
+void AddRow(const float* a, const float* b, const float* bias, float* y, std::size_t count) {
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V sum = hn::Add(Load(a + i, lanes), Load(b + i, lanes));
+    if (bias != nullptr) sum = hn::Add(sum, Load(bias + i, lanes));
+    Store(sum, y + i, lanes);
+  });
+}
+
+void AccumulateRow(const std::byte* x, float factor, bool first, float* y, std::size_t count) {
+  const V f = hn::Set(F(), factor);
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    const V value = hn::Mul(Load(reinterpret_cast<const float*>(x + i * sizeof(float)), lanes), f);
+    Store(first ? value : hn::Add(Load(y + i, lanes), value), y + i, lanes);
   });
 }
 

@@ -21,6 +21,8 @@ HWY_EXPORT(SoftmaxRow);
 HWY_EXPORT(SoftmaxColumns);
 HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(AddRow);
+HWY_EXPORT(AccumulateRow);
 HWY_EXPORT(RotateRow);
 
 std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
@@ -40,6 +42,12 @@ void layer_norm_row(const float* x, const float* scale, const float* bias, float
 }
 void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, scale, epsilon, y, count);
+}
+void add_row(const float* a, const float* b, const float* bias, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(AddRow)(a, b, bias, y, count);
+}
+void accumulate_row(const std::byte* x, float factor, bool first, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(AccumulateRow)(x, factor, first, y, count);
 }
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RotateRow)(x, cos, sin, interleaved, y, count);

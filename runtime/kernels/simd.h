@@ -59,6 +59,11 @@ void layer_norm_row(const float* x, const float* scale, const float* bias, float
 // One row: y = x / sqrt(mean(x^2) + epsilon) * scale.
 void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count);
 
+// One row: y = a + b + bias; bias may be null.
+void add_row(const float* a, const float* b, const float* bias, float* y, std::size_t count);
+// One row: y += x * factor, or y = x * factor where it is the first; x holds floats at any address.
+void accumulate_row(const std::byte* x, float factor, bool first, float* y, std::size_t count);
+
 // One row of `count` (even): y = x * cos + rotate(x) * sin, see docs/operators.md.
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count);
 

@@ -24,7 +24,9 @@ struct Model {
     const Expr gate = b.make("Linear", {n, weight({4, 8})}, {{"activation", std::string("silu")}});
     const Expr wide = gate * b.make("MatMul", {n, weight({4, 8})});
     feed_forward = wide;
-    const Expr out = h + b.make("Linear", {wide, weight({8, 4})}) * 0.5;
+    const ValueId sum[] = {h, b.make("Linear", {wide, weight({8, 4})}) * 0.5, weight({4})};
+    const std::vector<Expr> skip = b.make_many("SkipRMSNormalization", sum, 2);
+    const Expr out = skip[0] + skip[1];
     const Expr last = b.make("LayerNormalization", {out, weight({4}), weight({4})}, {{"axis", std::int64_t{2}}});
     graph.add_output("logits", b.make("Linear", {last, weight({4, 9})}));
     graph.add_output("mixed_too", b.make("Softmax", {mixed}, {{"axis", std::int64_t{1}}}));

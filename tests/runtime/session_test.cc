@@ -51,15 +51,46 @@ TEST(Kernels, RowwiseKernelsAgreeWithTheirDefinitions) {
       made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}));
       made.push_back(b.make("Rotary", {x, scale.id(), bias.id()}, {{"interleaved", std::int64_t{1}}}));
     }
+    const auto with_sum = [&](std::string_view op, std::vector<ValueId> inputs, Attributes attributes = {}) {
+      for (const Expr result : b.make_many(op, inputs, 2, std::move(attributes))) made.push_back(result);
+    };
+    const ValueId skip = made[3];
+    const Expr table = b.constant(random_floats({5, width}, 5)), other = b.constant(random_floats({3, width}, 6));
+    const ValueId ids = graph.add_input("ids", {DType::kI64, Shape{B}});
+    const Expr place = b.constant(Tensor::of<std::int32_t>({1}, {2}));
+    with_sum("SkipLayerNormalization", {x, skip, scale, bias, scale});
+    with_sum("SkipLayerNormalization", {x, skip, scale, ValueId(), bias});
+    with_sum("SkipRMSNormalization", {x, skip, scale, bias});
+    with_sum("EmbedLayerNormalization", {scale, bias, table, ids, other, place},
+             {{"factors", std::vector<double>{3, 1}}});
+    with_sum("EmbedRMSNormalization", {scale, table, ids});
+    made.push_back(b.make("SkipRMSNormalization", {x, skip, scale}));
+    made.push_back(b.make("EmbedRMSNormalization", {scale, other, place, table, ids}));
     for (std::size_t i = 0; i < made.size(); ++i) graph.add_output(fmt::format("y{}", i), made[i]);
     for (const std::int64_t rows : {0, 1, 7}) {
-      Tensor input = random_floats({rows, width}, 4);
+      Tensor input = random_floats({rows, width}, 4), places = Tensor::uninitialized(DType::kI64, {rows});
+      for (std::int64_t i = 0; i < rows; ++i) places.mutable_data<std::int64_t>()[i] = i * 3 % 10 - 5;
       for (float& value : input.mutable_data<float>()) value *= 6;
       if (rows == 7 && width > 1) input.mutable_data<float>()[1] = NAN;
       SCOPED_TRACE(fmt::format("width {}, rows {}", width, rows));
-      expect_same_as_reference(graph, {{"x", input}}, 1e-4);
+      expect_same_as_reference(graph, {{"x", input}, {"ids", places}}, 1e-4);
     }
   }
+}
+
+TEST(Kernels, RowsThatATableDoesNotHaveAreAnError) {
+  Graph graph;
+  const ValueId ids = graph.add_input("ids", {DType::kI32, Shape{B, S}});
+  Builder b(graph);
+  const Expr scale = b.constant(random_floats({4}, 1)), table = b.constant(random_floats({3, 4}, 2));
+  graph.add_output("y", b.make("EmbedRMSNormalization", {scale, table, ids}));
+  CompileOptions plain;
+  plain.passes = {};
+  Session session(Model::compile(graph.clone(), plain));
+  for (const std::int32_t index : {3, -4}) {
+    EXPECT_THROW(session.run({{"ids", Tensor::of<std::int32_t>({1, 2}, {0, index})}}), Error);
+  }
+  EXPECT_EQ(session.run({{"ids", Tensor::of<std::int32_t>({1, 2}, {2, -1})}})[0].shape(), (Extents{1, 2, 4}));
 }
 
 TEST(Kernels, LinearOfEveryShapeAndActivation) {
