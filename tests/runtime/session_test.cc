@@ -190,40 +190,6 @@ TEST(Session, BatchMatesAndThreadsDoNotChangeBytes) {
   EXPECT_TRUE(std::equal(alone.data<float>().begin(), alone.data<float>().end(), reference.data<float>().begin()));
 }
 
-TEST(SessionConcurrently, FourSessionsShareOneModel) {
-  const auto model = Model::load(WEFT_SOURCE_DIR "/tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx");
-  const auto run = [&] {
-    Session session(model, std::make_shared<ThreadPool>(2));
-    Tensor ids = Tensor::zeros(DType::kI64, {3, 6}), ones = Tensor::full(DType::kI64, {3, 6}, 1);
-    for (std::size_t i = 0; i < 18; ++i) ids.mutable_data<std::int64_t>()[i] = static_cast<std::int64_t>(i * 7 % 99);
-    Tensor result;
-    for (int i = 0; i < 5; ++i)
-      result = session.run(
-          {{"input_ids", ids}, {"attention_mask", ones}, {"token_type_ids", Tensor::zeros(DType::kI64, {3, 6})}})[0];
-    return result;
-  };
-  std::vector<Tensor> results(4);
-  std::vector<std::thread> threads;
-  for (Tensor& result : results) threads.emplace_back([&] { result = run(); });
-  for (std::thread& thread : threads) thread.join();
-  for (const Tensor& result : results) EXPECT_TRUE(result.identical(results[0]));
-}
-
-TEST(ThreadPoolConcurrently, RethrowsTheFirstError) {
-  ThreadPool pool(4);
-  std::vector<int> done(100, 0);
-  pool.parallel_for(100, [&](std::size_t i) { done[i] = 1; });
-  EXPECT_EQ(std::count(done.begin(), done.end(), 1), 100);
-  try {
-    pool.parallel_for(100, [&](std::size_t i) {
-      if (i % 10 == 7) fail(ErrorCode::kInternal, "at {}", i);
-    });
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.message(), "at 7");
-  }
-}
-
 TEST(MemoryPlan, NeverOverlapsWhatIsAlive) {
   std::mt19937 random(5);
   for (int round = 0; round < 200; ++round) {

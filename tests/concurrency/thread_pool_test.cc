@@ -13,7 +13,7 @@
 namespace weft::runtime {
 namespace {
 
-TEST(ThreadPoolConcurrently, DoesEachItemOnce) {
+TEST(ThreadPool, DoesEachItemOnce) {
   for (const int threads : {1, 2, 5}) {
     ThreadPool pool(threads);
     EXPECT_EQ(pool.threads(), threads);
@@ -26,7 +26,7 @@ TEST(ThreadPoolConcurrently, DoesEachItemOnce) {
   }
 }
 
-TEST(ThreadPoolConcurrently, ManyShortRegions) {
+TEST(ThreadPool, ManyShortRegions) {
   ThreadPool pool(3);
   std::vector<long> sums(64, 0);
   for (int round = 0; round < 3000; ++round) {
@@ -36,7 +36,7 @@ TEST(ThreadPoolConcurrently, ManyShortRegions) {
   for (const long sum : sums) EXPECT_EQ(sum, 3000L * 2999 / 2);
 }
 
-TEST(ThreadPoolConcurrently, ThreadsTakeWhatOthersHaveNotBegun) {
+TEST(ThreadPool, ThreadsTakeWhatOthersHaveNotBegun) {
   ThreadPool pool(2);
   // The first item of one part waits for all the others, which only another thread can do.
   std::atomic<int> done = 0;
@@ -50,7 +50,22 @@ TEST(ThreadPoolConcurrently, ThreadsTakeWhatOthersHaveNotBegun) {
   EXPECT_LT(std::chrono::steady_clock::now(), deadline);
 }
 
-TEST(ThreadPoolConcurrently, AnErrorLeavesThePoolUsable) {
+TEST(ThreadPool, RethrowsTheFirstError) {
+  ThreadPool pool(4);
+  std::vector<int> done(100, 0);
+  pool.parallel_for(100, [&](std::size_t i) { done[i] = 1; });
+  EXPECT_EQ(std::count(done.begin(), done.end(), 1), 100);
+  try {
+    pool.parallel_for(100, [&](std::size_t i) {
+      if (i % 10 == 7) fail(ErrorCode::kInternal, "at {}", i);
+    });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.message(), "at 7");
+  }
+}
+
+TEST(ThreadPool, AnErrorLeavesThePoolUsable) {
   ThreadPool pool(2);
   for (int round = 0; round < 20; ++round) {
     EXPECT_THROW(pool.parallel_for(50, [](std::size_t i) { fail(ErrorCode::kInternal, "{}", i); }), Error);
@@ -60,7 +75,7 @@ TEST(ThreadPoolConcurrently, AnErrorLeavesThePoolUsable) {
   }
 }
 
-TEST(ThreadPoolConcurrently, PoolsSideBySideShareTheCpus) {
+TEST(ThreadPool, PoolsSideBySideShareTheCpus) {
   // Each pool alone may use both its threads; while as many pools as CPUs are at work each keeps to the caller's.
   const int cpus = available_cpus();
   std::vector<std::unique_ptr<ThreadPool>> others;
