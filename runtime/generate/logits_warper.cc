@@ -1,8 +1,10 @@
 // Which tokens sampling may take, and how likely they become.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "runtime/generate/distribution.h"
 #include "runtime/generate/logits_processor.h"
@@ -46,34 +48,33 @@ class TopK final : public LogitsProcessor {
   std::size_t k_;
 };
 
-// The numbers from 0 to count - 1 in an order of which only so much is sorted as somebody looks at.
-template <class Before>
-class Order {
- public:
-  Order(std::size_t count, Before before) : order_(count), before_(std::move(before)) {
-    std::iota(order_.begin(), order_.end(), 0);
+// The fewest of the first elements, in the order of `before`, that have `target` of all masses together: their number,
+// and they come to the front. nullopt where rounding might decide.
+template <class T, class Before, class Mass>
+std::optional<std::size_t> first_reaching(std::span<T> elements, const Before& before, const Mass& mass,
+                                          double target) {
+  constexpr double kDoubt = 1e-9;
+  std::size_t low = 0, high = elements.size();  // so many have less, so many have enough
+  double of_low = 0;
+  if (std::abs(target) < kDoubt) return std::nullopt;
+  if (target < 0) return 0;
+  while (high - low > 1) {
+    const std::size_t middle = low + (high - low) / 2;
+    const auto some = elements.subspan(low, high - low);
+    std::nth_element(some.begin(), some.begin() + static_cast<std::ptrdiff_t>(middle - low), some.end(), before);
+    double sum = of_low;
+    for (const T& element : some.first(middle - low)) sum += mass(element);
+    if (std::abs(sum - target) < kDoubt) return std::nullopt;
+    if (sum < target) {
+      low = middle;
+      of_low = sum;
+    } else {
+      high = middle;
+    }
   }
-  std::size_t size() const { return order_.size(); }
-  std::size_t operator[](std::size_t rank) {
-    if (rank >= sorted_) sort_beyond(rank);
-    return order_[rank];
-  }
-
- private:
-  void sort_beyond(std::size_t rank) {
-    constexpr std::size_t kFirst = 128, kGrowth = 8;
-    const auto at = [&](std::size_t i) { return order_.begin() + static_cast<std::ptrdiff_t>(i); };
-    std::size_t end = std::max(kFirst, kGrowth * (rank + 1));
-    end = end < order_.size() / 2 ? end : order_.size();
-    if (end < order_.size()) std::nth_element(at(sorted_), at(end), order_.end(), before_);
-    std::sort(at(sorted_), at(end), before_);
-    sorted_ = end;
-  }
-
-  std::vector<std::size_t> order_;
-  Before before_;
-  std::size_t sorted_ = 0;
-};
+  const bool certain = low + 1 < elements.size() || of_low + mass(elements[low]) > target + kDoubt;
+  return certain ? std::optional(high) : std::nullopt;
+}
 
 // The smallest set of likeliest tokens whose probabilities reach p.
 class TopP final : public LogitsProcessor {
@@ -81,42 +82,41 @@ class TopP final : public LogitsProcessor {
   TopP(double p, std::size_t keep) : p_(p), keep_(keep) {}
   void process(Tokens, std::span<float> scores) const override {
     const std::vector<double> probabilities = softmax(scores);
-    // NaN is the likeliest; of equal scores the last is.
-    Order order(scores.size(), [&](std::size_t a, std::size_t b) {
-      const bool nan_a = std::isnan(scores[a]), nan_b = std::isnan(scores[b]);
-      if (nan_a || nan_b) return nan_a && nan_b ? a > b : nan_a;
-      return scores[a] != scores[b] ? scores[a] > scores[b] : a > b;
-    });
-    std::vector<std::pair<std::size_t, float>> kept;
-    for (std::size_t rank = 0, count = kept_count(order, probabilities); rank < count; ++rank)
-      kept.emplace_back(order[rank], scores[order[rank]]);
+    std::vector<std::uint64_t> tokens(scores.size());
+    for (std::size_t i = 0; i < scores.size(); ++i) tokens[i] = std::uint64_t{rank_of(scores[i])} << 32 | i;
+    const std::size_t count = bring_to_front(tokens, probabilities);
+    std::vector<float> kept;
+    for (const std::uint64_t token : std::span(tokens).first(count)) kept.push_back(scores[index_of(token)]);
     std::fill(scores.begin(), scores.end(), kNever);
-    for (const auto& [token, score] : kept) scores[token] = score;
+    for (std::size_t i = 0; i < count; ++i) scores[index_of(tokens[i])] = kept[i];
   }
 
  private:
-  // Tokens go, the least likely first, as long as those gone have 1 - p together. That sum is what the likelier ones
-  // leave, which few of them tell, unless it is so near to 1 - p that rounding decides.
-  template <class Before>
-  std::size_t kept_count(Order<Before>& order, const std::vector<double>& probabilities) const {
-    constexpr double kDoubt = 1e-9;
-    const std::size_t least = std::min(keep_, order.size());
-    double left = std::accumulate(probabilities.begin(), probabilities.end(), 0.0);
-    if (std::isnan(left)) return least;
-    std::size_t kept = 0;
-    for (; kept < order.size(); left -= probabilities[order[kept++]]) {
-      if (kept < least) continue;
-      if (std::abs(left - (1 - p_)) < kDoubt) return kept_count_of_sorted(order, probabilities);
-      if (left < 1 - p_) break;
-    }
-    return kept;
+  static std::size_t index_of(std::uint64_t token) { return token & 0xffffffffu; }
+  // Integers in the order of scores; NaN is the largest.
+  static std::uint32_t rank_of(float score) {
+    if (std::isnan(score)) return ~std::uint32_t{0};
+    const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // of -0 as of 0
+    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
   }
-  template <class Before>
-  std::size_t kept_count_of_sorted(Order<Before>& order, const std::vector<double>& probabilities) const {
-    double gone = 0;
-    std::size_t kept = order.size();
-    while (kept > keep_ && (gone += probabilities[order[kept - 1]]) <= 1 - p_) --kept;
-    return kept;
+
+  // Tokens go, the least likely first (of equal ones the first), as long as those gone have at most 1 - p together.
+  std::size_t bring_to_front(std::vector<std::uint64_t>& tokens, const std::vector<double>& probabilities) const {
+    const auto mass = [&](std::uint64_t token) { return probabilities[index_of(token)]; };
+    const std::size_t least = std::min(keep_, tokens.size());
+    const double all = std::accumulate(probabilities.begin(), probabilities.end(), 0.0);
+    std::optional<std::size_t> count = 0;
+    if (!std::isnan(all)) count = first_reaching(std::span(tokens), std::greater<>(), mass, all - (1 - p_));
+    if (!count) {
+      std::sort(tokens.begin(), tokens.end(), std::greater<>());
+      double gone = 0;
+      count = tokens.size();
+      while (*count > least && (gone += mass(tokens[*count - 1])) <= 1 - p_) --*count;
+    }
+    if (*count >= least) return *count;
+    std::nth_element(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(least - 1), tokens.end(),
+                     std::greater<>());
+    return least;
   }
 
   double p_;
@@ -153,25 +153,32 @@ class Typical final : public LogitsProcessor {
     const std::vector<double> probabilities = softmax(scores);
     double entropy = 0;
     for (const double p : probabilities) entropy -= p > 0 ? p * std::log(p) : 0;
-    std::vector<double> distance;
-    for (const double p : probabilities) distance.push_back(std::abs(-std::log(p) - entropy));
-    Order order(scores.size(), [&](std::size_t a, std::size_t b) {
-      return distance[a] != distance[b] ? distance[a] < distance[b] : a < b;
-    });
-    double total = 0;
-    std::size_t last = 0;
-    while (last < order.size() && (total += probabilities[order[last]]) < p_) ++last;
-    const double limit = distance[order[std::min(last, order.size() - 1)]];
-    std::vector<std::pair<std::size_t, float>> kept;  // the first, however far
-    for (std::size_t rank = 0; rank < std::min(keep_, order.size()); ++rank)
-      kept.emplace_back(order[rank], scores[order[rank]]);
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      if (distance[i] > limit) scores[i] = kNever;
+    std::vector<std::pair<double, std::uint32_t>> order(scores.size());
+    for (std::size_t i = 0; i < order.size(); ++i)
+      order[i] = {std::abs(-std::log(probabilities[i]) - entropy), static_cast<std::uint32_t>(i)};
+    if (std::isnan(entropy)) return;
+    const double limit = limit_of(order, probabilities);
+    const auto least = order.begin() + static_cast<std::ptrdiff_t>(std::min(keep_, order.size()));
+    std::nth_element(order.begin(), least, order.end());
+    for (auto token = least; token != order.end(); ++token) {
+      if (token->first > limit) scores[token->second] = kNever;
     }
-    for (const auto& [token, score] : kept) scores[token] = score;
   }
 
  private:
+  // The distance at which the nearest tokens have p together.
+  double limit_of(std::vector<std::pair<double, std::uint32_t>>& order,
+                  const std::vector<double>& probabilities) const {
+    const auto mass = [&](const auto& token) { return probabilities[token.second]; };
+    if (const auto count = first_reaching(std::span(order), std::less<>(), mass, p_))
+      return std::max_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(*count, 1)))->first;
+    std::sort(order.begin(), order.end());
+    double total = 0;
+    std::size_t last = 0;
+    while (last < order.size() && (total += mass(order[last])) < p_) ++last;
+    return order[std::min(last, order.size() - 1)].first;
+  }
+
   double p_;
   std::size_t keep_;
 };
