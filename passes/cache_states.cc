@@ -11,10 +11,10 @@
 namespace weft {
 namespace {
 
-// f32[B, heads, P, size], as sessions keep them.
+// Floats [B, heads, P, size], as sessions keep them.
 bool is_cache(const Graph& graph, ValueId past) {
   const Shape* shape = shape_of(graph, past);
-  return shape != nullptr && shape->size() == 4 && graph.value(past).type.dtype == DType::kF32 &&
+  return shape != nullptr && shape->size() == 4 && is_cache_type(graph.value(past).type.dtype) &&
          (*shape)[1].is_constant() && (*shape)[3].is_constant();
 }
 

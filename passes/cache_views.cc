@@ -224,10 +224,13 @@ std::vector<std::string> totals_of(const Graph& graph, const std::set<ValueId>& 
 
 }  // namespace
 
+bool is_cache_type(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
+
 std::optional<CacheUse> read_cache_use(const Graph& graph, ValueId past, ValueId present, CacheRefusal& refusal) {
   const Shape* shape = shape_of(graph, past);
-  if (shape == nullptr || graph.value(past).type.dtype != DType::kF32) {
-    refusal = {fmt::format("f32 of a known rank wanted, {} found", to_string(graph.value(past).type)), {}, 0};
+  if (shape == nullptr || !is_cache_type(graph.value(past).type.dtype)) {
+    refusal = {
+        fmt::format("f32, f16 or bf16 of a known rank wanted, {} found", to_string(graph.value(past).type)), {}, 0};
     return std::nullopt;
   }
   auto use = Follower(graph, past).follow(present, refusal);

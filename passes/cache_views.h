@@ -32,6 +32,9 @@ struct CacheUse {
   std::vector<std::string> totals;
 };
 
+// What sessions keep: f32, f16 and bf16.
+bool is_cache_type(DType dtype);
+
 // Where a cache turned out to be something else.
 struct CacheRefusal {
   std::string reason;

@@ -5,6 +5,7 @@
 
 #include "ops/cast.h"
 #include "ops/op_def.h"
+#include "passes/cache_views.h"
 
 namespace weft {
 
@@ -46,7 +47,7 @@ Extents LabelRun::extents_of(const Value& value) {
 
 Tensor LabelRun::given(ValueId id) {
   const Value& value = graph_.value(id);
-  if (value.kind == ValueKind::kConstant || value.type.dtype != DType::kF32) return computed(id);
+  if (value.kind == ValueKind::kConstant || !is_cache_type(value.type.dtype)) return computed(id);
   Tensor tensor = labels(extents_of(value), label_);
   label_ += tensor.size();
   return tensor;

@@ -28,7 +28,7 @@ class LabelRun {
   LabelRun(const Graph& graph, Sizes sizes, std::int64_t first_label)
       : graph_(graph), sizes_(std::move(sizes)), label_(first_label) {}
 
-  // f32 values that no mover makes get labels. Error when something is not known before the run.
+  // Floats that no mover makes get labels, f32 whatever their type. Error when something is not known before the run.
   void run(std::span<const NodeId> movers, ValueId past, const Tensor& contents);
   // Of a value made of sizes, constants and the integers above. Error when it is not.
   Tensor computed(ValueId id);

@@ -202,7 +202,8 @@ void make_states(Graph& graph, Lifted& cache) {
     const Shape shape = {(*shape_of(graph, added))[0], view.heads, cache.length, view.size};
     const std::string own =
         use.views.size() == 1 ? cache.pair->past_name : fmt::format("{}.{}", cache.pair->past_name, i);
-    cache.states.push_back(graph.add_state(own, {DType::kF32, shape, DType::kF32}));
+    const DType dtype = graph.value(added).type.dtype;
+    cache.states.push_back(graph.add_state(own, {dtype, shape, dtype}));
     Builder b(graph, before, graph.node(graph.value(view.value).producer).origin);
     const Expr next = b.make("CacheAppend", {cache.states.back(), added}, {{"axis", std::int64_t{2}}});
     graph.set_state_next(own, next);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "runtime/kernels/attention_simd.h"
+#include "runtime/kernels/convert.h"
 
 namespace weft::runtime {
 
@@ -77,8 +78,9 @@ std::uint64_t CacheState::bytes_of(const Extents& shape) const {
 // --- Writing ---------------------------------------------------------------------------------------
 
 void CacheState::assign(const Tensor& value) {
-  if (value.dtype() != DType::kF32 || value.rank() != 4 || value.extent(1) != heads_ || value.extent(3) != size_) {
-    fail(ErrorCode::kInvalidArgument, "a cache of f32[B, {}, P, {}] cannot hold {}{}", heads_, size_,
+  if ((value.dtype() != DType::kF32 && value.dtype() != dtype()) || value.rank() != 4 || value.extent(1) != heads_ ||
+      value.extent(3) != size_) {
+    fail(ErrorCode::kInvalidArgument, "a cache of {}[B, {}, P, {}] cannot hold {}{}", to_string(dtype()), heads_, size_,
          to_string(value.dtype()), to_string(value.shape()));
   }
   CacheState next(*this);
@@ -89,7 +91,7 @@ void CacheState::assign(const Tensor& value) {
 
 // Zero, because panels are read beyond their last token.
 std::shared_ptr<CacheState::Block> CacheState::new_block() const {
-  return std::make_shared<Block>(ledger_, Tensor::zeros(DType::kF32, block_shape()));
+  return std::make_shared<Block>(ledger_, Tensor::zeros(dtype(), block_shape()));
 }
 
 // Copies a block that somebody else may read. The fence pairs with the release of the other owner's last use.
@@ -98,7 +100,7 @@ void CacheState::own(std::shared_ptr<Block>& block) {
     std::atomic_thread_fence(std::memory_order_acquire);
     return;
   }
-  auto copy = std::make_shared<Block>(ledger_, Tensor::uninitialized(DType::kF32, block_shape()));
+  auto copy = std::make_shared<Block>(ledger_, Tensor::uninitialized(dtype(), block_shape()));
   std::memcpy(copy->data.mutable_bytes().data(), block->data.bytes().data(), block_bytes());
   ledger_->copied += block_bytes();
   block = std::move(copy);
@@ -113,13 +115,13 @@ void CacheState::make_room(Row& row, std::int64_t tokens) {
   while (row.blocks.size() < needed) row.blocks.push_back(new_block());
   row.data.resize(needed);
   for (std::size_t j = static_cast<std::size_t>(length_ / kBlockTokens); j < needed; ++j) {
-    row.data[j] = row.blocks[j]->data.data<float>().data();
+    row.data[j] = row.blocks[j]->data.bytes().data();
   }
 }
 
 void CacheState::append(const Tensor& added, ThreadPool* pool) {
-  if (added.dtype() != DType::kF32 || added.rank() != 4 || added.extent(0) != batch() || added.extent(1) != heads_ ||
-      added.extent(3) != size_) {
+  if ((added.dtype() != DType::kF32 && added.dtype() != dtype()) || added.rank() != 4 || added.extent(0) != batch() ||
+      added.extent(1) != heads_ || added.extent(3) != size_) {
     fail(ErrorCode::kInvalidArgument, "a cache of {} rows of [{}, P, {}] is given {}{}", batch(), heads_, size_,
          to_string(added.dtype()), to_string(added.shape()));
   }
@@ -144,21 +146,59 @@ void CacheState::append(const Tensor& added, ThreadPool* pool) {
   ledger_->appended += added.byte_size();
 }
 
+namespace {
+
+// One head's new tokens in a block: [size][kBlockTokens] or [kBlockTokens][size].
+struct Placed {
+  CacheLayout layout;
+  DType dtype;
+  std::size_t size, at, count;
+};
+
+void place(const Placed& p, const float* from, std::byte* to) {
+  if (p.layout == CacheLayout::kPanels) {
+    simd::store_keys(from, p.size, p.count, p.size, simd::element_of(p.dtype), to, p.at);
+    return;
+  }
+  if (p.dtype == DType::kF32) {
+    std::memcpy(to + p.at * p.size * sizeof(float), from, p.count * p.size * sizeof(float));
+  } else {
+    auto* halves = reinterpret_cast<std::uint16_t*>(to) + p.at * p.size;
+    convert::to_half(from, p.dtype == DType::kBF16, halves, p.count * p.size);
+  }
+}
+
+// Halves that are given as such.
+void place(const Placed& p, const std::uint16_t* from, std::byte* to) {
+  constexpr auto kTokens = static_cast<std::size_t>(CacheState::kBlockTokens);
+  auto* halves = reinterpret_cast<std::uint16_t*>(to);
+  if (p.layout == CacheLayout::kTokens) {
+    std::copy_n(from, p.count * p.size, halves + p.at * p.size);
+    return;
+  }
+  for (std::size_t i = 0; i < p.size; ++i) {
+    for (std::size_t t = 0; t < p.count; ++t) halves[i * kTokens + p.at + t] = from[t * p.size + i];
+  }
+}
+
+}  // namespace
+
 // The new tokens, up to `end`, that belong in one block of row b.
 void CacheState::write_block(const Tensor& added, std::int64_t b, std::int64_t block, std::int64_t end) {
   const std::int64_t first = std::max(block * kBlockTokens, length_);
   const auto count = static_cast<std::size_t>(std::min((block + 1) * kBlockTokens, end) - first);
   const auto at = static_cast<std::size_t>(first - block * kBlockTokens);
-  const auto size = static_cast<std::size_t>(size_);
-  float* to =
-      rows_[static_cast<std::size_t>(b)].blocks[static_cast<std::size_t>(block)]->data.mutable_data<float>().data();
-  const float* from = added.data<float>().data() + (b * heads_ * added.extent(2) + first - length_) * size_;
-  for (std::int64_t h = 0; h < heads_; ++h, from += added.extent(2) * size_, to += head_offset(1)) {
-    if (options_.layout == CacheLayout::kPanels) {
-      simd::store_keys(from, size, count, size, to, at);
-    } else {
-      std::memcpy(to + at * size, from, count * size * sizeof(float));
-    }
+  const Placed placed = {layout(), dtype(), static_cast<std::size_t>(size_), at, count};
+  std::byte* to =
+      rows_[static_cast<std::size_t>(b)].blocks[static_cast<std::size_t>(block)]->data.mutable_bytes().data();
+  const std::int64_t from = (b * heads_ * added.extent(2) + first - length_) * size_;
+  const std::byte* bytes = added.bytes().data();
+  for (std::int64_t h = 0; h < heads_; ++h, to += head_offset(1)) {
+    const std::int64_t head = from + h * added.extent(2) * size_;
+    if (added.dtype() == DType::kF32)
+      place(placed, reinterpret_cast<const float*>(bytes) + head, to);
+    else
+      place(placed, reinterpret_cast<const std::uint16_t*>(bytes) + head, to);
   }
 }
 
@@ -213,20 +253,35 @@ void CacheState::truncate(std::int64_t length) {
 
 // --- Reading ---------------------------------------------------------------------------------------
 
+namespace {
+
+// One head of a block: element `at` of each dimension to `to`, or all of them if tokens lie one after another.
+template <class T>
+void copy_token(const std::byte* block, CacheLayout layout, std::int64_t at, std::int64_t size, T* to) {
+  const T* from = reinterpret_cast<const T*>(block);
+  if (layout == CacheLayout::kTokens) {
+    std::copy_n(from + at * size, size, to);
+  } else {
+    for (std::int64_t i = 0; i < size; ++i) to[i] = from[i * CacheState::kBlockTokens + at];
+  }
+}
+
+}  // namespace
+
 Tensor CacheState::to_tensor() const {
-  Tensor result = Tensor::zeros(DType::kF32, shape());
-  float* to = result.mutable_data<float>().data();
+  Tensor result = Tensor::zeros(dtype(), shape());
+  const std::size_t token_bytes = static_cast<std::size_t>(size_) * element_size(dtype());
+  std::byte* to = result.mutable_bytes().data();
   for (std::int64_t b = 0; b < batch(); ++b) {
-    const std::span<const float* const> table = blocks(b);
-    for (std::int64_t h = 0; h < heads_; ++h, to += length_ * size_) {
+    const std::span<const std::byte* const> table = blocks(b);
+    for (std::int64_t h = 0; h < heads_; ++h, to += static_cast<std::size_t>(length_) * token_bytes) {
       for (std::int64_t t = first_token_; t < length_; ++t) {
-        const float* block = table[static_cast<std::size_t>(t / kBlockTokens)] + head_offset(h);
-        const std::int64_t at = t % kBlockTokens;
-        if (options_.layout == CacheLayout::kTokens) {
-          std::copy_n(block + at * size_, size_, to + t * size_);
-        } else {
-          for (std::int64_t i = 0; i < size_; ++i) to[t * size_ + i] = block[i * kBlockTokens + at];
-        }
+        const std::byte* block = table[static_cast<std::size_t>(t / kBlockTokens)] + head_offset(h);
+        std::byte* token = to + static_cast<std::size_t>(t) * token_bytes;
+        if (dtype() == DType::kF32)
+          copy_token(block, layout(), t % kBlockTokens, size_, reinterpret_cast<float*>(token));
+        else
+          copy_token(block, layout(), t % kBlockTokens, size_, reinterpret_cast<std::uint16_t*>(token));
       }
     }
   }

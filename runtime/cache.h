@@ -45,10 +45,10 @@ class CacheBudget {
   std::atomic<std::uint64_t> used_{0};
 };
 
-// f32[B, H, length, D]. A row is a table of blocks of kBlockTokens tokens, so that growing moves nothing, rows of the
-// same beginning share its blocks, and picking rows is picking tables. A shared block is copied when it is written.
-// Copies of a cache share all blocks. Not thread-safe itself; caches that share blocks may be used from different
-// threads.
+// [B, H, length, D] of f32, f16 or bf16. A row is a table of blocks of kBlockTokens tokens, so that growing moves
+// nothing, rows of the same beginning share its blocks, and picking rows is picking tables. A shared block is copied
+// when it is written. Copies of a cache share all blocks. Not thread-safe itself; caches that share blocks may be used
+// from different threads.
 class CacheState {
  public:
   static constexpr std::int64_t kBlockTokens = 8;
@@ -59,6 +59,7 @@ class CacheState {
   struct Options {
     CacheLayout layout = CacheLayout::kTokens;
     std::int64_t window = kUnbounded;  // tokens before the next one that are still read; older blocks are dropped
+    DType dtype = DType::kF32;         // or kF16, kBF16: half the bytes, each number rounded once, to nearest even
   };
 
   CacheState(std::int64_t heads, std::int64_t size) : CacheState(heads, size, Options{}) {}
@@ -71,13 +72,15 @@ class CacheState {
   std::int64_t size() const { return size_; }
   Extents shape() const { return {batch(), heads_, length_, size_}; }
   CacheLayout layout() const { return options_.layout; }
+  DType dtype() const { return options_.dtype; }
   // The first token that every row still has, a multiple of kDropped.
   std::int64_t first_token() const { return first_token_; }
 
   void reset(std::int64_t batch);
-  // The whole contents: f32[B, H, P, D].
+  // The whole contents: [B, H, P, D] of f32 or the cache's type.
   void assign(const Tensor& value);
-  // added: f32[B, H, S, D]. pool: may be null. Strong: an Error (memory) leaves the contents as they were.
+  // added: [B, H, S, D] of f32 or the cache's type. pool: may be null. Strong: an Error (memory) leaves the contents as
+  // they were.
   void append(const Tensor& added, ThreadPool* pool = nullptr);
   // Bytes of the blocks that an append of so many tokens makes. What the window lets go is dropped first.
   std::uint64_t growth(std::int64_t tokens);
@@ -91,14 +94,16 @@ class CacheState {
   // Forgets tokens from `length` on. Error kInvalidArgument when there are fewer, or when it is more than kTakenBack
   // tokens and dropped ones would be needed.
   void truncate(std::int64_t length);
-  // Dropped tokens are 0.
+  // Of the cache's type. Dropped tokens are 0.
   Tensor to_tensor() const;
 
-  // The blocks of row b, each at [H, kBlockTokens, D] or [H, D, kBlockTokens] floats; null where dropped. Valid until
+  // The blocks of row b, each at [H, kBlockTokens, D] or [H, D, kBlockTokens] numbers; null where dropped. Valid until
   // the cache changes. Rows share a block only if they share all before it.
-  std::span<const float* const> blocks(std::int64_t b) const { return rows_[static_cast<std::size_t>(b)].data; }
-  // Floats from a block to its head h.
-  std::size_t head_offset(std::int64_t h) const { return static_cast<std::size_t>(h * size_ * kBlockTokens); }
+  std::span<const std::byte* const> blocks(std::int64_t b) const { return rows_[static_cast<std::size_t>(b)].data; }
+  // Bytes from a block to its head h.
+  std::size_t head_offset(std::int64_t h) const {
+    return static_cast<std::size_t>(h * size_ * kBlockTokens) * element_size(dtype());
+  }
   CacheUsage usage() const;
 
  private:
@@ -116,11 +121,11 @@ class CacheState {
   };
   struct Row {
     std::vector<std::shared_ptr<Block>> blocks;
-    std::vector<const float*> data;
+    std::vector<const std::byte*> data;
   };
 
   static std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
-  std::size_t block_bytes() const { return static_cast<std::size_t>(heads_ * size_ * kBlockTokens) * sizeof(float); }
+  std::size_t block_bytes() const { return head_offset(heads_); }
   Extents block_shape() const { return {heads_, size_, kBlockTokens}; }
   std::shared_ptr<Block> new_block() const;
   void make_room(Row& row, std::int64_t tokens);

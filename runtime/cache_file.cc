@@ -126,7 +126,7 @@ class CacheFile {
     std::vector<std::shared_ptr<CacheState::Block>> unique;
     for (std::uint64_t i = 0; i < header.unique; ++i) {
       const auto bytes = take(cache.block_bytes());
-      Tensor contents = Tensor::uninitialized(DType::kF32, cache.block_shape());
+      Tensor contents = Tensor::uninitialized(cache.dtype(), cache.block_shape());
       unique.push_back(std::make_shared<CacheState::Block>(cache.ledger_, std::move(contents)));
       std::memcpy(unique.back()->data.mutable_bytes().data(), bytes.data(), bytes.size());
     }
@@ -139,7 +139,7 @@ class CacheFile {
           damaged("a row has no such block");
         }
         cache.rows_[b].blocks.push_back(dropped ? nullptr : unique[index]);
-        cache.rows_[b].data.push_back(dropped ? nullptr : unique[index]->data.data<float>().data());
+        cache.rows_[b].data.push_back(dropped ? nullptr : unique[index]->data.bytes().data());
       }
     }
     cache.length_ = static_cast<std::int64_t>(header.length);
@@ -195,24 +195,25 @@ void write_caches(const std::filesystem::path& path, const PackedKey& key, std::
 std::vector<CacheState> read_caches(const std::filesystem::path& path, const PackedKey& key,
                                     std::span<const State> states, std::span<const CacheState> caches) {
   const MappedFile mapped = map_file(path.string());
-  return with_frame([&] { return "in " + path.string(); },
-                    [&] {
-                      CacheFile file(std::span(mapped.bytes.get(), mapped.size));
-                      const auto header = file.take<Header>();
-                      if (header.magic != kMagic) CacheFile::damaged("it begins with something else");
-                      if (header.first != key.first() || header.second != key.second()) {
-                        fail(ErrorCode::kInvalidArgument,
-                             "these states are of another model, or of another version of weft");
-                      }
-                      if (header.states != caches.size()) CacheFile::damaged("it has another number of states");
-                      std::vector<CacheState> result;
-                      for (std::size_t i = 0; i < caches.size(); ++i) {
-                        result.push_back(file.read(states[i].name, caches[i]));
-                      }
-                      const std::uint64_t sum = file.checksum();
-                      if (file.take<std::uint64_t>() != sum || file.left() != 0) CacheFile::damaged("its sum is wrong");
-                      return result;
-                    });
+  return with_frame(
+      [&] { return "in " + path.string(); },
+      [&] {
+        CacheFile file(std::span(mapped.bytes.get(), mapped.size));
+        const auto header = file.take<Header>();
+        if (header.magic != kMagic) CacheFile::damaged("it begins with something else");
+        if (header.first != key.first() || header.second != key.second()) {
+          fail(ErrorCode::kInvalidArgument,
+               "these states are of another model, of caches of another type, or of another version of weft");
+        }
+        if (header.states != caches.size()) CacheFile::damaged("it has another number of states");
+        std::vector<CacheState> result;
+        for (std::size_t i = 0; i < caches.size(); ++i) {
+          result.push_back(file.read(states[i].name, caches[i]));
+        }
+        const std::uint64_t sum = file.checksum();
+        if (file.take<std::uint64_t>() != sum || file.left() != 0) CacheFile::damaged("its sum is wrong");
+        return result;
+      });
 }
 
 }  // namespace weft::runtime

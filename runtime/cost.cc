@@ -60,7 +60,8 @@ Cost cost_of(const Graph& graph, const Node& node, std::span<const Tensor* const
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (i < caches.size() && caches[i] != nullptr) {
       const CacheState& cache = *caches[i];
-      cost.bytes += sizeof(float) * static_cast<double>(cache.batch() * cache.heads() * cache.length() * cache.size());
+      cost.bytes += static_cast<double>(element_size(cache.dtype())) *
+                    static_cast<double>(cache.batch() * cache.heads() * cache.length() * cache.size());
     } else if (node.inputs[i].valid() && graph.value(node.inputs[i]).kind == ValueKind::kConstant &&
                inputs[i] != nullptr && !is_object(inputs[i]->dtype())) {
       // Of a table only the rows that are looked up.

@@ -6,6 +6,7 @@
 #include "importers/onnx/onnx.h"
 #include "ops/builder.h"
 #include "ops/cast.h"
+#include "runtime/cache_options.h"
 #include "runtime/compiled.h"
 #include "runtime/lower.h"
 #include "runtime/weights.h"
@@ -64,6 +65,24 @@ bool widen_node(Graph& graph, NodeId id, std::map<ValueId, ValueId>& wide_consta
   return true;
 }
 
+// Kernels that read caches where they are convert halves themselves.
+void read_half_caches(Graph& graph, std::map<NodeId, std::unique_ptr<Kernel>>& kernels) {
+  for (const NodeId id : graph.nodes()) {
+    const auto found = kernels.find(id);
+    if (found == kernels.end() || !graph.contains(id)) continue;
+    for (std::size_t i = 0; i < graph.node(id).inputs.size(); ++i) {
+      const ValueId wide = graph.node(id).inputs[i];
+      const ValueId cache = wide.valid() && found->second->reads_cache(i) ? half_cache(graph, wide) : ValueId();
+      if (!cache.valid()) continue;
+      const NodeId converts = graph.value(wide).producer;
+      graph.set_input(id, i, cache);
+      if (graph.use_count(wide) > 0) continue;
+      kernels.erase(converts);
+      graph.erase_node(converts);
+    }
+  }
+}
+
 // Chooses a kernel for every node; nodes of which only the definition can run are replaced by it first, nodes of halves
 // without a kernel, or with a slow one, by the same in f32.
 void choose_kernels(Model::Impl& impl, std::unique_ptr<Kernel> (*make)(const Graph&, const Node&)) {
@@ -91,6 +110,7 @@ void choose_kernels(Model::Impl& impl, std::unique_ptr<Kernel> (*make)(const Gra
       }
     }
   }
+  read_half_caches(graph, kernels);
   for (const NodeId id : graph.nodes()) {
     CompiledNode compiled;
     compiled.node = id;
@@ -170,6 +190,11 @@ std::shared_ptr<const Model> Model::compile(Graph graph, const CompileOptions& o
   impl->report = optimize(impl->graph, {.passes = options.passes, .after_rewrite = options.after_rewrite});
   if (options.after_passes) options.after_passes(impl->graph);
   if (!options.states.empty()) lift_cache_states(impl->graph, options.states, options.states_of_any_layout);
+  if (options.cache_dtype != DType::kF32) {
+    if (options.cache_dtype != DType::kF16 && options.cache_dtype != DType::kBF16)
+      fail(ErrorCode::kInvalidArgument, "caches are of f32, f16 or bf16, not {}", to_string(options.cache_dtype));
+    narrow_states(impl->graph, options.cache_dtype);
+  }
   if (!impl->graph.states().empty()) impl->identity = identity_of(impl->graph);
   keep_last_position(impl->graph, options.last_position_outputs);
   if (options.fast_kernels) {

@@ -24,6 +24,10 @@ struct CompileOptions {
   std::vector<std::pair<std::string, std::string>> states;
   // false: only those that are f32[B, heads, P, size] in the file, so that set_state() takes what another file gives.
   bool states_of_any_layout = true;
+  // What states of f32 become: kF16 or kBF16 take half the memory and half the bytes a step; keys and values are
+  // rounded once, attention computes in f32. States that the file has in halves stay as they are. Error
+  // kInvalidArgument for other types.
+  DType cache_dtype = DType::kF32;
   // Outputs [B, S, ...] of which only the last position is read after a prompt, see keep_last_position(): their extent
   // S becomes 1 in runs of more than kAllPositions positions.
   std::vector<std::string> last_position_outputs;

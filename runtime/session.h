@@ -49,8 +49,10 @@ class Session {
   void reorder_states(std::span<const std::int64_t> parents);
   // The state keeps its first `length` tokens in every row; a shorter one stays as it is.
   void truncate_state(std::string_view name, std::int64_t length);
-  // Sets a state to a tensor [B, H, P, D] (caches that another model computed: cross-attention).
+  // Sets a state to a tensor [B, H, P, D] of f32 or of the state's type (caches that another model computed:
+  // cross-attention).
   void set_state(std::string_view name, const Tensor& value);
+  // Of the state's type: f32, or f16 or bf16 (of the file, or CompileOptions::cache_dtype).
   Tensor state(std::string_view name) const;
   // Another session with these states, shared until one of the two writes: a prompt run once serves many. pool: for
   // sessions that run at the same time; null: this one's.

@@ -64,6 +64,7 @@ runtime::CompileOptions compile_options(const BenchOptions& options) {
   runtime::CompileOptions compile;
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
+  if (const auto dtype = parse_dtype(options.cache_dtype)) compile.cache_dtype = *dtype;
   return compile;
 }
 

@@ -93,6 +93,7 @@ struct GenerateOptions {
   std::string attentions;      // .npz to write attention weights to
   std::size_t max_memory = 0;  // bytes that loading and each run may take, and all caches
   std::size_t max_cache = 0;   // that all caches may take; 0: max_memory
+  std::string cache_dtype;     // f16, bf16; empty: as in the file
 };
 int generate(const GenerateOptions& options);
 
@@ -110,9 +111,10 @@ struct BenchOptions {
   bool profile = false;
   std::string trace;  // file
   bool json = false;
-  bool serve = false;  // a measurement for every line of standard input
-  bool first = false;  // only from the start of loading to the first result
-  std::string packed;  // folder of packed weights
+  bool serve = false;       // a measurement for every line of standard input
+  bool first = false;       // only from the start of loading to the first result
+  std::string packed;       // folder of packed weights
+  std::string cache_dtype;  // as GenerateOptions has it
 };
 int bench(const BenchOptions& options);
 

@@ -224,6 +224,7 @@ int generate(const GenerateOptions& options) {
   compile.passes = parse_pass_list(options.passes);
   compile.packed_folder = options.packed;
   compile.max_memory = options.max_memory;
+  if (const auto dtype = parse_dtype(options.cache_dtype)) compile.cache_dtype = *dtype;
   const runtime::GenerationModel model = runtime::GenerationModel::load(path, compile, files);
   if (!files.decoder.empty()) check_genai_model(folder / "genai_config.json", model);
   runtime::GenerationModel assistant;

@@ -120,6 +120,11 @@ void add_compare(CLI::App& app, std::function<int()>& action) {
   });
 }
 
+void add_cache_dtype(CLI::App& command, std::string& dtype) {
+  command.add_option("--cache-dtype", dtype, "keep keys and values in f16 or bf16: half the memory, rounded once")
+      ->check(CLI::IsMember({"f16", "bf16"}));
+}
+
 void add_generate(CLI::App& app, std::function<int()>& action) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "Generate tokens with an exported language model");
@@ -147,6 +152,7 @@ void add_generate(CLI::App& app, std::function<int()>& action) {
       ->transform(CLI::AsSizeValue(false));
   command->add_option("--max-cache", options->max_cache, "bytes that all keys and values may take")
       ->transform(CLI::AsSizeValue(false));
+  add_cache_dtype(*command, options->cache_dtype);
   command->add_option("--repeat", options->repeat, "generate from every prompt so often")->check(CLI::PositiveNumber);
   // Hugging Face's options; what is not one of them is answered with the nearest name.
   command->allow_extras();
@@ -201,6 +207,7 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
   command->add_flag("--json", options->json, "as JSON");
   command->add_flag("--first", options->first, "time loading and the first run of the first workload, once");
   command->add_option("--packed", options->packed, kPacked);
+  add_cache_dtype(*command, options->cache_dtype);
   command->add_flag("--serve", options->serve,
                     "make a measurement for every line of standard input, the number of a workload");
   command->callback([options, &action] { action = [options] { return bench(*options); }; });

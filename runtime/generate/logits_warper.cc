@@ -171,7 +171,9 @@ class Typical final : public LogitsProcessor {
                   const std::vector<double>& probabilities) const {
     const auto mass = [&](const auto& token) { return probabilities[token.second]; };
     if (const auto count = first_reaching(std::span(order), std::less<>(), mass, p_))
-      return std::max_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(*count, 1)))->first;
+      return std::max_element(order.begin(),
+                              order.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(*count, 1)))
+          ->first;
     std::sort(order.begin(), order.end());
     double total = 0;
     std::size_t last = 0;

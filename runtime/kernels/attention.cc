@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "ops/cast.h"
 #include "ops/op_def.h"
 #include "runtime/cache.h"
 #include "runtime/kernels/attention_masks.h"
@@ -98,21 +99,28 @@ class BoundAttention final : public BoundKernel {
     out_ = Layout(context.outputs[0]->shape(), settings_.query_heads);
     query_data_ = context.in<float>(kQ);
     out_data_ = context.out<float>(0);
+    const bool alike = context.caches[kK] == nullptr || context.caches[kV] == nullptr ||
+                       context.caches[kK]->dtype() == context.caches[kV]->dtype();
     const auto find = [&](std::size_t input, CacheLayout wanted, const CacheState*& cache, const float*& data) {
+      Tensor& copy = input == kK ? key_copy_ : value_copy_;
       cache = context.caches[input];
       if (cache == nullptr) {
-        data = context.in<float>(input);
+        // Halves of a cache that is not read in place.
+        const bool wide = context.inputs[input]->dtype() == DType::kF32;
+        if (!wide) copy = cast(*context.inputs[input], DType::kF32);
+        data = wide ? context.in<float>(input) : copy.data<float>().data();
         return Layout(context.inputs[input]->shape(), settings_.key_heads);
       }
-      if (cache->layout() != wanted) {  // made for another reader
-        Tensor& copy = input == kK ? key_copy_ : value_copy_;
-        copy = cache->to_tensor();
+      if (cache->layout() != wanted || !alike) {  // made for another reader
+        copy = cast(cache->to_tensor(), DType::kF32);
         cache = nullptr;
         data = copy.data<float>().data();
         return Layout(copy.shape(), 0);
       }
+      element_ = simd::element_of(cache->dtype());
       return Layout(cache->shape(), 0);
     };
+    element_ = simd::Element::kF32;
     k_ = find(kK, CacheLayout::kPanels, keys_, key_data_);
     v_ = find(kV, CacheLayout::kTokens, values_, value_data_);
     first_token_ = 0;
@@ -169,6 +177,7 @@ class BoundAttention final : public BoundKernel {
     task.zero_masked_rows = settings_.zero_masked_rows;
     task.has_sinks = masks_.has_sinks();
     task.mask_key_stride = masks_.key_stride();
+    task.element = element_;
     task.scratch = scratch;
     return task;
   }
@@ -265,6 +274,7 @@ class BoundAttention final : public BoundKernel {
   std::size_t first_token_ = 0;  // that the caches still have
   const float *query_data_ = nullptr, *key_data_ = nullptr, *value_data_ = nullptr;
   float* out_data_ = nullptr;
+  simd::Element element_ = simd::Element::kF32;  // of caches
   Tensor key_copy_, value_copy_;
 };
 

@@ -13,6 +13,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "runtime/kernels/attention_simd.h"
+#include "runtime/kernels/halves-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::runtime::simd::HWY_NAMESPACE {
@@ -99,32 +100,80 @@ HWY_INLINE void StoreKeys(const float* keys, std::size_t stride, std::size_t cou
   }
 }
 
-void StoreBlock(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
-                std::size_t at) {
-  StoreKeys<kBlockKeys>(keys, stride, count, size, block, at);
+// The same to halves, some dimensions at a time.
+HWY_INLINE void StoreHalfKeys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, bool brain,
+                              std::uint16_t* block, std::size_t at) {
+  constexpr std::size_t kTogether = 32;
+  const F d;
+  const hn::Rebind<std::uint16_t, F> du;
+  HWY_ALIGN float wide[kTogether * kBlockKeys] = {};
+  HWY_ALIGN std::uint16_t halves[kTogether * kBlockKeys];
+  for (std::size_t first = 0; first < size; first += kTogether) {
+    const std::size_t some = HWY_MIN(kTogether, size - first);
+    StoreKeys<kBlockKeys>(keys + first, stride, count, some, wide, at);
+    for (std::size_t i = 0; i < some * kBlockKeys; i += kLanes)  // reads and writes whole vectors of the buffers
+      hn::StoreU(NarrowToHalves(d, hn::LoadU(d, wide + i), brain), du, halves + i);
+    std::uint16_t* to = block + first * kBlockKeys;
+    if (count == kBlockKeys) {
+      hwy::CopyBytes(halves, to, some * kBlockKeys * sizeof(*to));
+      continue;
+    }
+    for (std::size_t i = 0; i < some; ++i) {
+      for (std::size_t t = at; t < at + count; ++t) to[i * kBlockKeys + t] = halves[i * kBlockKeys + t];
+    }
+  }
 }
+
+void StoreBlock(const float* keys, std::size_t stride, std::size_t count, std::size_t size, Element element,
+                std::byte* block, std::size_t at) {
+  if (element == Element::kF32)
+    StoreKeys<kBlockKeys>(keys, stride, count, size, reinterpret_cast<float*>(block), at);
+  else
+    StoreHalfKeys(keys, stride, count, size, element == Element::kBF16, reinterpret_cast<std::uint16_t*>(block), at);
+}
+
+// --- Elements of blocks ----------------------------------------------------------------------------
+
+// Vectors of numbers as blocks hold them. LoadTwo: the lower half of a vector from one place, the upper from another.
+struct Single {
+  using T = float;
+  static HWY_INLINE V Load(const float* x) { return hn::LoadU(F(), x); }
+  static HWY_INLINE V LoadTwo(const float* low, const float* high) {
+    const hn::Half<F> half;
+    return hn::Combine(F(), hn::LoadU(half, high), hn::LoadU(half, low));
+  }
+};
+
+template <bool kBrain>
+struct Halves {
+  using T = std::uint16_t;
+  using D = hn::Rebind<std::uint16_t, F>;
+  static HWY_INLINE V Load(const T* x) { return WidenHalves(F(), hn::LoadU(D(), x), kBrain); }
+  static HWY_INLINE V LoadTwo(const T* low, const T* high) {
+    const hn::Half<D> half;
+    return WidenHalves(F(), hn::Combine(D(), hn::LoadU(half, high), hn::LoadU(half, low)), kBrain);
+  }
+};
 
 // --- Micro-kernels ---------------------------------------------------------------------------------
 
 // Keys [n * kLanes, ...) of dimension i of a panel, which lies in one piece [D][kPanelKeys] or in blocks.
-template <bool kInBlocks>
-HWY_INLINE V LoadKeys(const float* const* halves, std::size_t n, std::size_t i) {
-  const F d;
+template <class E, bool kInBlocks>
+HWY_INLINE V LoadKeys(const typename E::T* const* halves, std::size_t n, std::size_t i) {
   if constexpr (!kInBlocks) {
-    return hn::LoadU(d, halves[0] + i * kPanelKeys + n * kLanes);
+    return E::Load(halves[0] + i * kPanelKeys + n * kLanes);
   } else if constexpr (kLanes == kPanelKeys) {
-    const hn::Half<F> half;
-    return hn::Combine(d, hn::LoadU(half, halves[1] + i * kBlockKeys), hn::LoadU(half, halves[0] + i * kBlockKeys));
+    return E::LoadTwo(halves[0] + i * kBlockKeys, halves[1] + i * kBlockKeys);
   } else {
-    return hn::LoadU(d, halves[n * kLanes / kBlockKeys] + i * kBlockKeys + n * kLanes % kBlockKeys);
+    return E::Load(halves[n * kLanes / kBlockKeys] + i * kBlockKeys + n * kLanes % kBlockKeys);
   }
 }
 
 // scores[r][..] = q_r . k_t for R rows of queries packed [D][kBlockRows] and the keys of P panels, two pointers each.
 // Meanwhile the blocks of `ahead` come nearer.
-template <std::size_t R, std::size_t P, bool kInBlocks>
-HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const float* const* ahead, std::size_t size,
-                            float* scores) {
+template <class E, std::size_t R, std::size_t P, bool kInBlocks>
+HWY_INLINE void ScorePanels(const float* q, const typename E::T* const* keys, const typename E::T* const* ahead,
+                            std::size_t size, float* scores) {
   const F d;
   constexpr std::size_t kWide = P * kVectors;
   V sum[R][kWide];
@@ -133,7 +182,7 @@ HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const floa
     HWY_UNROLL(8)
     for (std::size_t n = 0; n < kWide; ++n) sum[r][n] = hn::Zero(d);
   }
-  const float* halves[2 * P];
+  const typename E::T* halves[2 * P];
   HWY_UNROLL(8)
   for (std::size_t p = 0; p < 2 * P; ++p) halves[p] = keys[p];
   for (std::size_t i = 0; i < size; ++i) {
@@ -141,7 +190,7 @@ HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const floa
     for (std::size_t p = 0; p < P; ++p) hwy::Prefetch(ahead[2 * p + i % 2] + i / 2 * kPanelKeys);
     V key[kWide];
     HWY_UNROLL(8)
-    for (std::size_t n = 0; n < kWide; ++n) key[n] = LoadKeys<kInBlocks>(halves + n / kVectors * 2, n % kVectors, i);
+    for (std::size_t n = 0; n < kWide; ++n) key[n] = LoadKeys<E, kInBlocks>(halves + n / kVectors * 2, n % kVectors, i);
     HWY_UNROLL(8)
     for (std::size_t r = 0; r < R; ++r) {
       const V x = hn::Set(d, q[i * kBlockRows + r]);
@@ -156,27 +205,27 @@ HWY_INLINE void ScorePanels(const float* q, const float* const* keys, const floa
   }
 }
 
-template <std::size_t R, bool kInBlocks>
-HWY_INLINE void ScoreRows(const float* q, const float* const* keys, const float* const* ahead, std::size_t panels,
-                          std::size_t size, float* scores) {
+template <class E, std::size_t R, bool kInBlocks>
+HWY_INLINE void ScoreRows(const float* q, const typename E::T* const* keys, const typename E::T* const* ahead,
+                          std::size_t panels, std::size_t size, float* scores) {
   constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 2 : 1);
   std::size_t j = 0;
   for (; j + kMost <= panels; j += kMost) {
-    ScorePanels<R, kMost, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
+    ScorePanels<E, R, kMost, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
   }
   if constexpr (kMost > 1) {
     for (; j < panels; ++j) {
-      ScorePanels<R, 1, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
+      ScorePanels<E, R, 1, kInBlocks>(q, keys + 2 * j, ahead + 2 * j, size, scores + j * kPanelKeys);
     }
   }
 }
 
 // results[r][..] = results[r][..] * corrections[r] + weights[r][t] * v_t over the tokens of some blocks, for N vectors
 // of the values.
-template <std::size_t R, std::size_t N>
-HWY_INLINE void AddPanels(const float* weights, const float* const* values, const float* const* ahead, std::size_t e,
-                          std::size_t stride, std::size_t tokens, const float* corrections, float* results,
-                          std::size_t width) {
+template <class E, std::size_t R, std::size_t N>
+HWY_INLINE void AddPanels(const float* weights, const typename E::T* const* values, const typename E::T* const* ahead,
+                          std::size_t e, std::size_t stride, std::size_t tokens, const float* corrections,
+                          float* results, std::size_t width) {
   const F d;
   V sum[R][N];
   HWY_UNROLL(8)
@@ -188,8 +237,8 @@ HWY_INLINE void AddPanels(const float* weights, const float* const* values, cons
     }
   }
   for (std::size_t first = 0; first < tokens; first += kBlockKeys) {
-    const float* value = *values++ + e;
-    const float* next = *ahead++ + e;
+    const typename E::T* value = *values++ + e;
+    const typename E::T* next = *ahead++ + e;
     const float* weight = weights + first;
     const std::size_t count = HWY_MIN(kBlockKeys, tokens - first);
     for (std::size_t t = 0; t < count; ++t, value += stride, next += width) {
@@ -197,7 +246,7 @@ HWY_INLINE void AddPanels(const float* weights, const float* const* values, cons
       for (std::size_t n = 0; n < N; n += kVectors) hwy::Prefetch(next + n * kLanes);
       V v[N];
       HWY_UNROLL(8)
-      for (std::size_t n = 0; n < N; ++n) v[n] = hn::LoadU(d, value + n * kLanes);
+      for (std::size_t n = 0; n < N; ++n) v[n] = E::Load(value + n * kLanes);
       HWY_UNROLL(8)
       for (std::size_t r = 0; r < R; ++r) {
         const V x = hn::Set(d, weight[r * kChunkKeys + t]);
@@ -213,17 +262,18 @@ HWY_INLINE void AddPanels(const float* weights, const float* const* values, cons
   }
 }
 
-// values: rows of at least `width` (a multiple of kPanelKeys) readable floats.
-template <std::size_t R>
-HWY_INLINE void AddRows(const float* weights, const float* const* values, const float* const* ahead, std::size_t stride,
-                        std::size_t tokens, const float* corrections, float* results, std::size_t width) {
+// values: rows of at least `width` (a multiple of kPanelKeys) readable elements.
+template <class E, std::size_t R>
+HWY_INLINE void AddRows(const float* weights, const typename E::T* const* values, const typename E::T* const* ahead,
+                        std::size_t stride, std::size_t tokens, const float* corrections, float* results,
+                        std::size_t width) {
   constexpr std::size_t kMost = kManyRegisters ? (R <= 4 ? 4 : 2) : (R <= 2 ? 4 : 2);
   std::size_t e = 0;
   for (; e + kMost * kLanes <= width; e += kMost * kLanes) {
-    AddPanels<R, kMost>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
+    AddPanels<E, R, kMost>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
   }
   for (; e < width; e += kLanes) {
-    AddPanels<R, 1>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
+    AddPanels<E, R, 1>(weights, values, ahead, e, stride, tokens, corrections, results + e, width);
   }
 }
 

@@ -31,9 +31,9 @@ void attend(const AttentionTask& task) { HWY_DYNAMIC_DISPATCH(Attend)(task); }
 void finish_attention(const AttentionTask& task, const AttentionRow& row, const float* partials, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(FinishAttention)(task, row, partials, count);
 }
-void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
-                std::size_t at) {
-  HWY_DYNAMIC_DISPATCH(StoreBlock)(keys, stride, count, size, block, at);
+void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, Element element,
+                std::byte* block, std::size_t at) {
+  HWY_DYNAMIC_DISPATCH(StoreBlock)(keys, stride, count, size, element, block, at);
 }
 
 }  // namespace weft::runtime::simd

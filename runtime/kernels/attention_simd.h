@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <span>
 
+#include "graph/dtype.h"
+
 namespace weft::runtime::simd {
 
 inline constexpr std::size_t kPanelKeys = 16;   // keys of a panel
@@ -18,11 +20,17 @@ inline constexpr std::size_t kChunkKeys = 128;  // keys of a step of the online 
 inline constexpr std::size_t kTaskRows = 512;   // query rows of a task, at most
 static_assert(kChunkKeys % kPanelKeys == 0 && kPanelKeys == 2 * kBlockKeys);
 
+// How blocks hold numbers. Halves become f32 where they are read: all arithmetic is f32.
+enum class Element : std::uint8_t { kF32, kF16, kBF16 };
+inline Element element_of(DType dtype) {
+  return dtype == DType::kF16 ? Element::kF16 : dtype == DType::kBF16 ? Element::kBF16 : Element::kF32;
+}
+
 // Where keys or values of one head lie. Either panel j is at blocks[2 j] and blocks[2 j + 1] + the task's offset (keys
 // [D][kBlockKeys], values [kBlockKeys][E]), the second only if there are tokens in it, or, with blocks null, token t is
 // at base + t * stride.
 struct AttentionSource {
-  const float* const* blocks = nullptr;
+  const std::byte* const* blocks = nullptr;
   const float* base = nullptr;
   std::size_t stride = 0;
 };
@@ -55,7 +63,8 @@ struct AttentionRow {
 struct AttentionTask {
   std::span<const AttentionRow> rows;  // at most kTaskRows
   std::span<const AttentionSegment> segments;
-  std::size_t key_offset = 0, value_offset = 0;  // floats from a block to the head's part of it
+  Element element = Element::kF32;               // of blocks
+  std::size_t key_offset = 0, value_offset = 0;  // bytes from a block to the head's part of it
   std::size_t begin = 0, end = 0;                // keys of this task; begin is a multiple of kChunkKeys
   std::size_t size = 0, value_size = 0;          // D, E
   float scale = 1;
@@ -74,8 +83,9 @@ void attend(const AttentionTask& task);
 // Joins the `count` partial results of a row, which lie one after the other, in order.
 void finish_attention(const AttentionTask& task, const AttentionRow& row, const float* partials, std::size_t count);
 
-// Copies `count` keys of `size` floats, `stride` apart, to lanes [at, at + count) of a block [size][kBlockKeys].
-void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, float* block,
-                std::size_t at);
+// Copies `count` keys of `size` floats, `stride` apart, to lanes [at, at + count) of a block [size][kBlockKeys] of such
+// elements; halves are rounded to nearest even.
+void store_keys(const float* keys, std::size_t stride, std::size_t count, std::size_t size, Element element,
+                std::byte* block, std::size_t at);
 
 }  // namespace weft::runtime::simd

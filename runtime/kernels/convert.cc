@@ -4,11 +4,14 @@
 #define HWY_TARGET_INCLUDE "runtime/kernels/convert.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "runtime/kernels/halves-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::runtime::convert::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
+using simd::HWY_NAMESPACE::NarrowToHalves;
+using simd::HWY_NAMESPACE::WidenHalves;
 using F = hn::CappedTag<float, 16>;
 using I = hn::RebindToSigned<F>;
 using V = hn::Vec<F>;
@@ -24,40 +27,11 @@ HWY_INLINE void ForEach(std::size_t count, const Body& body, const Rest& rest) {
 }
 
 HWY_INLINE V Widen(const std::uint16_t* x, bool brain) {
-  const F d;
-  const hn::Rebind<std::uint16_t, F> du;
-  const auto bits = hn::LoadU(du, x);
-  if (brain) return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<F>(), bits)));
-  const V y = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, F>(), bits));
-#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2  // without instructions for halves infinities and NaN become numbers
-  const hn::RebindToUnsigned<F> du32;
-  const auto wide = hn::PromoteTo(du32, bits);
-  const auto exponent = hn::Set(du32, 0x7C00u);
-  const auto special = hn::RebindMask(d, hn::Eq(hn::And(wide, exponent), exponent));
-  const auto sign = hn::ShiftLeft<16>(hn::And(wide, hn::Set(du32, 0x8000u)));
-  const auto rest = hn::ShiftLeft<13>(hn::And(wide, hn::Set(du32, 0x3FFu)));
-  return hn::IfThenElse(special, hn::BitCast(d, hn::Or(hn::Or(sign, rest), hn::Set(du32, 0x7F800000u))), y);
-#else
-  return y;
-#endif
+  return WidenHalves(F(), hn::LoadU(hn::Rebind<std::uint16_t, F>(), x), brain);
 }
 
 HWY_INLINE void Narrow(V v, bool brain, std::uint16_t* y) {
-  const F d;
-  const hn::RebindToUnsigned<F> du32;
-  const hn::Rebind<std::uint16_t, F> du;
-  if (!brain) {
-    hn::StoreU(hn::BitCast(du, hn::DemoteTo(hn::Rebind<hwy::float16_t, F>(), v)), du, y);
-    return;
-  }
-  const auto bits = hn::BitCast(du32, v);
-  const auto high = hn::ShiftRight<16>(bits);
-  const auto even = hn::And(high, hn::Set(du32, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(even, hn::Set(du32, 0x7FFFu))));
-  const auto quiet = hn::Or(high, hn::Set(du32, 0x40u));
-  const auto nan = hn::RebindMask(du32, hn::IsNaN(v));
-  hn::StoreU(hn::TruncateTo(du, hn::IfThenElse(nan, quiet, rounded)), du, y);
-  (void)d;
+  hn::StoreU(NarrowToHalves(F(), v, brain), hn::Rebind<std::uint16_t, F>(), y);
 }
 
 void FromHalf(const std::uint16_t* x, bool brain, float* y, std::size_t count) {

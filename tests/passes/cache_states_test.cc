@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <regex>
 
 #include "graph/text.h"
 #include "ops/op_def.h"
@@ -104,6 +105,15 @@ std::vector<std::string> lifted_states(const std::string& text, const Pairs& pai
   }
   std::vector<std::string> names;
   for (const State& state : after.states()) names.push_back(state.name);
+  Graph halves = parsed(std::regex_replace(text, std::regex("f32"), "f16"));
+  lift_cache_states(halves, pairs);
+  verify(halves);
+  std::vector<std::string> of_halves;
+  for (const State& state : halves.states()) {
+    of_halves.push_back(state.name);
+    EXPECT_EQ(halves.value(state.current).type.dtype, DType::kF16);
+  }
+  EXPECT_EQ(of_halves, names);
   return names;
 }
 

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <limits>
 #include <random>
 #include <thread>
 
 #include "ops/builder.h"
+#include "ops/cast.h"
 #include "runtime/generate/decoder.h"
 #include "runtime/session.h"
 #include "tests/runtime/attention_block.h"
@@ -18,7 +20,7 @@ std::vector<float> floats(const Tensor& x) { return {x.data<float>().begin(), x.
 
 TEST(Cache, RowsAreSharedUntilWritten) {
   for (const CacheLayout layout : {CacheLayout::kTokens, CacheLayout::kPanels}) {
-    CacheState cache(1, 2, {layout, CacheState::kUnbounded});
+    CacheState cache(1, 2, {.layout = layout});
     cache.reset(1);
     cache.append(Tensor::of<float>({1, 1, 1, 2}, {1, 2}));
     cache.reorder(std::vector<std::int64_t>{0, 0, 0});
@@ -78,7 +80,8 @@ TEST(Cache, AnySequenceOfOperationsKeepsItsContents) {
     const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(n)); };
     const std::int64_t heads = 1 + below(3), size = 1 + below(9);
     const CacheLayout layout = seed % 2 == 0 ? CacheLayout::kTokens : CacheLayout::kPanels;
-    CacheState cache(heads, size, {layout, CacheState::kUnbounded});
+    const DType dtype = std::array{DType::kF32, DType::kF16, DType::kBF16}[seed % 3];
+    CacheState cache(heads, size, {layout, CacheState::kUnbounded, dtype});
     cache.reset(2);
     Plain plain{std::vector<std::vector<float>>(2), heads, size};
     std::vector<std::pair<CacheState, Plain>> copies;
@@ -102,20 +105,23 @@ TEST(Cache, AnySequenceOfOperationsKeepsItsContents) {
         case 2: copies.emplace_back(cache, plain); break;
         default: {
           const Tensor added = random_floats({cache.batch(), heads, below(3) == 0 ? below(40) : 1, size}, random());
+          const Tensor rounded = cast(added, dtype);
           const std::uint64_t before = cache.usage().bytes, growth = cache.growth(added.extent(2));
-          cache.append(added, &pool);
+          cache.append(below(2) == 0 ? added : rounded, &pool);
           ASSERT_EQ(cache.usage().bytes, before + growth) << "seed " << seed << " step " << step;
-          plain.append(added);
+          plain.append(cast(rounded, DType::kF32));
         }
       }
-      ASSERT_TRUE(plain.equals(cache.to_tensor())) << "seed " << seed << " step " << step;
+      ASSERT_EQ(cache.to_tensor().dtype(), dtype);
+      ASSERT_TRUE(plain.equals(cast(cache.to_tensor(), DType::kF32))) << "seed " << seed << " step " << step;
     }
-    for (auto& [copy, expected] : copies) ASSERT_TRUE(expected.equals(copy.to_tensor())) << "seed " << seed;
+    for (auto& [copy, expected] : copies)
+      ASSERT_TRUE(expected.equals(cast(copy.to_tensor(), DType::kF32))) << "seed " << seed;
   }
 }
 
 TEST(Cache, DropsWhatIsBeforeItsWindow) {
-  CacheState cache(1, 1, {CacheLayout::kTokens, 10});
+  CacheState cache(1, 1, {.window = 10});
   cache.reset(2);
   Plain plain{std::vector<std::vector<float>>(2), 1, 1};
   std::uint64_t most = 0;

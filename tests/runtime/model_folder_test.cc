@@ -27,7 +27,7 @@ INSTANTIATE_TEST_SUITE_P(All, CacheLayouts,
                          ::testing::Values(Kind{"past", 4}, Kind{"past-stacked", 4}, Kind{"past-multi-query", 4},
                                            Kind{"past-time-first", 4}, Kind{"past-time-outermost", 4},
                                            Kind{"past-heads-in-rows", 4}, Kind{"past-buffer", 4},
-                                           Kind{"past-buffer-elements", 4}, Kind{"genai", 2}),
+                                           Kind{"past-buffer-elements", 4}, Kind{"genai", 2}, Kind{"half", 4}),
                          [](const auto& info) {
                            std::string name = info.param.name;
                            std::erase(name, '-');
