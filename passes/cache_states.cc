@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "passes/cache_lifts.h"
+#include "passes/cache_views.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
 #include "passes/rearranged_caches.h"
@@ -53,7 +54,8 @@ void append_in_state(Graph& graph, ValueId past, ValueId present) {
 // Why a cache that does not come out again is no state.
 void refuse_staying(const Graph& graph, ValueId past, CacheLift& lift) {
   if (!is_cache(graph, past)) {
-    lift.reason = fmt::format("f32[B, heads, P, size] wanted, {} found", to_string(graph.value(past).type));
+    lift.reason =
+        fmt::format("[B, heads, P, size] of f32, f16 or bf16 wanted, {} found", to_string(graph.value(past).type));
     return;
   }
   for (const Use& use : graph.value(past).uses) {
@@ -113,7 +115,7 @@ std::vector<CacheLift> lift_and_explain_caches(Graph& graph,
     } else if (find_output(graph, present_name) == graph.outputs().end()) {
       refuse_staying(graph, *past, lift);
     } else {
-      lift.reason = "f32[B, heads, P, size] with new tokens behind wanted";
+      lift.reason = "[B, heads, P, size] with new tokens behind wanted";
       places.push_back(lifts.size() - 1);
       others.push_back(pair);
     }

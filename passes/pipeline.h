@@ -68,12 +68,12 @@ PassReport optimize(Graph& graph, const PassOptions& options = {.passes = defaul
 bool cache_stays(const Graph& graph, ValueId past, std::string_view present_name);
 
 // Turns into states the pairs of names (past input, present output) where present = Concat(past, new) along the axis of
-// time, and those that only attention reads of caches that stay. Caches are f32[B, heads, P, size]. any_layout: and
-// caches that are transposed, flattened, or hold keys and values side by side, if attention reads of them what it read
-// before with new tokens behind, or buffers of which it reads only what is written; each part that attention reads
-// becomes a state f32[B, heads, P, size], named "past" or "past.0", "past.1", ... Where places in a buffer depend on an
-// input, that is taken to be what a decode loop feeds, positions i64[S] that follow those past or a mask [B, P + S] of
-// ones, and goes. For decode loops, after fusion; not in "all". Returns how many pairs became states.
+// time, and those that only attention reads of caches that stay. Caches are [B, heads, P, size] of f32, f16 or bf16.
+// any_layout: and caches that are transposed, flattened, or hold keys and values side by side, if attention reads of
+// them what it read before with new tokens behind, or buffers of which it reads only what is written; each part that
+// attention reads becomes a state [B, heads, P, size], named "past" or "past.0", "past.1", ... Where places in a buffer
+// depend on an input, that is taken to be what a decode loop feeds, positions i64[S] that follow those past or a mask
+// [B, P + S] of ones, and goes. For decode loops, after fusion; not in "all". Returns how many pairs became states.
 int lift_cache_states(Graph& graph, const std::vector<std::pair<std::string, std::string>>& pairs,
                       bool any_layout = true);
 

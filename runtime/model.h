@@ -22,7 +22,7 @@ struct CompileOptions {
   std::function<void(Graph& graph)> after_passes = nullptr;
   // (past input, present output) names to keep inside sessions, see lift_cache_states().
   std::vector<std::pair<std::string, std::string>> states;
-  // false: only those that are f32[B, heads, P, size] in the file, so that set_state() takes what another file gives.
+  // false: only those that are [B, heads, P, size] in the file, so that set_state() takes what another file gives.
   bool states_of_any_layout = true;
   // What states of f32 become: kF16 or kBF16 take half the memory and half the bytes a step; keys and values are
   // rounded once, attention computes in f32. States that the file has in halves stay as they are. Error

@@ -339,21 +339,22 @@ TEST(BufferedCaches, SeenBeyondWhatIsWrittenStay) {
 
 TEST(CacheLifts, SayWhatIsMissingWhereNoNodeIs) {
   const std::string text =
-      "graph \"g\"(%q: f32[B, 2, S, 4], %half: f16[B, 2, P, 4], %past: f32[B, 2, P, 4], %k: f16[B, 2, S, 4]) -> (\"y\" "
+      "graph \"g\"(%q: f32[B, 2, S, 4], %other: f64[B, 2, P, 4], %past: f32[B, 2, P, 4], %k: f64[B, 2, S, 4]) -> "
+      "(\"y\" "
       "= "
       "%y, \"all\" = %all) {\n"
-      "  %all: f16[B, 2, P + S, 4] = Concat(%half, %k) {axis = 2}\n"
+      "  %all: f64[B, 2, P + S, 4] = Concat(%other, %k) {axis = 2}\n"
       "  %y: f32[B, 2, S, 4] = Attention(%q, %past, %past) {scale = 0.5}\n"
       "}\n";
   Graph graph = parsed(text);
-  const std::vector<CacheLift> lifts = lift_and_explain_caches(graph, {{"half", "all"}, {"past", "none"}});
+  const std::vector<CacheLift> lifts = lift_and_explain_caches(graph, {{"other", "all"}, {"past", "none"}});
   ASSERT_EQ(lifts.size(), 2u);
   EXPECT_FALSE(lifts[0].near_miss);
-  EXPECT_EQ(lifts[0].reason, "f32 of a known rank wanted, f16[B, 2, P, 4] found");
+  EXPECT_EQ(lifts[0].reason, "f32, f16 or bf16 of a known rank wanted, f64[B, 2, P, 4] found");
   EXPECT_THAT(lifts[1].states, ElementsAre("past"));
   Graph again = parsed(text);
-  EXPECT_EQ(lift_and_explain_caches(again, {{"half", "none"}})[0].reason,
-            "f32[B, heads, P, size] wanted, f16[B, 2, P, 4] found");
+  EXPECT_EQ(lift_and_explain_caches(again, {{"other", "none"}})[0].reason,
+            "[B, heads, P, size] of f32, f16 or bf16 wanted, f64[B, 2, P, 4] found");
 }
 
 TEST(CacheLifts, BuffersSeenBehindNameTheirAttention) {
