@@ -1,8 +1,9 @@
 // Sizes are read off the inputs of the graph: what only asked an activation for its shape asks it no more, and
 // layers share one computation of each size. What no sum of inputs' extents gives (frames that convolutions leave of a
-// sound) is read off the first value that has it.
+// sound) is read off the first value that has it, also where it is spelled in another way.
 #include <algorithm>
 #include <map>
+#include <random>
 
 #include "passes/node_util.h"
 #include "passes/passes.h"
@@ -10,6 +11,47 @@
 
 namespace weft {
 namespace {
+
+// Are two expressions of one symbol the same size, wherever the second is a size at all? A negative one is none. Told
+// by their numbers: floors of sums repeat themselves after a few thousand.
+bool same_size(const Dim& a, const Dim& b) {
+  constexpr std::int64_t kAll = 4096, kSamples = 256, kMost = 10'000'000;
+  const std::vector<std::string> symbols = a.symbols();
+  if (symbols.size() != 1 || b.symbols() != symbols) return false;
+  bool any = false;
+  const auto same_at = [&](std::int64_t value) {
+    const Bindings bindings = {{symbols[0], value}};
+    const std::int64_t other = *b.evaluate(bindings);
+    any = any || other > 0;
+    return other < 0 || *a.evaluate(bindings) == other;
+  };
+  for (std::int64_t value = kAll; value-- > 0;) {
+    if (!same_at(value)) return false;
+  }
+  std::minstd_rand random(1);
+  for (std::int64_t i = 0; i < kSamples; ++i) {
+    if (!same_at(static_cast<std::int64_t>(random() % kMost))) return false;
+  }
+  return any;
+}
+
+// One spelling for each size, the first that was met.
+class Spellings {
+ public:
+  const Dim& of(const Dim& dim) {
+    const auto known = known_.find(dim);
+    if (known != known_.end()) return known->second;
+    const auto first =
+        std::find_if(first_.begin(), first_.end(), [&](const Dim& other) { return same_size(other, dim); });
+    const Dim spelling = first == first_.end() ? dim : *first;
+    if (first == first_.end()) first_.push_back(dim);
+    return known_.emplace(dim, spelling).first->second;
+  }
+
+ private:
+  std::vector<Dim> first_;
+  std::map<Dim, Dim, DimLess> known_;
+};
 
 // The first values with each extent: of all, and of those that rewrites are not likely to take in.
 class Sources {
@@ -27,7 +69,7 @@ class Sources {
       if (shape == nullptr || !is_float(graph.value(value).type.dtype)) continue;
       for (std::size_t axis = 0; axis < shape->size(); ++axis) {
         const Dim& dim = (*shape)[axis];
-        if (dim.is_constant() || dim.symbol_name()) continue;
+        if (dim.is_constant() || dim.symbol_name() || !(spellings_.of(dim) == dim)) continue;
         first_.try_emplace(dim, Source{value, axis});
         if (stays(node.op)) staying_.try_emplace(dim, Source{value, axis});
       }
@@ -35,7 +77,8 @@ class Sources {
   }
 
   // One that is there before the reader.
-  std::optional<Source> find(const Dim& dim, NodeId reader) const {
+  std::optional<Source> find(const Dim& any_spelling, NodeId reader) {
+    const Dim dim = any_spelling.is_constant() ? any_spelling : spellings_.of(any_spelling);
     for (const auto* sources : {&staying_, &first_}) {
       const auto found = sources->find(dim);
       if (found == sources->end()) continue;
@@ -64,6 +107,7 @@ class Sources {
 
   const Graph& graph_;
   std::vector<NodeId> nodes_;
+  Spellings spellings_;
   std::map<Dim, Source, DimLess> first_, staying_;
 };
 
@@ -76,7 +120,8 @@ class RootedSizes {
     std::vector<ValueId> parts;
     bool at_front = true;
     for (const Dim& dim : dims) {
-      parts.push_back(inputs_.size(dim));
+      const bool respelled = is_respelled(dim, reader);
+      parts.push_back(respelled ? ValueId() : inputs_.size(dim));
       if (!parts.back().valid()) {
         parts.back() = read_off(dim, reader);
         at_front = false;
@@ -88,6 +133,13 @@ class RootedSizes {
     Builder here(graph_, reader);
     const ValueId result = parts.size() == 1 ? parts.front() : here.concat(parts, 0).id();
     return is_scalar ? here.squeeze(here.wrap(result), {0}).id() : result;
+  }
+
+  // Is there, before the reader, a value with this size in another spelling, the one that counts?
+  bool is_respelled(const Dim& dim, NodeId reader) {
+    if (dim.is_constant() || dim.symbol_name()) return false;
+    const auto source = computed().find(dim, reader);
+    return source && !((*shape_of(graph_, source->value))[source->axis] == dim);
   }
 
   // Is it made of nothing but what sizes are read off already?
@@ -104,8 +156,11 @@ class RootedSizes {
                        [&](ValueId input) { return is_rooted(input, depth + 1); });
   }
 
+  // Was something read off that is spelled in another way?
+  bool respelled() const { return respelled_; }
+
  private:
-  const Sources& computed() {
+  Sources& computed() {
     if (!computed_) computed_.emplace(graph_);
     return *computed_;
   }
@@ -113,6 +168,7 @@ class RootedSizes {
   ValueId read_off(const Dim& dim, NodeId reader) {
     const auto source = computed().find(dim, reader);
     if (!source) return {};
+    respelled_ = respelled_ || !((*shape_of(graph_, source->value))[source->axis] == dim);
     const auto [entry, is_new] = read_.try_emplace(std::pair{source->value, source->axis});
     if (is_new) {
       Builder b(graph_, computed().after(graph_.value(source->value).producer));
@@ -134,6 +190,7 @@ class RootedSizes {
   SizeBuilder inputs_;
   std::optional<Sources> computed_;
   std::map<std::pair<ValueId, std::size_t>, ValueId> read_;
+  bool respelled_ = false;
 };
 
 bool is_size(const Value& value) {
@@ -158,8 +215,10 @@ int root_shapes(Graph& graph, PassContext& context) {
       const ValueId input = graph.node(id).inputs[i];
       if (!input.valid() || !is_size(graph.value(input))) continue;
       if (!builder) builder.emplace(graph);
-      if (builder->is_rooted(input)) continue;
       const std::vector<Dim> elements = *graph.value(input).elements;
+      const bool respells =
+          std::any_of(elements.begin(), elements.end(), [&](const Dim& dim) { return builder->is_respelled(dim, id); });
+      if (builder->is_rooted(input) && !respells) continue;
       const ValueId size = builder->sizes(elements, graph.value(input).type.shape->empty(), id);
       if (!size.valid()) continue;
       graph.set_input(id, i, size);
@@ -168,6 +227,7 @@ int root_shapes(Graph& graph, PassContext& context) {
     }
   }
   erase_dead(graph);
+  if (builder && builder->respelled()) infer_graph(graph);
   return rooted;
 }
 
