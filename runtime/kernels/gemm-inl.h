@@ -33,6 +33,7 @@ constexpr std::size_t kDepth = kManyRegisters ? 768 : 384;
 constexpr std::size_t kFewTiles = 4;
 constexpr std::size_t kFewTilesDepth = 2048;
 constexpr std::size_t kPrefetchBytes = 8192;
+constexpr std::size_t kPrefetchRows = 8;  // of a matrix that lies as it is
 
 constexpr float kZeros[kVectors * hn::MaxLanes(F())] = {};
 
@@ -87,6 +88,7 @@ struct Tile {
   const float* a;
   std::size_t a_stride;
   const float* b;
+  std::size_t b_stride;
   std::size_t depth;
   float* c;
   std::size_t c_stride;
@@ -118,11 +120,11 @@ HWY_INLINE void MultiplyTile(const Tile& t) {
   }
   const float* b = t.b;
   const float* ahead = t.ahead;
-  for (std::size_t k = 0; k < t.depth; ++k, b += kV * lanes, ahead += t.ahead_stride) {
+  for (std::size_t k = 0; k < t.depth; ++k, b += t.b_stride, ahead += t.ahead_stride) {
     V w[kV];
     for (std::size_t v = 0; v < kV; ++v) {
       __builtin_prefetch(ahead + v * lanes, 0, 2);
-      w[v] = hn::Load(d, b + v * lanes);
+      w[v] = hn::LoadU(d, b + v * lanes);
     }
     for (std::size_t r = 0; r < kR; ++r) {
       const V x = hn::Set(d, a[r][k]);
@@ -208,16 +210,22 @@ void MultiplyBlock(const Product& p, const Block& block) {
       const Panel panel = PanelAt(p.shape, index);
       Tile tile{};
       tile.a_stride = p.a_stride;
-      tile.b = p.packed + panel.offset + k * panel.vectors * Lanes();
+      const bool loose = p.loose != nullptr && panel.columns == kVectors * Lanes();
+      tile.b_stride = loose ? p.shape.n : panel.vectors * Lanes();
+      tile.b = k * tile.b_stride + (loose                ? p.loose + panel.column
+                                    : p.loose != nullptr ? p.packed
+                                                         : p.packed + panel.offset);
       tile.depth = k_end - k;
       tile.c_stride = p.c_stride;
       tile.columns = panel.columns;
       const float* start = p.bias != nullptr ? p.bias + panel.column : kZeros;
       tile.from_stride = part == 0 ? 0 : p.c_stride;
-      tile.ahead_stride = (panel.vectors * Lanes() + tiles - 1) / tiles;
-      const float* later = Later(p, block, index, part, parts);
+      tile.ahead_stride = loose ? p.shape.n : (panel.vectors * Lanes() + tiles - 1) / tiles;
+      const float* later = p.loose == nullptr ? Later(p, block, index, part, parts) : tile.b;
       for (std::size_t i = 0; i < tiles; ++i) {
-        tile.ahead = tiles == 1 ? tile.b + kPrefetchBytes / sizeof(float) : later + i * tile.depth * tile.ahead_stride;
+        tile.ahead = later + i * tile.depth * tile.ahead_stride;
+        if (tiles == 1) tile.ahead = tile.b + kPrefetchBytes / sizeof(float);
+        if (loose) tile.ahead = tile.b + kPrefetchRows * tile.b_stride;
         const std::size_t row = block.row + i * rows / tiles;
         const std::size_t row_end = block.row + (i + 1) * rows / tiles;
         tile.a = p.a + row * p.a_stride + k;

@@ -37,6 +37,9 @@ struct Product {
   std::size_t a_stride = 0;  // floats between rows
   std::size_t rows = 0;      // M
   const float* packed = nullptr;
+  // The matrix as it lies, [K, N]; null: all of it is packed. Else `packed` holds the columns behind its last whole
+  // panel alone. For few rows: they do not earn the packing.
+  const float* loose = nullptr;
   PackedShape shape;
   const float* bias = nullptr;  // [N]
   simd::Activation activation = simd::Activation::kNone;

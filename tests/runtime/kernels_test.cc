@@ -35,6 +35,48 @@ TEST(LinearKernel, ReadsConstantsThatItDoesNotPack) {
   check("LSTM", {lstm_x, w, r}, 3, {{"hidden_size", std::int64_t{5}}});
 }
 
+// Few rows and many, columns within and beyond panels, matrices that several read, more and fewer than threads.
+TEST(MatMulKernel, AgreesWithTheReference) {
+  const std::pair<Extents, Extents> cases[] = {{{1, 1}, {1, 1}},
+                                               {{5, 7}, {7, 3}},
+                                               {{1, 64}, {64, 500}},
+                                               {{9, 300}, {300, 96}},
+                                               {{3, 4, 5}, {3, 5, 6}},
+                                               {{7, 20, 33}, {7, 33, 50}},
+                                               {{2, 3, 9, 8}, {8, 100}},
+                                               {{2, 1, 9, 8}, {1, 5, 8, 49}},
+                                               {{4, 5}, {3, 2, 5, 6}},
+                                               {{2, 3, 4, 6}, {2, 1, 6, 7}},
+                                               {{3, 1, 4, 6}, {2, 6, 7}},
+                                               {{40, 2, 3}, {40, 3, 2}},
+                                               {{300, 40}, {40, 70}},
+                                               {{2, 300, 17}, {2, 17, 33}},
+                                               {{300, 260}, {260, 270}},
+                                               {{2, 140, 9}, {9, 10}},
+                                               {{0, 4}, {4, 5}},
+                                               {{3, 0}, {0, 5}},
+                                               {{2, 1, 1, 1, 1, 1, 1, 3, 4}, {4, 5}}};
+  for (const auto& [a, b] : cases) {
+    SCOPED_TRACE(to_string(a) + " by " + to_string(b));
+    check("MatMul", {{random_floats(a, 1)}, {random_floats(b, 2)}}, 1, {});
+  }
+}
+
+TEST(Products, OfARowAreTheSameBytesAloneAndAmongAny) {
+  for (const auto& [k, n] : {std::pair<std::int64_t, std::int64_t>{100, 70}, {300, 400}}) {
+    const std::int64_t rows = 2 * 600;
+    const Tensor a = random_floats({2, rows / 2, k}, 1), b = random_floats({1, k, n}, 2);
+    const Tensor all = OneNode("MatMul", {{a}, {b}}, 1, {}).actual(2)[0];
+    for (const std::int64_t count : {1, 40, 300}) {
+      Tensor some = Tensor::uninitialized(DType::kF32, {count, k});
+      std::copy_n(a.data<float>().begin() + (rows - count) * k, count * k, some.mutable_data<float>().begin());
+      const Tensor y = OneNode("MatMul", {{some}, {b}}, 1, {}).actual(3)[0];
+      EXPECT_EQ(std::memcmp(y.bytes().data(), all.data<float>().data() + (rows - count) * n, y.byte_size()), 0)
+          << count;
+    }
+  }
+}
+
 TEST(ConvolutionKernel, AgreesWithTheReference) {
   const std::vector<WindowCase> cases = {
       {{1, 3, 32, 32}, {16, 3, 16, 16}, {16, 16}, {1, 1}, {0, 0, 0, 0}},  // patches
