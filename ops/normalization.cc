@@ -188,6 +188,49 @@ void decompose_group_normalization(Expansion& e) {
   e.set_output(0, e.cast(shaped * parameter(1) + parameter(2), e.dtype(input)));
 }
 
+// A vector as a tensor that varies along this axis.
+Expr along(Expansion& e, Expr vector, std::int64_t axis, std::int64_t rank) {
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(rank - axis), 1);
+  shape[0] = -1;
+  return e.reshape(vector, std::move(shape));
+}
+
+// y = x / max(|x|, epsilon) * scale, lengths along one axis.
+void decompose_l2_normalization(Expansion& e) {
+  const Expr x = e.input(0);
+  const std::int64_t rank = e.rank(x), axis = normalize_axis(e.integer("axis"), rank);
+  const Expr length = e.make("ReduceL2", {x.id(), e.ints({axis}).id()}, {{"keepdims", std::int64_t{1}}});
+  Expr y = x / e.make("Clip", {length.id(), e.scalar_like(x, e.number("epsilon")).id()});
+  if (e.has(1)) y = y * (axis == rank - 1 ? e.input(1) : along(e, e.input(1), axis, rank));
+  e.set_output(0, y);
+}
+
+// LayerNormalization over this axis alone.
+void decompose_axis_normalization(Expansion& e) {
+  const Expr x = e.input(0);
+  const std::int64_t rank = e.rank(x), axis = normalize_axis(e.integer("axis"), rank);
+  const Expr centred = x - e.mean(x, {axis});
+  Expr y = centred / e.sqrt(e.mean(centred * centred, {axis}) + e.number("epsilon"));
+  y = y * along(e, e.input(1), axis, rank);
+  if (e.has(2)) y = y + along(e, e.input(2), axis, rank);
+  e.set_output(0, y);
+}
+
+// Parameters are vectors as long as the axis.
+void infer_along_axis(InferContext& context) {
+  context.set_dtype(0, context.dtype(0));
+  const Shape& x = context.shape(0);
+  const Dim& extent = x[static_cast<std::size_t>(normalize_axis(context.integer("axis"), context.rank(0)))];
+  for (std::size_t i = 1; i < context.input_count(); ++i) {
+    if (!context.has(i) || !context.has_shape(i)) continue;
+    const Shape& own = context.shape(i);
+    if (own.size() != 1 || (own[0].is_constant() && extent.is_constant() && !(own[0] == extent))) {
+      fail(ErrorCode::kInvalidModel, "a normalization of {} with a parameter of {}", to_string(x), to_string(own));
+    }
+  }
+  context.set_shape(0, x);
+}
+
 AttributeDef epsilon() { return {"epsilon", AttributeKind::kFloat, false, Attribute(1e-5)}; }
 AttributeDef axis(std::int64_t fallback) { return {"axis", AttributeKind::kInt, false, Attribute(fallback)}; }
 AttributeDef stash_type() { return {"stash_type", AttributeKind::kInt, false, Attribute(std::int64_t{1})}; }
@@ -217,6 +260,18 @@ std::span<const OpDef> normalization_ops() {
        .attributes = {axis(-1), epsilon(), stash_type()},
        .infer = infer_rms_normalization,
        .decompose = decompose_rms_normalization},
+      {.name = "L2Normalization",
+       .inputs = {{"x"}, {"scale", Arity::kOptional}},
+       .outputs = {{"y"}},
+       .attributes = {axis(-1), {"epsilon", AttributeKind::kFloat, false, Attribute(1e-12)}},
+       .infer = infer_along_axis,
+       .decompose = decompose_l2_normalization},
+      {.name = "AxisNormalization",
+       .inputs = {{"x"}, {"scale"}, {"bias", Arity::kOptional}},
+       .outputs = {{"y"}},
+       .attributes = {{"axis", AttributeKind::kInt, true}, epsilon()},
+       .infer = infer_along_axis,
+       .decompose = decompose_axis_normalization},
       {.name = "BatchNormalization",
        .inputs = {{"X"}, {"scale"}, {"B"}, {"input_mean"}, {"input_var"}},
        .outputs = {{"Y"}},

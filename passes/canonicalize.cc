@@ -204,6 +204,7 @@ int canonicalize(Graph& graph, PassContext& context) {
     changed += drop_no_ops(graph, context);
     changed += write_out_shapes(graph, context);
     changed += root_shapes(graph, context);
+    changed += canonicalize_reductions(graph, context);
     changed += canonicalize_spelling(graph, context);
     changed += canonicalize_products(graph, context);
     changed += canonicalize_weights(graph, context);

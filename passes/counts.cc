@@ -81,7 +81,8 @@ void count(const Graph& graph, FusionCounts& counts) {
     } else if (node.op == "Softmax") {
       ++counts.softmax_left;
       counts.attention_cores += is_attention_core(graph, node);
-    } else if (node.op.ends_with("LayerNormalization") || node.op.ends_with("RMSNormalization")) {
+    } else if (node.op.ends_with("LayerNormalization") || node.op.ends_with("RMSNormalization") ||
+               node.op == "L2Normalization") {
       ++counts.norms;
       ++counts.norms_fused;
     } else if (node.op == "Sqrt") {

@@ -61,6 +61,7 @@ constexpr std::string_view kBelowProjection[] = {"Reshape",
                                                  "ReduceMean",
                                                  "Reciprocal",
                                                  "RMSNormalization",
+                                                 "L2Normalization",
                                                  "LayerNormalization",
                                                  "CacheAppend",
                                                  "Where",
@@ -104,7 +105,7 @@ class SiteFinder {
       } else if (node.op.ends_with("Normalization") && node.op != "BatchNormalization" &&
                  node.op != "LpNormalization") {
         sites_.push_back({SiteKind::kNorm, id, {}, {}});
-      } else if (is_root_of_mean_square(node)) {
+      } else if (is_root_of_mean_square(node) || is_dividing_length(node)) {
         sites_.push_back({SiteKind::kNorm, id, {}, {}});
       } else if (node.op == "Rotary" || is_rotation(node)) {
         sites_.push_back({SiteKind::kRotary, id, {}, {}});
@@ -180,9 +181,27 @@ class SiteFinder {
                         return power && (*power == 0.5 || *power == -0.5);
                       }());
     if (!root || !is_data(node.inputs[0])) return false;
-    static constexpr std::string_view kThrough[] = {"Add", "Cast", "Max", "Clip", "Identity"};
+    static constexpr std::string_view kThrough[] = {"Add",      "Cast",   "Max",       "Clip",
+                                                    "Identity", "Expand", "Unsqueeze", "Reshape"};
     const NodeId mean = above(node.inputs[0], kThrough, [&](const Node& n) { return is_mean_square(n); });
     return mean.valid();
+  }
+
+  // A length of data by which they are divided.
+  bool is_dividing_length(const Node& node) const {
+    if (node.op != "ReduceL2" || !is_data(node.inputs[0])) return false;
+    static constexpr std::string_view kThrough[] = {"Max", "Clip", "Expand", "Mul", "Add", "Unsqueeze", "Reshape"};
+    std::deque<ValueId> pending = {node.outputs[0]};
+    for (int steps = 0; !pending.empty() && steps < kMaxSteps; ++steps) {
+      const ValueId value = pending.front();
+      pending.pop_front();
+      for (const Use& use : graph_.value(value).uses) {
+        const Node& reader = graph_.node(use.node);
+        if (reader.op == "Div" && use.input == 1 && reader.inputs[0] == node.inputs[0]) return true;
+        if (is_one_of(reader.op, kThrough)) pending.push_back(reader.outputs[0]);
+      }
+    }
+    return false;
   }
 
   bool is_square(ValueId id) const {

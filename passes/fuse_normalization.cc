@@ -1,19 +1,13 @@
-// LayerNormalization and RMSNormalization out of means, squares and roots; GroupNormalization out of
-// InstanceNormalization.
+// LayerNormalization and RMSNormalization out of means, squares and roots.
 #include <algorithm>
+#include <iterator>
 
-#include "passes/channels.h"
 #include "passes/node_util.h"
+#include "passes/normalization_rules.h"
 #include "passes/passes.h"
 
 namespace weft {
 namespace {
-
-// x / sqrt(v), or x * (1 / sqrt(v)).
-Pattern over_root(const Pattern& x, const Pattern& v) {
-  const Pattern root = sqrt(v);
-  return either({x / root, x * (number(1) / root)});
-}
 
 // Scale and bias are vectors as long as the last axis.
 bool is_row(Match& m, const Pattern& x, const Pattern& parameter, std::string_view what) {
@@ -92,58 +86,23 @@ Rule plain_normalization(std::string_view name, std::string_view op, bool is_cen
           }};
 }
 
-bool is_filled(const Graph& graph, ValueId id, std::int64_t count, double number) {
-  const auto values = per_channel(graph, id, 1, 0, count);
-  return values && std::all_of(values->begin(), values->end(), [&](double v) { return v == number; });
-}
-
-// Groups of channels laid out as the channels of an InstanceNormalization without parameters, and scale and bias after.
-Rule group_normalization() {
-  const Pattern x = any("x"), ones = constant("ones"), zeros = constant("zeros"), scale = constant("scale"),
-                bias = constant("bias");
-  const Pattern flat = reshape(x);
-  const Pattern instance = op("InstanceNormalization", {flat, ones, zeros});
-  const Pattern norm = reshape(instance), whole = norm * scale + bias;
-  const auto parameter = [=](const Match& m, const Pattern& p) {
-    const std::int64_t rank = m.rank(x);
-    return per_channel(m.graph(), m[p], rank, 1, m.shape(x)[1].value());
-  };
-  return {"fuse-group-normalization", whole,
-          [=](Match& m) {
-            if (m.rank(x) < 3 || m.rank(flat) != 3 || !m.shape(x)[1].is_constant() || m.dtype(x) != DType::kF32)
-              return m.refuse("the channels are not known");
-            const Dim &channels = m.shape(x)[1], &groups = m.shape(flat)[1];
-            if (!(m.shape(flat)[0] == m.shape(x)[0]) || !groups.is_constant() || groups.is(0) || channels.is(0) ||
-                channels.value() % groups.value() != 0)
-              return m.refuse("the axes are not those of groups of channels");
-            if (!same_type(m.graph(), m[norm], m[x]) || !same_type(m.graph(), m[whole], m[x]))
-              return m.refuse("the result does not get the shape of the input");
-            if (!is_filled(m.graph(), m[ones], groups.value(), 1) || !is_filled(m.graph(), m[zeros], groups.value(), 0))
-              return m.refuse("groups have parameters of their own");
-            return (parameter(m, scale) && parameter(m, bias)) ||
-                   m.refuse("there is not one parameter for each channel");
-          },
-          [=](Builder& b, const Match& m) {
-            const auto vector = [&](const Pattern& p) {
-              const std::vector<double> values = parameter(m, p).value();
-              return b.constant(Tensor::vector<float>(std::vector<float>(values.begin(), values.end()))).id();
-            };
-            const double epsilon = attributes_of(m.node(instance)).number("epsilon");
-            const std::int64_t groups = m.shape(flat)[1].value();
-            return b.make("GroupNormalization", {m[x], vector(scale), vector(bias)},
-                          {{"epsilon", epsilon}, {"num_groups", groups}});
-          }};
-}
-
 }  // namespace
 
+Pattern over_root(const Pattern& x, const Pattern& v) {
+  const Pattern root = sqrt(v);
+  return either({x / root, x * (number(1) / root)});
+}
+
 int fuse_normalization(Graph& graph, PassContext& context) {
-  return run_rules(
-      graph,
-      {layer_normalization(), layer_normalization_bias(), rms_normalization(),
-       plain_normalization("fuse-plain-layer-normalization", "LayerNormalization", true),
-       plain_normalization("fuse-plain-rms-normalization", "RMSNormalization", false), group_normalization()},
-      context);
+  std::vector<Rule> rules = {layer_normalization(), layer_normalization_bias(), rms_normalization()};
+  const auto add = [&](std::vector<Rule> more) { std::move(more.begin(), more.end(), std::back_inserter(rules)); };
+  add(group_normalization_rules());
+  add(axis_normalization_rules());
+  add({plain_normalization("fuse-plain-layer-normalization", "LayerNormalization", true),
+       plain_normalization("fuse-plain-rms-normalization", "RMSNormalization", false)});
+  add(instance_normalization_rules());
+  add(l2_normalization_rules());
+  return run_rules(graph, rules, context);
 }
 
 }  // namespace weft

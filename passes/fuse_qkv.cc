@@ -25,8 +25,8 @@ NodeId source_of(const Graph& graph, ValueId value) {
       continue;
     }
     static constexpr std::string_view kRearranging[] = {
-        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand",           "Rotary", "Split",
-        "Slice",   "Gather",    "Mul",     "Div",       "RMSNormalization", "Add",    "Tile"};
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze",        "Expand",          "Rotary", "Split", "Slice",
+        "Gather",  "Mul",       "Div",     "RMSNormalization", "L2Normalization", "Add",    "Tile"};
     if (std::find(std::begin(kRearranging), std::end(kRearranging), node.op) == std::end(kRearranging))
       return current.producer;
     const bool joins = node.op == "Mul" || node.op == "Div" || node.op == "Add";

@@ -70,7 +70,7 @@ class LastPosition {
       const bool residual = node.inputs.size() <= 3 || !node.inputs[3].valid() || carries(node.inputs[3]);
       return weights && carries(node.inputs[0]) && residual;
     }
-    if (node.op == "LayerNormalization" || node.op == "RMSNormalization") {
+    if (node.op == "LayerNormalization" || node.op == "RMSNormalization" || node.op == "L2Normalization") {
       const auto constant = [&](ValueId id) { return !id.valid() || is_constant(graph_, id); };
       const std::int64_t axis = attributes_of(node).integer("axis");
       return carries(node.inputs[0]) && (axis == -1 || axis == 2) &&

@@ -22,6 +22,7 @@ int root_shapes(Graph& graph, PassContext& context);
 int canonicalize_spelling(Graph& graph, PassContext& context);
 int canonicalize_products(Graph& graph, PassContext& context);
 int canonicalize_weights(Graph& graph, PassContext& context);
+int canonicalize_reductions(Graph& graph, PassContext& context);
 int inline_branches(Graph& graph, PassContext& context);
 int fold_shapes(Graph& graph, PassContext& context);
 int fold_constants(Graph& graph, PassContext& context);

@@ -129,12 +129,69 @@ void add_skips_to_products(Graph& graph) {
   }
 }
 
+// --- Norms between Transposes -----------------------------------------------------------------------------------
+
+// The axis that the permutation brings to the end, the others in their order; -1 if it does something else.
+std::int64_t axis_brought_last(const std::vector<std::int64_t>& perm) {
+  for (std::size_t i = 0; i + 1 < perm.size(); ++i) {
+    if (perm[i] != static_cast<std::int64_t>(i) + (static_cast<std::int64_t>(i) >= perm.back() ? 1 : 0)) return -1;
+  }
+  return perm.empty() ? -1 : perm.back();
+}
+
+const std::vector<std::int64_t>* permutation(const Node& node) {
+  const auto found = node.attributes.find("perm");
+  if (node.op != "Transpose" || found == node.attributes.end()) return nullptr;
+  return &std::get<std::vector<std::int64_t>>(found->second);
+}
+
+bool undoes(const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (b[static_cast<std::size_t>(a[i])] != static_cast<std::int64_t>(i)) return false;
+  }
+  return true;
+}
+
+// The node that alone makes this value and whose result only `reader` reads.
+NodeId sole_maker(const Graph& graph, ValueId id) {
+  const Value& value = graph.value(id);
+  if (value.kind != ValueKind::kResult || value.uses.size() != 1 || graph.is_output(id)) return {};
+  return value.producer;
+}
+
+// A norm of the axis that one Transpose brings last and the next back: it is taken where the axis is.
+bool join_transposed_norm(Graph& graph, NodeId id) {
+  const auto* back = permutation(graph.node(id));
+  const NodeId norm = back != nullptr ? sole_maker(graph, graph.node(id).inputs[0]) : NodeId();
+  if (!norm.valid() || graph.node(norm).op != "LayerNormalization" || graph.node(norm).outputs.size() != 1)
+    return false;
+  const NodeId first = sole_maker(graph, graph.node(norm).inputs[0]);
+  const auto* there = first.valid() ? permutation(graph.node(first)) : nullptr;
+  if (there == nullptr || there->size() != back->size() || !undoes(*there, *back)) return false;
+  const std::int64_t axis = axis_brought_last(*there);
+  const AttributeReader attributes(get_op("LayerNormalization"), graph.node(norm).attributes);
+  const std::int64_t over = attributes.integer("axis");
+  if (axis < 0 || (over != -1 && over != static_cast<std::int64_t>(there->size()) - 1)) return false;
+  std::vector<ValueId> inputs = graph.node(norm).inputs;
+  for (const ValueId input : inputs) {
+    if (input.valid() && graph.value(input).type.dtype != DType::kF32) return false;
+  }
+  inputs[0] = graph.node(first).inputs[0];
+  Origin origin = graph.node(norm).origin;
+  origin.merge(graph.node(id).origin);
+  Builder b(graph, id, std::move(origin));
+  const Expr y = b.make("AxisNormalization", inputs, {{"axis", axis}, {"epsilon", attributes.number("epsilon")}});
+  graph.replace_uses(graph.node(id).outputs[0], y);
+  for (const NodeId dead : {id, norm, first}) graph.erase_node(dead);
+  return true;
+}
+
 }  // namespace
 
 void lower(Graph& graph) {
   add_skips_to_products(graph);
   for (const NodeId id : graph.nodes()) {
-    if (!graph.contains(id)) continue;
+    if (!graph.contains(id) || join_transposed_norm(graph, id)) continue;
     const Node& split = graph.node(id);
     const Node* linear = split_linear(graph, split);
     if (linear == nullptr) continue;

@@ -66,7 +66,8 @@ void spell_standard(Graph& graph) {
     const std::string op = graph.node(id).op;
     if (op == "Attention") spell_standard_attention(graph, id, biases);
     if (op == "Linear" && knows_activation(graph.node(id))) spell_linear(graph, id);
-    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat" || is_norm_of_sum(op)) {
+    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat" ||
+        op == "L2Normalization" || is_norm_of_sum(op)) {
       expand_node(graph, id);
     }
   }

@@ -96,6 +96,7 @@ std::unique_ptr<Kernel> make_resize_kernel(const Graph& graph, const Node& node)
 std::unique_ptr<Kernel> make_grid_sample_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_reduction_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_axis_kernel(const Graph& graph, const Node& node);
+std::unique_ptr<Kernel> make_axis_norm_kernel(const Graph& graph, const Node& node);
 std::unique_ptr<Kernel> make_channel_norm_kernel(const Graph& graph, const Node& node);
 // Any operator with a reference kernel.
 std::unique_ptr<Kernel> make_reference_kernel(const Graph& graph, const Node& node);

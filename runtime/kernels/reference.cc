@@ -74,6 +74,7 @@ std::unique_ptr<Kernel> make_specific_kernel(const Graph& graph, const Node& nod
       make_packed_weights_kernel, make_cast_kernel,          make_movement_kernel,
       make_resize_kernel,         make_grid_sample_kernel,   make_reduction_kernel,
       make_axis_kernel,           make_channel_norm_kernel,  make_norm_of_sum_kernel,
+      make_axis_norm_kernel,
   };
   for (const Maker make : kMakers) {
     if (std::unique_ptr<Kernel> kernel = make(graph, node)) return kernel;

@@ -251,14 +251,70 @@ void AccumulateRow(const std::byte* x, float factor, bool first, float* y, std::
   });
 }
 
+// The larger of the two; NaN where the first is.
+HWY_INLINE V AtLeast(V x, V least) { return hn::IfThenElse(hn::Lt(x, least), least, x); }
+
+void L2NormRow(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
+  const F d;
+  V squares = hn::Zero(d);
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    const V value = Load(x + i, lanes);
+    squares = hn::MulAdd(value, value, squares);
+  });
+  const V length = AtLeast(hn::Sqrt(hn::Set(d, hn::ReduceSum(d, squares))), hn::Set(d, epsilon));
+  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V value = hn::Div(Load(x + i, lanes), length);
+    if (scale != nullptr) value = hn::Mul(value, Load(scale + i, lanes));
+    Store(value, y + i, lanes);
+  });
+}
+
+void L2NormColumns(const Columns& c, const float* scale, float epsilon) {
+  const F d;
+  ForEachVector(c.count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V squares = hn::Zero(d);
+    for (std::size_t t = 0; t < c.rows; ++t) {
+      const V value = Load(c.x + t * c.stride + i, lanes);
+      squares = hn::MulAdd(value, value, squares);
+    }
+    const V length = AtLeast(hn::Sqrt(squares), hn::Set(d, epsilon));
+    for (std::size_t t = 0; t < c.rows; ++t) {
+      V value = hn::Div(Load(c.x + t * c.stride + i, lanes), length);
+      if (scale != nullptr) value = hn::Mul(value, hn::Set(d, scale[t]));
+      Store(value, c.y + t * c.stride + i, lanes);
+    }
+  });
+}
+
+void LayerNormColumns(const Columns& c, const float* scale, const float* bias, float epsilon) {
+  const F d;
+  const V share = hn::Set(d, 1.0f / static_cast<float>(c.rows));
+  ForEachVector(c.count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+    V mean = hn::Zero(d), squares = hn::Zero(d);
+    for (std::size_t t = 0; t < c.rows; ++t) mean = hn::Add(mean, Load(c.x + t * c.stride + i, lanes));
+    mean = hn::Mul(mean, share);
+    for (std::size_t t = 0; t < c.rows; ++t) {
+      const V centred = hn::Sub(Load(c.x + t * c.stride + i, lanes), mean);
+      squares = hn::MulAdd(centred, centred, squares);
+    }
+    const V root = hn::Sqrt(hn::Add(hn::Mul(squares, share), hn::Set(d, epsilon)));
+    const V inverse = hn::Div(hn::Set(d, 1.0f), root);
+    for (std::size_t t = 0; t < c.rows; ++t) {
+      const V centred = hn::Sub(Load(c.x + t * c.stride + i, lanes), mean);
+      V value = hn::Mul(hn::Mul(centred, inverse), hn::Set(d, scale[t]));
+      if (bias != nullptr) value = hn::Add(value, hn::Set(d, bias[t]));
+      Store(value, c.y + t * c.stride + i, lanes);
+    }
+  });
+}
+
 void RotateRow(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   if (interleaved) {
-    for (std::size_t i = 0; i + 1 < count; i += 2) {
-      const float a = x[i];
-      const float b = x[i + 1];
-      y[i] = a * cos[i] + -b * sin[i];
-      y[i + 1] = b * cos[i + 1] + a * sin[i + 1];
-    }
+    ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+      const V own = Load(x + i, lanes), other = hn::Shuffle2301(own);
+      const V turned = hn::OddEven(other, hn::Neg(other));
+      Store(hn::Add(hn::Mul(own, Load(cos + i, lanes)), hn::Mul(turned, Load(sin + i, lanes))), y + i, lanes);
+    });
     return;
   }
   const std::size_t half = count / 2;

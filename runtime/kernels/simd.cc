@@ -23,6 +23,9 @@ HWY_EXPORT(LayerNormRow);
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(AccumulateRow);
+HWY_EXPORT(L2NormRow);
+HWY_EXPORT(LayerNormColumns);
+HWY_EXPORT(L2NormColumns);
 HWY_EXPORT(RotateRow);
 
 std::string target_name() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
@@ -48,6 +51,15 @@ void add_row(const float* a, const float* b, const float* bias, float* y, std::s
 }
 void accumulate_row(const std::byte* x, float factor, bool first, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(AccumulateRow)(x, factor, first, y, count);
+}
+void l2_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count) {
+  HWY_DYNAMIC_DISPATCH(L2NormRow)(x, scale, epsilon, y, count);
+}
+void layer_norm_columns(const Columns& columns, const float* scale, const float* bias, float epsilon) {
+  HWY_DYNAMIC_DISPATCH(LayerNormColumns)(columns, scale, bias, epsilon);
+}
+void l2_norm_columns(const Columns& columns, const float* scale, float epsilon) {
+  HWY_DYNAMIC_DISPATCH(L2NormColumns)(columns, scale, epsilon);
 }
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count) {
   HWY_DYNAMIC_DISPATCH(RotateRow)(x, cos, sin, interleaved, y, count);

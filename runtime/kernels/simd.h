@@ -63,6 +63,17 @@ void rms_norm_row(const float* x, const float* scale, float epsilon, float* y, s
 void add_row(const float* a, const float* b, const float* bias, float* y, std::size_t count);
 // One row: y += x * factor, or y = x * factor where it is the first; x holds floats at any address.
 void accumulate_row(const std::byte* x, float factor, bool first, float* y, std::size_t count);
+// One row: y = x / max(|x|, epsilon) * scale, NaN where x holds NaN; scale may be null.
+void l2_norm_row(const float* x, const float* scale, float epsilon, float* y, std::size_t count);
+// The same of each of `count` columns x[t * stride + i], t in [0, rows), with one scale and bias for each t.
+struct Columns {
+  const float* x;
+  std::size_t rows, stride;
+  float* y;  // of the same strides
+  std::size_t count;
+};
+void layer_norm_columns(const Columns& columns, const float* scale, const float* bias, float epsilon);
+void l2_norm_columns(const Columns& columns, const float* scale, float epsilon);
 
 // One row of `count` (even): y = x * cos + rotate(x) * sin, see docs/operators.md.
 void rotate_row(const float* x, const float* cos, const float* sin, bool interleaved, float* y, std::size_t count);

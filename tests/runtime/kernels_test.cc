@@ -272,6 +272,27 @@ TEST(IntegerKernels, MatMulIntegerIsExact) {
   }
 }
 
+TEST(Kernels, NormsAlongAnyAxis) {
+  for (const Extents& shape : {Extents{2, 5, 3, 7}, {1, 96, 67}, {3, 1}, {4, 0, 2}, {0, 3, 2}}) {
+    for (std::int64_t axis = 0; axis < static_cast<std::int64_t>(shape.size()); ++axis) {
+      const std::int64_t extent = shape[static_cast<std::size_t>(axis)];
+      const Given x = {random_floats(shape, 3, 2.0f)}, none = {Tensor()};
+      if (extent != 0) {
+        const Given scale = {random_floats({extent}, 4)}, bias = {random_floats({extent}, 5)};
+        check("AxisNormalization", {x, scale, bias}, 1, {{"axis", axis}});
+        check("AxisNormalization", {x, scale}, 1, {{"axis", axis}});
+        check("L2Normalization", {x, scale}, 1, {{"axis", axis}, {"epsilon", 1e-3}});
+      }
+      check("L2Normalization", {x}, 1, {{"axis", axis}, {"epsilon", 3.0}});
+    }
+  }
+  Tensor rows = Tensor::zeros(DType::kF32, {3, 4});
+  rows.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+  rows.mutable_data<float>()[8] = std::numeric_limits<float>::infinity();
+  check("L2Normalization", {{rows}}, 1, {});
+  check("L2Normalization", {{rows}}, 1, {{"axis", std::int64_t{0}}});
+}
+
 // The same numbers as its definition by MatMulInteger has, to the last bit.
 TEST(IntegerKernels, ProductsOfBytesBecomeFloats) {
   const std::vector<IntegerCase> cases = {
