@@ -214,6 +214,7 @@ std::optional<Dim> symbolic_bound(const Dim& bound, const Dim& extent) {
     return value > 0 ? Dim::min(bound, extent) : Dim::max(extent + bound, Dim(0));
   }
   if (bound.never_negative()) return Dim::min(bound, extent);
+  if (extent + bound == Dim(0)) return Dim(0);  // the front, also where there is nothing
   if ((bound * Dim(-1)).always_positive()) return Dim::max(extent + bound, Dim(0));
   return std::nullopt;
 }

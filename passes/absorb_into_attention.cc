@@ -141,18 +141,23 @@ bool absorb_mask_spread(Graph& graph, NodeId id) {
   return true;
 }
 
-// X [B, L, H * D] of Transpose(Reshape(X, [B, L, H, D]), {0, 2, 1, 3}).
-ValueId unsplit(const Graph& graph, ValueId value) {
+// X [B, L, H, D] of Transpose(X, {0, 2, 1, 3}), H and D known; invalid of anything else.
+ValueId heads_behind(const Graph& graph, ValueId value) {
   const Node* transpose = producer(graph, value, "Transpose");
   if (!is_permutation(transpose, {0, 2, 1, 3})) return {};
-  const Node* reshape = producer(graph, transpose->inputs[0], "Reshape");
-  if (reshape == nullptr) return {};
-  const Shape* from = shape_of(graph, reshape->inputs[0]);
-  const Shape* to = shape_of(graph, transpose->inputs[0]);
-  if (from == nullptr || to == nullptr || from->size() != 3 || to->size() != 4) return {};
-  const bool splits =
-      (*from)[0] == (*to)[0] && (*from)[1] == (*to)[1] && (*to)[2].is_constant() && (*from)[2] == (*to)[2] * (*to)[3];
-  return splits ? reshape->inputs[0] : ValueId();
+  const Shape* shape = shape_of(graph, transpose->inputs[0]);
+  const bool known = shape != nullptr && shape->size() == 4 && (*shape)[2].is_constant() && (*shape)[3].is_constant();
+  return known ? transpose->inputs[0] : ValueId();
+}
+
+// X as [B, L, H * D]: what it was split from, or a view.
+Expr unsplit(Builder& b, ValueId x) {
+  const Shape& split = b.shape(b.wrap(x));
+  const Node* reshape = producer(b.graph(), x, "Reshape");
+  const Shape* from = reshape != nullptr ? shape_of(b.graph(), reshape->inputs[0]) : nullptr;
+  const Dim width = split[2] * split[3];
+  if (from != nullptr && *from == Shape{split[0], split[1], width}) return b.wrap(reshape->inputs[0]);
+  return b.reshape(b.wrap(x), std::vector<std::int64_t>{0, 0, width.value()});
 }
 
 std::int64_t heads_of(const Graph& graph, ValueId value) {
@@ -164,12 +169,13 @@ std::int64_t heads_of(const Graph& graph, ValueId value) {
 bool absorb_key_split(Graph& graph, NodeId id) {
   bool changed = false;
   for (const std::size_t input : {kK, kV}) {
-    const ValueId value = graph.node(id).inputs[input];
-    const ValueId x = unsplit(graph, value);
+    const ValueId value = graph.node(id).inputs[input], x = heads_behind(graph, value);
     if (!x.valid()) continue;
+    const Origin& transpose = graph.node(graph.value(value).producer).origin;
     graph.node(id).attributes["kv_num_heads"] = heads_of(graph, value);
-    graph.node(id).origin.merge(graph.node(graph.value(value).producer).origin);
-    graph.set_input(id, input, x);
+    graph.node(id).origin.merge(transpose);
+    Builder b(graph, id, transpose);
+    graph.set_input(id, input, unsplit(b, x));
     changed = true;
   }
   return changed;
@@ -182,8 +188,7 @@ Rule query_split_and_output_merge() {
   const Pattern merged = op("Reshape", {transpose(core, {0, 2, 1, 3}), any("shape")});
   return {"absorb-query-split-and-output-merge", merged,
           [=](Match& m) {
-            if (!unsplit(m.graph(), m[q]).valid())
-              return m.refuse("q is not split into heads by Reshape and Transpose");
+            if (!heads_behind(m.graph(), m[q]).valid()) return m.refuse("q is not split into heads by a Transpose");
             const Shape* split = shape_of(m.graph(), m[core]);
             const Shape* out = shape_of(m.graph(), m[merged]);
             if (split == nullptr || out == nullptr || split->size() != 4 || out->size() != 3 ||
@@ -199,7 +204,7 @@ Rule query_split_and_output_merge() {
             Attributes attributes = node.attributes;
             attributes["q_num_heads"] = heads_of(g, m[q]);
             std::vector<ValueId> inputs = node.inputs;
-            inputs[kQ] = unsplit(g, m[q]);
+            inputs[kQ] = unsplit(b, heads_behind(g, m[q]));
             return b.make("Attention", inputs, std::move(attributes));
           }};
 }

@@ -62,14 +62,10 @@ ValueId unchanged(const Graph& graph, const Node& node) {
     return perm != nullptr && std::is_sorted(perm->begin(), perm->end()) ? x : ValueId();
   }
   if (node.op == "Slice" && same) {
-    // All of it: every start 0, every step 1 (equal extents then mean equal contents).
-    const auto starts = known_integers(graph, node.inputs[1]);
-    const bool from_start = starts && std::all_of(starts->begin(), starts->end(), [](auto s) { return s == 0; });
-    const bool steps = node.inputs.size() < 5 || !node.inputs[4].valid() || [&] {
-      const auto s = known_integers(graph, node.inputs[4]);
-      return s && std::all_of(s->begin(), s->end(), [](auto v) { return v == 1; });
-    }();
-    return from_start && steps ? x : ValueId();
+    // All of it: as many elements in steps of 1 as there are.
+    const auto steps = node.inputs.size() > 4 && node.inputs[4].valid() ? known_integers(graph, node.inputs[4])
+                                                                        : std::optional(std::vector<std::int64_t>{});
+    return steps && std::ranges::all_of(*steps, [](auto step) { return step == 1; }) ? x : ValueId();
   }
   if (node.op == "Pad" && same) {
     const auto amounts = known_integers(graph, node.inputs[1]);
