@@ -147,7 +147,13 @@ ValueId heads_behind(const Graph& graph, ValueId value) {
   if (!is_permutation(transpose, {0, 2, 1, 3})) return {};
   const Shape* shape = shape_of(graph, transpose->inputs[0]);
   const bool known = shape != nullptr && shape->size() == 4 && (*shape)[2].is_constant() && (*shape)[3].is_constant();
-  return known ? transpose->inputs[0] : ValueId();
+  if (!known) return {};
+  // A width that these heads do not divide is for the Reshape itself to refuse.
+  const Node* reshape = producer(graph, transpose->inputs[0], "Reshape");
+  const Shape* from = reshape != nullptr ? shape_of(graph, reshape->inputs[0]) : nullptr;
+  const bool splits =
+      from == nullptr || from->size() != 3 || !from->back().is_constant() || from->back() == (*shape)[2] * (*shape)[3];
+  return splits ? transpose->inputs[0] : ValueId();
 }
 
 // X as [B, L, H * D]: what it was split from, or a view.

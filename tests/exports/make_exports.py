@@ -273,7 +273,7 @@ def strip(model, keep_metadata):
     clean(model.graph)
 
 
-def agrees(session, feeds, module, inputs):
+def agrees(session, feeds, module, inputs, tolerance=1e-3):
     """Does ONNX Runtime take the inputs and give what PyTorch gives? Tracing may have fixed more than shapes."""
     try:
         found = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
@@ -282,7 +282,7 @@ def agrees(session, feeds, module, inputs):
     with torch.no_grad():
         wanted = module(*inputs)
     wanted = [x.numpy() for x in (wanted if isinstance(wanted, tuple) else (wanted,))]
-    near = lambda a, b: a.shape == b.shape and (a.size == 0 or np.nanmax(np.abs(a - b)) <= 1e-3 * max(np.nanmax(np.abs(b)), 1e-9))
+    near = lambda a, b: a.shape == b.shape and (a.size == 0 or np.nanmax(np.abs(a - b)) <= tolerance * max(np.nanmax(np.abs(b)), 1e-9))
     return all(near(a, b) for a, b in zip(found, wanted))
 
 
