@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "passes/mask_classes.h"
 #include "passes/node_util.h"
 
 namespace weft {
@@ -13,6 +14,8 @@ namespace {
 
 // Adding a finite number of this magnitude to a score gives that number itself: the score is gone.
 constexpr double kAbsorbing = -1e30;
+// Adding this even to such a number does: half of the distance of floats there is more than kAbsorbing.
+constexpr double kDrowning = -2e37;
 // A score of this much has no weight beside those of models, which differ by hundreds at most.
 constexpr double kWeightless = -1000;
 
@@ -68,12 +71,35 @@ bool may_exclude(const Graph& graph, ValueId mask) {
   return false;
 }
 
+// Does the mask add either nothing at all, or a number that drowns even what drowns a score?
+bool adds_nothing_or_all(const Match& m, const AttentionHandles& h, const Pattern& mask) {
+  const Shape &q = m.shape(h.q), &keys = m.shape(h.keys);
+  if (q.size() != 4 || keys.size() != 4 || m.dtype(h.q) != DType::kF32) return false;
+  std::string reason;
+  const auto samples = sample_mask(m.graph(), {m[mask], q[0], q[1], q[2], keys[3]}, reason);
+  const auto meaning = samples ? classify_mask(*samples, reason) : std::nullopt;
+  return meaning && meaning->slopes.empty() && (meaning->fill == 0 || meaning->fill <= kDrowning);
+}
+
+// A fill that lowers scores far enough for keys that may be attended to have all the weight, beside masks that are
+// either 0 or drown it: a row of which these leave only filled keys weighs all of them alike, whatever the fill.
+bool is_between(const Match& m, const AttentionHandles& h, double fill, int fills) {
+  if (fill > kWeightless || m.has(h.zeroed)) return false;
+  int masks = 0;
+  for (const Pattern& mask : {h.mask, h.more_mask}) {
+    if (!m.has(mask)) continue;
+    if (!adds_nothing_or_all(m, h, mask)) return false;
+    ++masks;
+  }
+  return masks + 1 == fills;
+}
+
 bool check_fills(Match& m, const AttentionHandles& h) {
   const int fills = static_cast<int>(m.has(h.kept)) + m.has(h.dropped) + m.has(h.early_kept) + m.has(h.early_dropped) +
                     m.has(h.ones) + m.has(h.mask) + m.has(h.more_mask) + m.has(h.flat_mask) + m.has(h.early_mask) +
                     m.has(h.minus_mask);
   for (const Scalar& fill : {h.kept_fill, h.dropped_fill, h.early_kept_fill, h.early_dropped_fill, h.ones_fill}) {
-    if (m.has(fill) && !is_excluding(m.number(fill), fills == 1)) {
+    if (m.has(fill) && !is_excluding(m.number(fill), fills == 1) && !is_between(m, h, m.number(fill), fills)) {
       return m.refuse(fmt::format("a fill of {:.6g} lowers scores but does not exclude them", m.number(fill)));
     }
   }
@@ -85,6 +111,11 @@ bool check_fills(Match& m, const AttentionHandles& h) {
   }
   if (m.has(h.ones) && !holds_ones_and_zeros(m.graph(), m[h.ones])) return m.refuse("the mask is not ones and zeros");
   return true;
+}
+
+// What drowns scores as the fill does where the match has another mask, if that is not low enough to be added to them.
+double drowning(const Match& m, const AttentionHandles& h, double fill) {
+  return m.has(h.mask) || m.has(h.more_mask) ? std::min(fill, kAbsorbing) : fill;
 }
 
 double lowest(DType dtype) { return dtype == DType::kF16 ? -65504.0 : std::numeric_limits<float>::lowest(); }
@@ -155,7 +186,7 @@ Expr whole_mask(Builder& b, const Match& m, const AttentionHandles& h) {
   if (m.has(h.mask)) mask = b.wrap(m[h.mask]);
   if (m.has(h.early_mask)) mask = both_masks(b, b.wrap(m[h.early_mask]) * m.number(h.sum_scale), mask);
   // Weights that are set to 0 where scores were filled are those of a fill of -inf, rows of nothing else 0.
-  const auto fill_of = [&](const Scalar& fill) { return m.has(h.zeroed) ? -INFINITY : m.number(fill); };
+  const auto fill_of = [&](const Scalar& fill) { return m.has(h.zeroed) ? -INFINITY : drowning(m, h, m.number(fill)); };
   if (m.has(h.early_kept)) {
     mask = where_mask(b, b.wrap(m[h.early_kept]), mask, m.number(h.early_kept_fill), true, dtype);
   }
@@ -165,7 +196,7 @@ Expr whole_mask(Builder& b, const Match& m, const AttentionHandles& h) {
   if (m.has(h.kept)) mask = where_mask(b, b.wrap(m[h.kept]), mask, fill_of(h.kept_fill), true, dtype);
   if (m.has(h.dropped)) mask = where_mask(b, b.wrap(m[h.dropped]), mask, fill_of(h.dropped_fill), false, dtype);
   if (m.has(h.ones)) {
-    mask = where_mask(b, b.cast(b.wrap(m[h.ones]), DType::kBool), mask, m.number(h.ones_fill), true, dtype);
+    mask = where_mask(b, b.cast(b.wrap(m[h.ones]), DType::kBool), mask, fill_of(h.ones_fill), true, dtype);
   }
   if (m.has(h.minus_mask)) mask = both_masks(b, mask, -b.wrap(m[h.minus_mask]));
   mask = both_masks(b, mask, m.has(h.more_mask) ? b.wrap(m[h.more_mask]) : Expr());

@@ -40,9 +40,11 @@ Attention of blocks of queries is one operator of as many batches, also where so
 product each and one softmax over both (Pegasus-X): their keys and values are put side by side. Scores that are the sum of two
 products of queries and keys (LiLT) are one product of both side by side.
 
-What stays unfused: bands of scores that are cut out of larger products (LED, Longformer), attention without a softmax over keys alone (MRA,
-YOSO), and scores that -10000 takes the place of while another mask is added, where rows without a key come out otherwise (OpenAI's GPT
-with padding). Projections by convolutions of several groups (SqueezeBERT) are no one Linear.
+A fill that takes the place of scores and is no lower than -10000 (OpenAI's GPT) is written as -1e30 where the other mask is padding that drowns
+either: rows of which padding leaves nothing but filled keys weigh these alike, as before.
+
+What stays unfused: bands of scores that are cut out of larger products (LED, Longformer), and attention without a softmax over keys alone
+(MRA, YOSO). Projections by convolutions of several groups (SqueezeBERT) are no one Linear.
 Projections inside the branches of Optimum's merged decoders are no sites: their weights arrive as inputs of the branch. `weft generate`
 takes such files apart into two plans whose projections are (docs/generation.md).
 

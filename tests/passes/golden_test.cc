@@ -69,6 +69,8 @@ std::vector<Tensor> random_inputs(const Graph& graph) {
     Tensor tensor = Tensor::uninitialized(type.dtype, evaluate(*type.shape, sizes).value());
     if (type.dtype == DType::kF32) {
       for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1;
+    } else if (type.dtype == DType::kI64) {  // a padding mask
+      for (std::int64_t& x : tensor.mutable_data<std::int64_t>()) x = random() % 2;
     } else {
       for (bool& x : tensor.mutable_data<bool>()) x = random() % 3 != 0;
     }
