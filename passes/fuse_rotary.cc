@@ -135,11 +135,13 @@ bool fits_tables(Match& m, const Pattern& x, const Pattern& whole) {
   return same_type(m.graph(), m[whole], m[x]) || m.refuse("cos or sin may change the shape of the input");
 }
 
-Rule rotary_halves() {
+// backwards: concat(x2, -x1), the other way round, which is the angles' negative.
+Rule rotary_halves(bool backwards) {
   const Pattern x = any("x"), cos = any("cos"), sin = any("sin"), first = any("first half"),
                 second = any("second half");
-  const Pattern rotated = concat_last({-second, first}), whole = x * cos + rotated * sin;
-  return {"fuse-rotary", whole,
+  const Pattern rotated = backwards ? concat_last({second, -first}) : concat_last({-second, first});
+  const Pattern whole = x * cos + rotated * sin;
+  return {backwards ? "fuse-rotary-backwards" : "fuse-rotary", whole,
           [=](Match& m) {
             if (m.rank(x) < 1) return m.refuse("the rank of the input is not known");
             if (half_of(m.graph(), m[first], m[x]) != 0 || half_of(m.graph(), m[second], m[x]) != 1) {
@@ -147,7 +149,10 @@ Rule rotary_halves() {
             }
             return fits_tables(m, x, whole);
           },
-          [=](Builder& b, const Match& m) { return b.make("Rotary", {m[x], m[cos], m[sin]}); }};
+          [=](Builder& b, const Match& m) {
+            const ValueId turned = backwards ? b.unary("Neg", b.wrap(m[sin])).id() : m[sin];
+            return b.make("Rotary", {m[x], m[cos], turned});
+          }};
 }
 
 Rule rotary_pairs() {
@@ -359,10 +364,11 @@ class RotaryOfPairs {
 }  // namespace
 
 int fuse_rotary(Graph& graph, PassContext& context) {
-  return run_rules(graph,
-                   {rotary_halves(), rotary_pairs(), RotaryOfPairs().rule(), rotary_of_halves(Beside::kNothing),
-                    rotary_of_halves(Beside::kBefore), rotary_of_halves(Beside::kBehind)},
-                   context);
+  return run_rules(
+      graph,
+      {rotary_halves(false), rotary_halves(true), rotary_pairs(), RotaryOfPairs().rule(),
+       rotary_of_halves(Beside::kNothing), rotary_of_halves(Beside::kBefore), rotary_of_halves(Beside::kBehind)},
+      context);
 }
 
 }  // namespace weft

@@ -4,7 +4,7 @@
     python onnxruntime_fusion.py CORPUS... --output onnxruntime.json      (measure.py --ort onnxruntime.json)
 
 The tool wants to be told a family of models, heads and width. It is told those families that the file's inputs suggest, with the
-heads and the width of this corpus and with none; the best counts. Files that OUTPUT knows are not measured again. Needs onnx,
+heads and the width of this corpus and with none; the best counts. What OUTPUT knows is not measured again. Needs onnx,
 onnxruntime, sympy and torch.
 """
 import argparse
@@ -43,10 +43,10 @@ def on_load(path):
 
 
 def by_tool(path, most):
-    """Most attention operators that any of `most` families gives; None where the tool fails with every one."""
+    """Most attention operators that any of `most` families gives (of one family, told heads and width alone); None where the tool fails with every one."""
     best = None
     for family in families(path)[:most]:
-        for heads, width in ((HEADS, WIDTH), (0, 0)):
+        for heads, width in ((HEADS, WIDTH), (0, 0))[:most]:
             try:
                 optimized = optimizer.optimize_model(str(path), model_type=family, num_heads=heads, hidden_size=width, opt_level=0)
             except Exception:  # whatever the tool raises on a graph that it did not expect
@@ -66,10 +66,11 @@ def main():
     logging.disable(logging.CRITICAL)
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     for path in sorted(model for corpus in options.corpus for model in corpus.glob("*/model.onnx")):
-        if path.parent.name in results:
+        known = results.get(path.parent.name, {"tool": "not run"})
+        if known["tool"] != "not run":
             continue
         try:
-            loaded = on_load(path)
+            loaded = known["load"] if "load" in known else on_load(path)
         except Exception as error:  # it refuses the file
             loaded = None
             print(f"{path.parent.name}: {str(error)[:120]}", flush=True)
