@@ -109,28 +109,38 @@ void concat(const Node& node, const RunContext& context) {
   }
 }
 
-void gather(const Node& node, const RunContext& context) {
+template <class Index>
+void gather(const RunContext& context, std::size_t axis, const Index* indices, std::size_t count) {
   const Tensor& x = *context.inputs[0];
-  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), x.rank()));
   const std::int64_t extent = x.shape()[axis];
-  std::vector<std::int64_t> indices = context.inputs[1]->to_ints();
   const auto outer = static_cast<std::size_t>(product(x.shape(), 0, axis));
   const auto block = static_cast<std::size_t>(product(x.shape(), axis + 1, x.shape().size())) * element_size(x.dtype());
-  if (outer == 0) return;
-  for (std::int64_t& index : indices) index = checked_index(index, extent);
-  if (context.outputs[0]->size() == 0) return;
+  if (block == 0) {
+    for (std::size_t k = 0; outer > 0 && k < count; ++k) checked_index(indices[k], extent);
+    return;
+  }
   const std::byte* from = x.bytes().data();
   std::byte* to = context.outputs[0]->mutable_bytes().data();
-  for_units(*context.pool, outer * indices.size(), block, [&](std::size_t first, std::size_t last) {
-    std::size_t o = first / indices.size(), k = first % indices.size();
+  for_units(*context.pool, outer * count, block, [&](std::size_t first, std::size_t last) {
+    std::size_t o = first / count, k = first % count;
     with_width(block, [&](auto width) {
       for (std::size_t unit = first; unit < last; ++unit) {
-        const std::size_t row = o * static_cast<std::size_t>(extent) + static_cast<std::size_t>(indices[k]);
-        std::memcpy(to + unit * width, from + row * width, width);
-        if (++k == indices.size()) k = 0, ++o;
+        const auto place = static_cast<std::size_t>(checked_index(indices[k], extent));
+        std::memcpy(to + unit * width, from + (o * static_cast<std::size_t>(extent) + place) * width, width);
+        if (++k == count) k = 0, ++o;
       }
     });
   });
+}
+
+void gather(const Node& node, const RunContext& context) {
+  const Tensor& x = *context.inputs[0];
+  const Tensor& indices = *context.inputs[1];
+  const auto axis = static_cast<std::size_t>(normalize_axis(attributes_of(node).integer("axis"), x.rank()));
+  const auto count = static_cast<std::size_t>(indices.size());
+  if (indices.dtype() == DType::kI64) return gather(context, axis, indices.data<std::int64_t>().data(), count);
+  if (indices.dtype() == DType::kI32) return gather(context, axis, indices.data<std::int32_t>().data(), count);
+  gather(context, axis, indices.to_ints().data(), count);
 }
 
 // Rows of the last axis of the indices; an index moves along `axis`, other coordinates stay.
@@ -155,14 +165,25 @@ void gather_elements(const RunContext& context, std::size_t axis) {
         rest /= indices.shape()[i];
       }
       const Index* places = at + row * length;
-      bool outside = false;
-      for (std::size_t i = 0; i < length; ++i) outside |= places[i] < -extent || places[i] >= extent;
-      for (std::size_t i = 0; outside && i < length; ++i) checked_index(places[i], extent);  // one of them throws
       const W* source = from + base;
       W* target = to + row * length;
-      for (std::size_t i = 0; i < length; ++i, source += advance) {
-        const std::int64_t place = places[i];
-        target[i] = source[(place < 0 ? place + extent : place) * step];
+      constexpr std::size_t kTogether = 256;  // indices that are read, checked and followed in turns
+      std::int64_t known[kTogether];
+      for (std::size_t i = 0; i < length; i += kTogether) {
+        const std::size_t count = std::min(kTogether, length - i);
+        bool outside = false;
+        for (std::size_t k = 0; k < count; ++k) {
+          const std::int64_t place = places[i + k];
+          known[k] = place + (place >> 63 & extent);
+          outside |= static_cast<std::uint64_t>(known[k]) >= static_cast<std::uint64_t>(extent);
+        }
+        for (std::size_t k = 0; outside && k < count; ++k) checked_index(places[i + k], extent);  // one of them throws
+        if (advance == 0) {
+          for (std::size_t k = 0; k < count; ++k) target[i + k] = source[known[k] * step];
+        } else {
+          for (std::size_t k = 0; k < count; ++k)
+            target[i + k] = source[i + k + static_cast<std::size_t>(known[k] * step)];
+        }
       }
     }
   });
@@ -215,6 +236,22 @@ std::vector<Run> runs_of(const std::vector<std::int64_t>& sources) {
   return runs;
 }
 
+// Of an axis of so many elements in front of which there are `before`, negative where it is cropped.
+std::vector<Run> runs_of(std::int64_t length, std::int64_t before, std::int64_t extent, const std::string& mode) {
+  const auto outside = [&](std::int64_t first, std::int64_t last) {
+    std::vector<std::int64_t> sources;
+    for (std::int64_t k = first; k < last; ++k) sources.push_back(padded_source(k - before, extent, mode));
+    return runs_of(sources);
+  };
+  const std::int64_t start = std::clamp<std::int64_t>(before, 0, length);
+  const std::int64_t end = std::clamp<std::int64_t>(before + extent, start, length);
+  std::vector<Run> runs = outside(0, start);
+  if (end > start) runs.push_back({start - before, 1, end - start});
+  const std::vector<Run> behind = outside(end, length);
+  runs.insert(runs.end(), behind.begin(), behind.end());
+  return runs;
+}
+
 // Elements of `bytes` bytes of a row.
 void copy_run(const std::byte* row, const Run& run, std::size_t bytes, std::byte* to) {
   const std::byte* from = row + run.source * static_cast<std::int64_t>(bytes);
@@ -222,9 +259,13 @@ void copy_run(const std::byte* row, const Run& run, std::size_t bytes, std::byte
     std::memcpy(to, from, static_cast<std::size_t>(run.count) * bytes);
     return;
   }
+  const auto count = static_cast<std::size_t>(run.count);
   with_width(bytes, [&](auto width) {
-    const std::ptrdiff_t step = run.step * static_cast<std::ptrdiff_t>(width);
-    for (std::int64_t i = 0; i < run.count; ++i, from += step, to += width) std::memcpy(to, from, width);
+    if (run.step == 0) {
+      for (std::size_t i = 0; i < count; ++i) std::memcpy(to + i * width, from, width);
+    } else {
+      for (std::size_t i = 0; i < count; ++i) std::memcpy(to + i * width, from - i * width, width);
+    }
   });
 }
 
@@ -252,14 +293,13 @@ void pad(const Node& node, const RunContext& context) {
   while (rank > 0 && shape[rank - 1] == x.shape()[rank - 1] && before[rank - 1] == 0) --rank;
   const std::size_t element = static_cast<std::size_t>(product(shape, rank, shape.size())) * size;
   if (rank == 0) return std::memcpy(y.mutable_bytes().data(), x.bytes().data(), y.byte_size()), void();
-  std::vector<std::vector<std::int64_t>> sources(rank);
-  for (std::size_t i = 0; i < rank; ++i) {
-    for (std::int64_t k = 0; k < shape[i]; ++k) {
-      sources[i].push_back(padded_source(k - before[i], x.shape()[i], attributes.text("mode")));
-    }
+  const std::string& mode = attributes.text("mode");
+  std::vector<std::vector<std::int64_t>> sources(rank - 1);
+  for (std::size_t i = 0; i + 1 < rank; ++i) {
+    for (std::int64_t k = 0; k < shape[i]; ++k) sources[i].push_back(padded_source(k - before[i], x.shape()[i], mode));
   }
-  const std::vector<Run> runs = runs_of(sources.back());
-  const std::size_t row_bytes = sources.back().size() * element;
+  const std::vector<Run> runs = runs_of(shape[rank - 1], before[rank - 1], x.shape()[rank - 1], mode);
+  const std::size_t row_bytes = static_cast<std::size_t>(shape[rank - 1]) * element;
   const auto rows = static_cast<std::size_t>(product(shape, 0, rank - 1));
   const std::byte* from = x.size() > 0 ? x.bytes().data() : nullptr;
   std::byte* const out = y.mutable_bytes().data();
@@ -317,6 +357,7 @@ class MovementKernel final : public Kernel {
   bool bytes_;  // moves bytes, not words
 };
 
+constexpr Move kGather = gather;
 constexpr std::pair<std::string_view, Move> kMoves[] = {
     {"Transpose", transpose},
     {"Expand", expand},
@@ -324,7 +365,7 @@ constexpr std::pair<std::string_view, Move> kMoves[] = {
     {"Split", split},
     {"Concat", concat},
     {"Tile", tile},
-    {"Gather", gather},
+    {"Gather", kGather},
     {"GatherElements", [](const Node& node, const RunContext& context) { gather_elements(node, context); }},
     {"Pad", pad},
 };
@@ -335,7 +376,7 @@ std::unique_ptr<Kernel> make_movement_kernel(const Graph& graph, const Node& nod
   for (const auto& [op, move] : kMoves) {
     if (op != node.op) continue;
     const DType dtype = graph.value(node.inputs[0]).type.dtype;
-    return is_object(dtype) ? nullptr : std::make_unique<MovementKernel>(move, move == gather);
+    return is_object(dtype) ? nullptr : std::make_unique<MovementKernel>(move, move == kGather);
   }
   return nullptr;
 }

@@ -28,7 +28,7 @@ constexpr Operator kOperators[] = {
     {"ReduceL1", Kind::kMagnitudes}, {"ReduceSumSquare", Kind::kSquares},
     {"ReduceMax", Kind::kLargest},   {"ReduceL2", Kind::kSquares, Finish::kRoot},
     {"ReduceMin", Kind::kSmallest},  {"ReduceLogSum", Kind::kSum, Finish::kLog},
-    {"ReduceProd", Kind::kProduct},
+    {"ReduceProd", Kind::kProduct},  {"ReduceLogSumExp", Kind::kLargest},
 };
 
 // Partial results are joined as sums where terms are added up.
@@ -208,6 +208,27 @@ class BoundReduction final : public BoundKernel {
   bool empty_;
 };
 
+// log(sum(exp(x))) of rows, which are what the last axes hold.
+class BoundLogSumExp final : public BoundKernel {
+ public:
+  explicit BoundLogSumExp(std::size_t count) : count_(count) {}
+  void run(const RunContext& context) override {
+    float* const y = context.out<float>(0);
+    const float* const x = context.in<float>(0);
+    const auto rows = static_cast<std::size_t>(context.outputs[0]->size());
+    const std::size_t together = std::max<std::size_t>(1, kUnit / std::max<std::size_t>(count_, 1));
+    context.pool->parallel_for((rows + together - 1) / together, [&](std::size_t i) {
+      for (std::size_t row = i * together; row < std::min(rows, (i + 1) * together); ++row) {
+        const reduce::Exponents found = reduce::exponents(x + row * count_, count_);
+        y[row] = std::isfinite(found.top) ? found.top + found.log_sum : found.top;
+      }
+    });
+  }
+
+ private:
+  std::size_t count_;
+};
+
 class ReductionKernel final : public Kernel {
  public:
   // axes: none given, all are reduced.
@@ -220,6 +241,11 @@ class ReductionKernel final : public Kernel {
       for (const std::int64_t axis : normalize_axes(*axes_, static_cast<std::int64_t>(shape.size())))
         reduced[static_cast<std::size_t>(axis)] = true;
     }
+    if (op_.op == "ReduceLogSumExp") {
+      std::int64_t count = 1;
+      for (std::size_t i = 0; i < shape.size(); ++i) count *= reduced[i] ? shape[i] : 1;
+      return std::make_unique<BoundLogSumExp>(static_cast<std::size_t>(count));
+    }
     return std::make_unique<BoundReduction>(op_, shape, reduced);
   }
 
@@ -227,6 +253,16 @@ class ReductionKernel final : public Kernel {
   Operator op_;
   std::optional<std::vector<std::int64_t>> axes_;
 };
+
+// Nothing that is kept comes after what is reduced.
+bool are_last(const Graph& graph, const Node& node, const std::vector<std::int64_t>& axes) {
+  const auto& shape = graph.value(node.inputs[0]).type.shape;
+  if (!shape) return false;
+  const auto rank = static_cast<std::int64_t>(shape->size());
+  const std::vector<std::int64_t> all = normalize_axes(axes, rank);
+  return std::ranges::all_of(all,
+                             [&](std::int64_t axis) { return axis + static_cast<std::int64_t>(all.size()) >= rank; });
+}
 
 }  // namespace
 
@@ -240,6 +276,7 @@ std::unique_ptr<Kernel> make_reduction_kernel(const Graph& graph, const Node& no
   }
   const Tensor* axes = constant_input(graph, node, 1);
   if (axes == nullptr || axes->size() == 0) return nullptr;
+  if (op->op == "ReduceLogSumExp" && !are_last(graph, node, axes->to_ints())) return nullptr;
   return std::make_unique<ReductionKernel>(*op, axes->to_ints());
 }
 

@@ -1,7 +1,9 @@
 // Norms, activations and rotary embedding: loops over rows with the SIMD functions.
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/kernels/kernel.h"
+#include "runtime/kernels/reduce_simd.h"
 #include "runtime/kernels/simd.h"
 
 namespace weft::runtime {
@@ -139,9 +141,37 @@ class RotaryKernel final : public Kernel {
   bool interleaved_;
 };
 
+// y = x / norm, 0 where the norm is.
+void divide_by_norm(bool magnitudes, const float* x, float* y, std::size_t columns) {
+  const float sum = reduce::row(magnitudes ? reduce::Kind::kMagnitudes : reduce::Kind::kSquares, x, columns);
+  double norm = magnitudes ? sum : std::sqrt(sum);
+  constexpr float kLeast = 1e-30f, kMost = 1e38f;  // beyond, sums and squares are none of f32
+  if (!(sum >= kLeast && sum <= kMost)) {
+    double exact = 0;
+    for (std::size_t i = 0; i < columns; ++i)
+      exact += magnitudes ? std::abs(static_cast<double>(x[i])) : static_cast<double>(x[i]) * x[i];
+    norm = magnitudes ? exact : std::sqrt(exact);
+  }
+  if (norm == 0) return std::fill_n(y, columns, 0.0f), void();
+  if (norm >= kLeast && norm <= kMost) return reduce::centre(x, 0, static_cast<float>(1 / norm), 0, y, columns);
+  for (std::size_t i = 0; i < columns; ++i) y[i] = static_cast<float>(x[i] / norm);
+}
+
+std::unique_ptr<Kernel> make_lp_normalization_kernel(const Graph& graph, const Node& node) {
+  if (node.op != "LpNormalization" || !input_is(graph, node, 0, DType::kF32) || !normalizes_last_axis(graph, node)) {
+    return nullptr;
+  }
+  const Attribute* p = attribute(node, "p");
+  const bool magnitudes = p != nullptr && std::get<std::int64_t>(*p) == 1;
+  return row_kernel([magnitudes](const RunContext&, const float* x, float* y, std::size_t rows, std::size_t columns) {
+    for (std::size_t r = 0; r < rows; ++r) divide_by_norm(magnitudes, x + r * columns, y + r * columns, columns);
+  });
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_normalization_kernel(const Graph& graph, const Node& node) {
+  if (node.op == "LpNormalization") return make_lp_normalization_kernel(graph, node);
   const bool layer = node.op == "LayerNormalization";
   if (!layer && node.op != "RMSNormalization") return nullptr;
   if (!input_is(graph, node, 0, DType::kF32) || node.outputs.size() != 1 || !normalizes_last_axis(graph, node)) {

@@ -149,16 +149,27 @@ HWY_INLINE V Weight(V t) {
   return hn::IfThenElse(hn::IsNaN(t), t, weight);
 }
 
+// The largest of a row, NaN passed over where the vectors' comparison does.
+HWY_INLINE float LargestOf(const float* x, std::size_t count) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  V a = lowest, b = lowest, c = lowest, e = lowest;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    a = hn::Max(a, hn::LoadU(d, x + i));
+    b = hn::Max(b, hn::LoadU(d, x + i + lanes));
+    c = hn::Max(c, hn::LoadU(d, x + i + 2 * lanes));
+    e = hn::Max(e, hn::LoadU(d, x + i + 3 * lanes));
+  }
+  for (; i + lanes <= count; i += lanes) a = hn::Max(a, hn::LoadU(d, x + i));
+  if (i < count) b = hn::Max(b, hn::IfThenElse(hn::FirstN(d, count - i), hn::LoadN(d, x + i, count - i), lowest));
+  return hn::ReduceMax(d, hn::Max(hn::Max(a, b), hn::Max(c, e)));
+}
+
 void SoftmaxRow(const float* x, float* y, std::size_t count) {
   const F d;
-  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
-  V highest = lowest;
-  ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    V value = Load(x + i, lanes);
-    if (lanes < hn::Lanes(d)) value = hn::IfThenElse(hn::FirstN(d, lanes), value, lowest);
-    highest = hn::Max(highest, value);
-  });
-  const V shift = hn::Set(d, hn::ReduceMax(d, highest));
+  const V shift = hn::Set(d, LargestOf(x, count));
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
     const V weight = Weight(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf

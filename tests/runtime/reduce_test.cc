@@ -126,6 +126,26 @@ TEST(AlongAxis, LogSoftmax) {
   }
 }
 
+TEST(AlongAxis, LogSumExpAndLpNormalizationOfUnusualRows) {
+  constexpr float kHuge = 1e30f, kTiny = 1e-30f;
+  const std::vector<std::vector<float>> rows = {
+      {1, -2, 3},         {0, 0, 0},         {-kInfinity, -kInfinity, -kInfinity},
+      {-kInfinity, 1, 2}, {kInfinity, 1, 2}, {NAN, 1, kInfinity},
+      {kHuge, -kHuge, 1}, {kTiny, -kTiny, 0}};
+  std::vector<float> all;
+  for (const std::vector<float>& row : rows) all.insert(all.end(), row.begin(), row.end());
+  Tensor x = Tensor::uninitialized(DType::kF32, {static_cast<std::int64_t>(rows.size()), 3});
+  std::copy(all.begin(), all.end(), x.mutable_data<float>().begin());
+  check("ReduceLogSumExp", {{x}, axes({-1})}, 1, {});
+  check("ReduceLogSumExp", {{random_floats({2, 3, 4, 5}, 1)}, axes({3, 2})}, 1, {});
+  check("ReduceLogSumExp", {{random_floats({2, 40000}, 1)}}, 1, {{"keepdims", std::int64_t{0}}});
+  check("ReduceLogSumExp", {{random_floats({3, 0}, 1)}, axes({-1})}, 1, {});
+  for (const std::int64_t p : {1, 2}) {
+    check("LpNormalization", {{x}}, 1, {{"p", p}});
+    check("LpNormalization", {{random_floats({5, 70}, 1)}}, 1, {{"p", p}});
+  }
+}
+
 TEST(AlongAxis, Softmax) {
   for (const Extents& shape :
        {Extents{3, 100}, Extents{100, 3}, Extents{4, 7, 300}, Extents{3, 1, 2}, Extents{2, 0, 3}}) {
