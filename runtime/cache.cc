@@ -136,8 +136,8 @@ void CacheState::append(const Tensor& added, ThreadPool* pool) {
     write_block(added, at / blocks, first + at % blocks, end);
   };
   const auto count = static_cast<std::size_t>(batch() * blocks);
-  constexpr std::int64_t kSerialTokens = 8;
-  if (pool == nullptr || batch() * tokens <= kSerialTokens) {
+  constexpr std::int64_t kSerialElements = 2048;
+  if (pool == nullptr || added.size() <= kSerialElements) {
     for (std::size_t i = 0; i < count; ++i) write(i);
   } else {
     pool->parallel_for(count, write);

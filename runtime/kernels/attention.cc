@@ -149,13 +149,19 @@ class BoundAttention final : public BoundKernel {
     std::size_t most_rows = 0;
     for (const AttentionItem& item : work_.items()) most_rows = std::max<std::size_t>(most_rows, item.row_count);
     rows_.resize(slots * most_rows);
-    std::atomic<std::size_t> next{0};
+    // Heads that follow one another lie side by side in a cache: a slot takes its own part of the tasks first, then
+    // what others have not begun.
+    if (next_.size() < slots) next_ = std::vector<Next>(slots);
+    for (std::size_t i = 0; i < slots; ++i) next_[i].task.store(i * tasks / slots, std::memory_order_relaxed);
+    const auto heads = static_cast<std::size_t>(shape_.key_heads);
     const auto slot = [&](std::size_t i) {
       float* own = reinterpret_cast<float*>(scratch) + i * scratch_size;
-      for (std::size_t task = next++; task < tasks; task = next++) {
-        const auto heads = static_cast<std::size_t>(shape_.key_heads);
-        run_task(work_.items()[task / heads], static_cast<std::int64_t>(task % heads), own,
-                 std::span(rows_).subspan(i * most_rows, most_rows));
+      const auto rows = std::span(rows_).subspan(i * most_rows, most_rows);
+      for (std::size_t j = 0; j < slots; ++j) {
+        const std::size_t part = (i + j) % slots, end = (part + 1) * tasks / slots;
+        std::atomic<std::size_t>& next = next_[part].task;
+        for (std::size_t task = next++; task < end; task = next++)
+          run_task(work_.items()[task / heads], static_cast<std::int64_t>(task % heads), own, rows);
       }
     };
     if (slots == 1) {
@@ -267,6 +273,10 @@ class BoundAttention final : public BoundKernel {
   AttentionWork work_;
   std::vector<float> partials_;           // of rows whose keys are cut into parts
   std::vector<simd::AttentionRow> rows_;  // of the tasks at work
+  struct alignas(64) Next {
+    std::atomic<std::size_t> task = 0;
+  };
+  std::vector<Next> next_;  // of each slot's part of the tasks
   // Of the run:
   Layout q_, k_, v_, out_;
   AttentionShape shape_;

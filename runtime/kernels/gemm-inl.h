@@ -28,11 +28,12 @@ constexpr std::size_t kVectors = kManyRegisters ? 3 : 2;
 constexpr std::size_t kRows = kManyRegisters ? 8 : 6;
 // Rows of a panel that all tiles use before the next ones: a slice stays in the cache meanwhile. While the tiles work
 // on a slice each of them asks the memory for its share of the next one. With few tiles, slices as long as the second
-// cache allows; with one, the weights are one stream, asked for a little ahead.
+// cache allows; with one, the weights are one stream, asked for a little ahead: for the second cache first, then for
+// the first, so that products wait for neither.
 constexpr std::size_t kDepth = kManyRegisters ? 768 : 384;
 constexpr std::size_t kFewTiles = 4;
 constexpr std::size_t kFewTilesDepth = 2048;
-constexpr std::size_t kPrefetchBytes = 8192;
+constexpr std::size_t kPrefetchBytes = 8192, kNearBytes = 1024;
 constexpr std::size_t kPrefetchRows = 8;  // of a matrix that lies as it is
 
 constexpr float kZeros[kVectors * hn::MaxLanes(F())] = {};
@@ -100,7 +101,8 @@ struct Tile {
   std::size_t ahead_stride;
 };
 
-template <std::size_t kR, std::size_t kV>
+// kAlone: no other tile uses these weights, which lie row after row.
+template <std::size_t kR, std::size_t kV, bool kAlone>
 HWY_INLINE void MultiplyTile(const Tile& t) {
   const F d;
   const std::size_t lanes = hn::Lanes(d);
@@ -124,6 +126,7 @@ HWY_INLINE void MultiplyTile(const Tile& t) {
     V w[kV];
     for (std::size_t v = 0; v < kV; ++v) {
       __builtin_prefetch(ahead + v * lanes, 0, 2);
+      if (kAlone) __builtin_prefetch(b + v * lanes + kNearBytes / sizeof(float), 0, 3);
       w[v] = hn::LoadU(d, b + v * lanes);
     }
     for (std::size_t r = 0; r < kR; ++r) {
@@ -143,25 +146,26 @@ HWY_INLINE void MultiplyTile(const Tile& t) {
   }
 }
 
-template <std::size_t kR>
+template <std::size_t kR, bool kAlone>
 HWY_NOINLINE void MultiplyRows(std::size_t vectors, const Tile& t) {
   switch (vectors) {
-    case 1: return MultiplyTile<kR, 1>(t);
-    case 2: return MultiplyTile<kR, 2>(t);
-    default: return MultiplyTile<kR, kVectors>(t);
+    case 1: return MultiplyTile<kR, 1, kAlone>(t);
+    case 2: return MultiplyTile<kR, 2, kAlone>(t);
+    default: return MultiplyTile<kR, kVectors, kAlone>(t);
   }
 }
 
+template <bool kAlone>
 HWY_INLINE void MultiplyTile(std::size_t rows, std::size_t vectors, const Tile& t) {
   switch (rows) {
-    case 1: return MultiplyRows<1>(vectors, t);
-    case 2: return MultiplyRows<2>(vectors, t);
-    case 3: return MultiplyRows<3>(vectors, t);
-    case 4: return MultiplyRows<4>(vectors, t);
-    case 5: return MultiplyRows<5>(vectors, t);
-    case 6: return MultiplyRows<6>(vectors, t);
-    case 7: return MultiplyRows<std::min<std::size_t>(7, kRows)>(vectors, t);
-    default: return MultiplyRows<kRows>(vectors, t);
+    case 1: return MultiplyRows<1, kAlone>(vectors, t);
+    case 2: return MultiplyRows<2, kAlone>(vectors, t);
+    case 3: return MultiplyRows<3, kAlone>(vectors, t);
+    case 4: return MultiplyRows<4, kAlone>(vectors, t);
+    case 5: return MultiplyRows<5, kAlone>(vectors, t);
+    case 6: return MultiplyRows<6, kAlone>(vectors, t);
+    case 7: return MultiplyRows<std::min<std::size_t>(7, kRows), kAlone>(vectors, t);
+    default: return MultiplyRows<kRows, kAlone>(vectors, t);
   }
 }
 
@@ -233,7 +237,8 @@ void MultiplyBlock(const Product& p, const Block& block) {
         tile.from = part == 0 ? start : tile.c;
         tile.next = i + 1 < tiles ? tile.c + (row_end - row) * p.c_stride
                                   : p.c + block.row * p.c_stride + panel.column + panel.columns;
-        MultiplyTile(row_end - row, panel.vectors, tile);
+        tiles == 1 && !loose ? MultiplyTile<true>(row_end - row, panel.vectors, tile)
+                             : MultiplyTile<false>(row_end - row, panel.vectors, tile);
         if (finish && part + 1 == parts) Finish(p, row, row_end, panel);
       }
     }
