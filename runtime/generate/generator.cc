@@ -42,8 +42,11 @@ struct Generator::Impl {
     const std::optional<std::int64_t> limit = model.position_limit();
     const std::int64_t length = max_sequence_length(config, std::ssize(prompt));
     if (!limit || std::max(length - 1, std::ssize(prompt)) <= *limit) return;
-    fail(ErrorCode::kInvalidArgument, "{} tokens, {} of them the prompt's, for a model of {} positions", length,
-         prompt.size(), *limit);
+    fail(ErrorCode::kInvalidArgument,
+         "{} tokens, {} of them the prompt's, for a model of {} positions; max_length or max_new_tokens has to be "
+         "lower, "
+         "even if the sequence would end before",
+         length, prompt.size(), *limit);
   }
 
   Decoding decoding_of(std::size_t number, const Request& request, const GenerationConfig& config,

@@ -185,8 +185,26 @@ class Command(unittest.TestCase):
             self.assertRegex(error, r"invalid_argument: keys and values would take \d+ bytes more than the \d+ that they have; the limit is 1024")
             self.assertEqual(weft(*command, "--max-memory", "1KB")[0], 1)
 
+    def test_caches_of_halves_take_half_the_memory(self):
+        folder = ROOT / "tests/generate/gpt2"
+        command = ("generate", folder, "--ids-file", folder / "prompts.jsonl", "--json")
+        f32 = weft(*command)[1]
+        self.assertEqual(weft(*command, "--cache-dtype", "f16")[1], f32)
+        for dtype, *extra in (("f16", "--num-beams", 3), ("f16", "--prompt-lookup-num-tokens", 4), ("bf16",)):
+            runs = [weft(*command, "--cache-dtype", dtype, *extra, "--batch-size", size, "--threads", threads) for size, threads in ((8, 1), (8, 3), (1, 2))]
+            self.assertEqual([run[0] for run in runs], [0, 0, 0])
+            self.assertEqual(runs[0], runs[1])
+            sequences = [[json.loads(line)["sequences"] for line in run[1].splitlines()] for run in runs]
+            self.assertEqual(sequences[0], sequences[2])
+        peaks = [json.loads(weft("bench", folder, "--prompt-length", 8, "--new-tokens", 2, "--repeat", 1, "--json", *dtype)[1])["workloads"][0]["cache"]["peak_bytes"]
+                 for dtype in ((), ("--cache-dtype", "f16"), ("--cache-dtype", "bf16"))]
+        self.assertEqual(peaks[0], 2 * peaks[1])
+        self.assertEqual(peaks[1], peaks[2])
+        self.assertEqual(weft(*command, "--cache-dtype", "f8")[0], 2)
+
     def test_generate_knows_how_many_positions_there_are(self):
-        for kind in ("past", "no-past-mask-positions", "genai-names"):  # tables of 64 rows
+        # Tables of 64 rows: looked up by position_ids, by a mask that is counted, by lengths with caches and without.
+        for kind in ("past", "no-past-mask-positions", "genai-names", "past-without-positions", "no-past", "past-buffer"):
             folder = ROOT / "tests/generate/folders/kinds" / kind
             with tempfile.TemporaryDirectory() as scratch:
                 prompts = pathlib.Path(scratch) / "prompts.jsonl"
@@ -196,6 +214,8 @@ class Command(unittest.TestCase):
                     self.assertEqual(code, 0 if fits else 1, error)
                     if not fits:
                         self.assertIn(f"{length + new} tokens, {length} of them the prompt's, for a model of 64 positions", error)
+        t5 = ROOT / "tests/generate/t5"  # its table of 32 rows is of distances
+        self.assertEqual(weft("generate", t5, "--ids-file", t5 / "prompts.jsonl", "--max-new-tokens", 70, "--eos-token-id", 1000)[0], 0)
 
     def test_generate_warns_of_what_has_no_effect(self):
         command = ("generate", ROOT / "tests/generate/gpt2", "--ids-file", ROOT / "tests/generate/folders/kinds/past/prompts.jsonl", "--max-new-tokens", 2)
