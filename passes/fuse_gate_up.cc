@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "passes/join_linears.h"
+#include "passes/join_packed.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -36,6 +37,45 @@ std::vector<Projection> gated(const Graph& graph, NodeId id, RuleReport& report)
   return parts;
 }
 
+// --- Packed weights --------------------------------------------------------------------------------------------
+
+struct Factor {
+  std::optional<PackedProjection> product;
+  bool activated = false;
+};
+
+// The product with packed weights that makes a factor, behind an activation or not.
+Factor packed_factor(const Graph& graph, ValueId factor) {
+  static constexpr std::string_view kActivations[] = {"Swish", "Gelu", "Relu", "Sigmoid", "Tanh"};
+  Factor found;
+  if (graph.value(factor).kind != ValueKind::kResult || graph.use_count(factor) != 1) return found;
+  NodeId maker = graph.value(factor).producer;
+  if (std::find(std::begin(kActivations), std::end(kActivations), graph.node(maker).op) != std::end(kActivations)) {
+    const ValueId before = graph.node(maker).inputs[0];
+    if (graph.value(before).kind != ValueKind::kResult || graph.use_count(before) != 1) return found;
+    maker = graph.value(before).producer;
+    found.activated = true;
+  }
+  if (graph.node(maker).op != "Conv") found.product = read_packed_projection(graph, maker);
+  return found;
+}
+
+// Gate and up projection of the product at `id`, the gate first; empty if they are none of one input, packed alike.
+std::vector<PackedProjection> packed_gated(const Graph& graph, NodeId id, RuleReport& report) {
+  const Node& product = graph.node(id);
+  Factor gate = packed_factor(graph, product.inputs[0]), up = packed_factor(graph, product.inputs[1]);
+  if (!gate.product || !up.product || gate.product->node == up.product->node) return {};
+  if (!gate.activated) std::swap(gate, up);
+  const auto refuse = [&](std::string reason) {
+    record_near_miss(report, graph, id, 3, std::move(reason));
+    return std::vector<PackedProjection>();
+  };
+  if (!gate.activated || up.activated) return refuse("not one of the two is a gate");
+  if (!may_join(graph, *gate.product, *up.product))
+    return refuse("the packed projections do not read the same input, or are not packed alike");
+  return {*gate.product, *up.product};
+}
+
 }  // namespace
 
 int fuse_gate_up(Graph& graph, PassContext& context) {
@@ -44,8 +84,15 @@ int fuse_gate_up(Graph& graph, PassContext& context) {
   for (const NodeId id : graph.nodes()) {
     if (!graph.contains(id) || graph.node(id).op != "Mul") continue;
     const std::vector<Projection> parts = gated(graph, id, report);
-    if (parts.empty()) continue;
-    join_linears(graph, parts, "gate_up");
+    const std::vector<PackedProjection> packed =
+        parts.empty() ? packed_gated(graph, id, report) : std::vector<PackedProjection>();
+    if (!parts.empty()) {
+      join_linears(graph, parts, "gate_up");
+    } else if (!packed.empty()) {
+      join_packed(graph, packed, "gate_up");
+    } else {
+      continue;
+    }
     ++fused;
     context.rewritten(graph, "fuse-gate-up");
   }

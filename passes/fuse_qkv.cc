@@ -72,6 +72,7 @@ std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
                                                   "ReduceMean",
                                                   "ReduceSum",
                                                   "ReduceL2",
+                                                  "L2Normalization",
                                                   "LayerNormalization"};
   std::deque<ValueId> pending = {value};
   std::set<ValueId> seen;
@@ -82,7 +83,8 @@ std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
     if (!id.valid() || !seen.insert(id).second || graph.value(id).kind != ValueKind::kResult) continue;
     const NodeId at = graph.value(id).producer;
     const Node& node = graph.node(at);
-    if (node.op == "Linear" || node.op == "DynamicQuantizeMatMul" || is_packed_product(node.op)) {
+    const bool grouped = node.op == "Conv" && attributes_of(node).integer("group") != 1;
+    if (node.op == "Linear" || node.op == "DynamicQuantizeMatMul" || (is_packed_product(node.op) && !grouped)) {
       if (std::find(found.begin(), found.end(), at) == found.end()) found.push_back(at);
       continue;
     }

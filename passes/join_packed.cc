@@ -12,8 +12,15 @@ namespace {
 
 enum Input : std::size_t { kX, kWeight, kScales, kZeros, kGroups, kBias };              // of MatMulNBits
 enum ToFloat : std::size_t { kA, kB, kAScale, kBScale, kAZero, kBZero, kToFloatBias };  // of MatMulIntegerToFloat
+enum Conv : std::size_t { kImage, kKernel, kConvBias };                                 // of Conv
 
 bool is_bits(const Graph& graph, const PackedProjection& part) { return graph.node(part.node).op == "MatMulNBits"; }
+bool is_conv(const Graph& graph, const PackedProjection& part) { return graph.node(part.node).op == "Conv"; }
+
+std::size_t bias_place(const Graph& graph, const PackedProjection& part) {
+  if (is_conv(graph, part)) return kConvBias;
+  return is_bits(graph, part) ? std::size_t{kBias} : std::size_t{kToFloatBias};
+}
 
 ValueId input_of(const Graph& graph, const PackedProjection& part, std::size_t index) {
   const std::vector<ValueId>& inputs = graph.node(part.node).inputs;
@@ -21,11 +28,12 @@ ValueId input_of(const Graph& graph, const PackedProjection& part, std::size_t i
 }
 
 ValueId bias_of(const Graph& graph, const PackedProjection& part) {
-  return input_of(graph, part, is_bits(graph, part) ? std::size_t{kBias} : std::size_t{kToFloatBias});
+  return input_of(graph, part, bias_place(graph, part));
 }
 
 std::int64_t width_of(const Graph& graph, const PackedProjection& part) {
   if (is_bits(graph, part)) return attributes_of(graph.node(part.node)).integer("N");
+  if (is_conv(graph, part)) return shape_of(graph, input_of(graph, part, kKernel))->front().value();
   return shape_of(graph, input_of(graph, part, kB))->back().value();
 }
 
@@ -92,7 +100,12 @@ bool is_row(const Graph& graph, const PackedProjection& part, std::size_t index,
 }
 
 bool reads_constants(const Graph& graph, const PackedProjection& part) {
-  if (is_bits(graph, part)) {
+  if (is_conv(graph, part)) {
+    const ValueId kernel = input_of(graph, part, kKernel);
+    if (!is_constant(graph, kernel) || graph.value(kernel).type.dtype != DType::kF32 || rank_of(graph, kernel) < 3)
+      return false;
+    if (attributes_of(graph.node(part.node)).integer("group") != 1) return false;
+  } else if (is_bits(graph, part)) {
     for (std::size_t i = kWeight; i <= kBias; ++i) {
       const ValueId input = input_of(graph, part, i);
       if (input.valid() && (i == kGroups || !is_constant(graph, input))) return false;
@@ -112,7 +125,9 @@ bool reads_constants(const Graph& graph, const PackedProjection& part) {
 
 }  // namespace
 
-bool is_packed_product(std::string_view op) { return op == "MatMulNBits" || op == "MatMulIntegerToFloat"; }
+bool is_packed_product(std::string_view op) {
+  return op == "MatMulNBits" || op == "MatMulIntegerToFloat" || op == "Conv";
+}
 
 std::optional<PackedProjection> read_packed_projection(const Graph& graph, NodeId id) {
   if (!id.valid() || !is_packed_product(graph.node(id).op)) return std::nullopt;
@@ -128,6 +143,15 @@ bool may_join(const Graph& graph, const PackedProjection& a, const PackedProject
       return x.valid() == y.valid() && (!x.valid() || graph.value(x).type.dtype == graph.value(y).type.dtype);
     });
   };
+  if (is_conv(graph, a)) {
+    const Attributes &one = graph.node(a.node).attributes, &other = graph.node(b.node).attributes;
+    const bool same = std::equal(one.begin(), one.end(), other.begin(), other.end(), [](const auto& x, const auto& y) {
+      return x.first == y.first && operator_equal(x.second, y.second);
+    });
+    const Shape &own = *shape_of(graph, input_of(graph, a, kKernel)),
+                &its = *shape_of(graph, input_of(graph, b, kKernel));
+    return same && std::equal(own.begin() + 1, own.end(), its.begin() + 1, its.end());
+  }
   if (!is_bits(graph, a)) {
     const bool same_input = input_of(graph, a, kAScale) == input_of(graph, b, kAScale) &&
                             input_of(graph, a, kAZero) == input_of(graph, b, kAZero);
@@ -169,6 +193,15 @@ Joined join_bits(Graph& graph, Builder& b, const std::vector<PackedProjection>& 
   return joined;
 }
 
+Joined join_kernels(Graph& graph, Builder& b, const std::vector<PackedProjection>& parts, std::string_view name) {
+  Joined joined{std::vector<ValueId>(kConvBias + 1), graph.node(parts[0].node).attributes};
+  const Extents& shape = graph.value(input_of(graph, parts[0], kKernel)).tensor->shape();
+  joined.inputs[kImage] = parts[0].x;
+  joined.inputs[kKernel] = b.constant(join_columns(graph, parts, kKernel, Extents(shape.begin() + 1, shape.end())),
+                                      fmt::format("{}_weight", name));
+  return joined;
+}
+
 Joined join_integers(Graph& graph, Builder& b, const std::vector<PackedProjection>& parts, std::string_view name) {
   Joined joined{std::vector<ValueId>(kToFloatBias + 1), {}};
   for (const std::size_t shared : {kA, kAScale, kAZero}) joined.inputs[shared] = input_of(graph, parts[0], shared);
@@ -198,8 +231,10 @@ void join_packed(Graph& graph, const std::vector<PackedProjection>& parts, std::
     has_bias = has_bias || bias_of(graph, part).valid();
   }
   Builder b(graph, first, std::move(origin));
-  const bool bits = is_bits(graph, parts[0]);
-  Joined joined = bits ? join_bits(graph, b, parts, name) : join_integers(graph, b, parts, name);
+  const bool conv = is_conv(graph, parts[0]);
+  Joined joined = conv                       ? join_kernels(graph, b, parts, name)
+                  : is_bits(graph, parts[0]) ? join_bits(graph, b, parts, name)
+                                             : join_integers(graph, b, parts, name);
   if (has_bias) {
     joined.inputs.back() =
         b.constant(join_numbers(graph, parts, joined.inputs.size() - 1, DType::kF32), std::string(name) + "_bias");
@@ -207,7 +242,7 @@ void join_packed(Graph& graph, const std::vector<PackedProjection>& parts, std::
   const std::string op = graph.node(first).op;
   const Expr product = b.make(op, joined.inputs, std::move(joined.attributes), name);
   const std::vector<ValueId> split = {product.id(), b.ints(widths).id()};
-  const std::vector<Expr> pieces = b.make_many("Split", split, parts.size(), {{"axis", std::int64_t{-1}}});
+  const std::vector<Expr> pieces = b.make_many("Split", split, parts.size(), {{"axis", std::int64_t{conv ? 1 : -1}}});
   for (std::size_t i = 0; i < parts.size(); ++i) {
     graph.replace_uses(graph.node(parts[i].node).outputs[0], pieces[i]);
     graph.erase_node(parts[i].node);

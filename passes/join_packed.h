@@ -9,7 +9,7 @@
 
 namespace weft {
 
-// A MatMulNBits or MatMulIntegerToFloat with constant parameters.
+// A MatMulNBits, MatMulIntegerToFloat or Conv of one group with constant parameters.
 struct PackedProjection {
   NodeId node;
   ValueId x;
@@ -21,8 +21,9 @@ std::optional<PackedProjection> read_packed_projection(const Graph& graph, NodeI
 // Widths and biases may differ.
 bool may_join(const Graph& graph, const PackedProjection& a, const PackedProjection& b);
 
-// Replaces them by one such product and a Split of the last axis into their widths, in order; packed weights, scales
-// and zero points of columns lie side by side as they are. It stands where the first of them stood, called `name`.
+// Replaces them by one such product and a Split of the last axis (of Conv the channels) into their widths, in order;
+// packed weights, scales and zero points of columns lie side by side as they are. It stands where the first of them
+// stood, called `name`.
 void join_packed(Graph& graph, const std::vector<PackedProjection>& parts, std::string_view name);
 
 }  // namespace weft

@@ -7,6 +7,18 @@
 namespace weft::runtime {
 namespace {
 
+bool has_residual(const Node& product) {
+  const std::size_t place = product.op == "Linear" ? 3 : product.op == "DynamicQuantizeMatMul" ? 5 : 7;
+  return product.inputs.size() > place && product.inputs[place].valid();
+}
+
+// Of a product of bytes, with a kernel: weights are a constant matrix, and it has no parts or activation yet.
+bool takes_parts(const Graph& graph, const Node& product) {
+  const Value& weight = graph.value(product.inputs[1]);
+  const bool matrix = weight.kind == ValueKind::kConstant && weight.type.shape && weight.type.shape->size() == 2;
+  return matrix && product.outputs.size() == 1 && product.attributes.empty();
+}
+
 // The Split of a Linear's features into known widths, which nothing else reads; null if the node is none.
 const Node* split_linear(const Graph& graph, const Node& split) {
   if (split.op != "Split" || split.inputs.size() != 2 || !split.inputs[1].valid()) return nullptr;
@@ -21,8 +33,10 @@ const Node* split_linear(const Graph& graph, const Node& split) {
   const bool last =
       axis == -1 || (features.type.shape && axis + 1 == static_cast<std::int64_t>(features.type.shape->size()));
   const Node& linear = graph.node(features.producer);
-  if (!last || linear.op != "Linear" || linear.inputs.size() > 3) return nullptr;
+  const bool of_bytes = linear.op == "MatMulIntegerToFloat" || linear.op == "DynamicQuantizeMatMul";
+  if (!last || (!of_bytes && linear.op != "Linear") || has_residual(linear)) return nullptr;
   const Value& weight = graph.value(linear.inputs[1]);
+  if (of_bytes) return takes_parts(graph, linear) ? &linear : nullptr;
   const bool plain = AttributeReader(get_op("Linear"), linear.attributes).text("activation") == "none";
   if (!plain || weight.kind != ValueKind::kConstant || weight.type.dtype != DType::kF32) return nullptr;
   return &linear;
@@ -72,13 +86,33 @@ void join(Graph& graph, NodeId id, const Node& linear, const std::vector<std::in
   }
   Builder b(graph, id, std::move(origin));
   const Attributes attributes = {{"widths", widths}, {"activations", activations}};
-  const std::vector<Expr> results = b.make_many("LinearSplit", inputs, parts.size(), attributes);
+  const std::string op = linear.op == "Linear" ? "LinearSplit" : linear.op;
+  const std::vector<Expr> results = b.make_many(op, inputs, parts.size(), attributes);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     graph.replace_uses(parts[i].result, results[i]);
     if (parts[i].activator.valid()) graph.erase_node(parts[i].activator);
   }
   graph.erase_node(id);
   graph.erase_node(producer);
+}
+
+// The activation that alone reads a product of bytes is taken in.
+bool join_activation(Graph& graph, NodeId id) {
+  const Node& product = graph.node(id);
+  if (product.op != "MatMulIntegerToFloat" && product.op != "DynamicQuantizeMatMul") return false;
+  if (!takes_parts(graph, product) || has_residual(product)) return false;
+  const ActivatedPart part = with_activation(graph, product.outputs[0]);
+  if (!part.activator.valid()) return false;
+  Origin origin = product.origin;
+  origin.merge(graph.node(part.activator).origin);
+  const std::vector<ValueId> inputs = product.inputs;
+  Builder b(graph, id, std::move(origin));
+  const std::string op = product.op;
+  const Attributes attributes = {{"activations", std::vector<std::string>{part.activation}}};
+  graph.replace_uses(part.result, b.make(op, inputs, attributes));
+  graph.erase_node(part.activator);
+  graph.erase_node(id);
+  return true;
 }
 
 // The Linear that alone makes an input of the node, and adds nothing yet; invalid if there is none.
@@ -191,7 +225,7 @@ bool join_transposed_norm(Graph& graph, NodeId id) {
 void lower(Graph& graph) {
   add_skips_to_products(graph);
   for (const NodeId id : graph.nodes()) {
-    if (!graph.contains(id) || join_transposed_norm(graph, id)) continue;
+    if (!graph.contains(id) || join_activation(graph, id) || join_transposed_norm(graph, id)) continue;
     const Node& split = graph.node(id);
     const Node* linear = split_linear(graph, split);
     if (linear == nullptr) continue;

@@ -242,6 +242,45 @@ TEST(Lowering, SplitsOfALinearAreWrittenInPlace) {
   }
 }
 
+TEST(Lowering, ProductsOfBytesTakeInSplitsAndActivations) {
+  Graph graph;
+  const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 5, 20})});
+  Builder builder(graph);
+  const auto product = [&](std::uint32_t seed) {
+    const Expr weight = builder.constant(random_bytes(DType::kI8, {20, 48}, seed));
+    const ValueId inputs[] = {a, weight, builder.constant(random_floats({48}, seed + 1))};
+    return builder.make("DynamicQuantizeMatMul", inputs);
+  };
+  const std::vector<ValueId> split = {product(1).id(), builder.ints({8, 30, 10}).id()};
+  const std::vector<Expr> parts = builder.make_many("Split", split, 3, {{"axis", std::int64_t{-1}}});
+  graph.add_output("silu", builder.make("Swish", {parts[0]}, {{"alpha", 1.0}}));
+  graph.add_output("none", parts[1]);
+  graph.add_output("tanh", builder.tanh(parts[2]));
+  graph.add_output("gelu", builder.make("Gelu", {product(3)}));
+  CompileOptions plain;
+  plain.passes = {};
+  EXPECT_EQ(Model::compile(graph.clone(), plain)->graph().node_count(), 2u);
+  expect_same_as_reference(graph, random_floats({2, 5, 20}, 5), {}, 1e-4, 1e-2);
+}
+
+TEST(Lowering, NormsBetweenTransposesAreTakenWhereTheAxisIs) {
+  for (const bool back : {true, false}) {
+    Graph graph;
+    const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 6, 5, 3})});
+    Builder builder(graph);
+    const Expr scale = builder.constant(random_floats({6}, 1)), bias = builder.constant(random_floats({6}, 2));
+    const Expr last = builder.transpose(builder.wrap(a), {0, 2, 3, 1});
+    const Expr norm = builder.make("LayerNormalization", {last.id(), scale.id(), bias.id()});
+    const std::vector<std::int64_t> perm =
+        back ? std::vector<std::int64_t>{0, 3, 1, 2} : std::vector<std::int64_t>{0, 3, 2, 1};
+    graph.add_output("y", builder.transpose(norm, perm));
+    CompileOptions plain;
+    plain.passes = {};
+    EXPECT_EQ(Model::compile(graph.clone(), plain)->graph().node_count(), back ? 1u : 3u);
+    expect_same_as_reference(graph, random_floats({2, 6, 5, 3}, 3), {}, 1e-4, 1e-2);
+  }
+}
+
 TEST(Lowering, ActivationsOfPartsAreAppliedInPlace) {
   Graph graph;
   const ValueId a = graph.add_input("a", {DType::kF32, to_shape(Extents{2, 5, 20})});
