@@ -138,6 +138,13 @@ def reductions():
     yield Case("LpNormalization", "LpNormalization", [(F32, [512, 768])])
 
 
+def products():
+    for name, a, b in (("scores", [8, 12, 128, 64], [8, 12, 64, 128]), ("scores 512", [1, 12, 512, 64], [1, 12, 64, 512]),
+                       ("one row", [12, 1, 64], [12, 64, 1024]), ("8 rows", [8, 768], [768, 3072]), ("128 rows", [128, 768], [768, 768]),
+                       ("1024", [1024, 1024], [1024, 1024])):
+        yield Case(f"MatMul {name}", "MatMul", [(F32, a), (F32, b)])
+
+
 def images():
     x, none = (F32, [2, 32, 56, 56]), None
     twice = np.array([1, 1, 2, 2], np.float32)
@@ -250,7 +257,7 @@ def main():
     parser.add_argument("--isa", default="avx512,avx2")
     options = parser.parse_args()
     levels = options.isa.split(",")
-    for group in (movement, elementwise, reductions, images, quantized):
+    for group in (movement, elementwise, reductions, products, images, quantized):
         for case in group():
             if not re.search(options.case, f"{group.__name__}: {case.name}"):
                 continue

@@ -60,19 +60,41 @@ HWY_INLINE V Erf(V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-// exp(t) for t in [-87.33, 88], to one unit in the last place or two; of NaN anything.
-HWY_INLINE V BoundedExp(V t) {
+// exp(t) is the result times 2^n; n, by which t is reduced, is what is nearest to `near`, and in the lowest bits of
+// `shifted`.
+HWY_INLINE V ReducedExp(V t, V near, V& shifted) {
   const F d;
-  const hn::RebindToSigned<F> di;
   const V magic = hn::Set(d, 12582912.0f);  // brings the power of two into the lowest bits
-  const V shifted = hn::MulAdd(t, hn::Set(d, 1.44269504f), magic);
+  shifted = hn::MulAdd(near, hn::Set(d, 1.44269504f), magic);
   const V n = hn::Sub(shifted, magic);
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), t);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   V p = hn::Set(d, 1.38143205e-3f);  // a minimax fit between -log(2) / 2 and log(2) / 2
   for (const float c : {8.36885107e-3f, 4.16684011e-2f, 1.66665195e-1f, 4.99999934e-1f, 1.0f, 1.0f})
     p = hn::MulAdd(p, r, hn::Set(d, c));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+  return p;
+}
+
+// `x` times 2^n.
+HWY_INLINE V TimesPower(V x, V shifted) {
+  const hn::RebindToSigned<F> di;
+  return hn::BitCast(F(), hn::Add(hn::BitCast(di, x), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
+// exp(t) for t in [-87.33, 88], to one unit in the last place or two; of NaN anything.
+HWY_INLINE V BoundedExp(V t) {
+  V shifted;
+  const V p = ReducedExp(t, t, shifted);
+  return TimesPower(p, shifted);
+}
+
+// exp(t) of t up to 88; 0 where it is subnormal, NaN of NaN.
+HWY_INLINE V ExpOfDifference(V t) {
+  const F d;
+  const V least = hn::Set(d, -87.33f);
+  V shifted;
+  const V p = ReducedExp(t, hn::Max(t, least), shifted);  // NaN stays in p, and in its product
+  return hn::IfThenZeroElse(hn::Lt(t, least), hn::Mul(p, TimesPower(hn::Set(d, 1.0f), shifted)));
 }
 
 // 1 / x of normal x with a normal inverse, to a unit in the last place. With AVX-512 a division takes as long as ten

@@ -136,11 +136,10 @@ Exponents ExponentsOf(const float* x, std::size_t count) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const float top = RowOf<Largest>(-kInfinity, x, count);
   if (!(std::abs(top) < kInfinity)) return {top, std::numeric_limits<float>::quiet_NaN()};
-  const V shift = hn::Set(d, top), least = hn::Set(d, -87.0f);
+  const V shift = hn::Set(d, top);
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    const V t = hn::Sub(Load(x + i, lanes), shift);
-    V e = hn::IfThenZeroElse(hn::Lt(t, least), simd::HWY_NAMESPACE::BoundedExp(hn::Max(t, least)));
+    V e = simd::HWY_NAMESPACE::ExpOfDifference(hn::Sub(Load(x + i, lanes), shift));
     if (lanes < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, lanes), e);
     total = hn::Add(total, e);
   });

@@ -142,13 +142,6 @@ void ApplyUnary(const Function& function, const float* x, float* y, std::size_t 
   }
 }
 
-// exp(t) of a difference to the largest; NaN passes.
-HWY_INLINE V Weight(V t) {
-  const V least = hn::Set(F(), -87.33f);
-  const V weight = hn::IfThenZeroElse(hn::Lt(t, least), BoundedExp(hn::Max(t, least)));
-  return hn::IfThenElse(hn::IsNaN(t), t, weight);
-}
-
 // The largest of a row, NaN passed over where the vectors' comparison does.
 HWY_INLINE float LargestOf(const float* x, std::size_t count) {
   const F d;
@@ -172,7 +165,7 @@ void SoftmaxRow(const float* x, float* y, std::size_t count) {
   const V shift = hn::Set(d, LargestOf(x, count));
   V total = hn::Zero(d);
   ForEachVector(count, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
-    const V weight = Weight(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf
+    const V weight = ExpOfDifference(hn::Sub(Load(x + i, lanes), shift));  // NaN of -inf - -inf and inf - inf
     Store(weight, y + i, lanes);
     total = hn::Add(total, lanes < hn::Lanes(d) ? hn::IfThenElseZero(hn::FirstN(d, lanes), weight) : weight);
   });
@@ -186,7 +179,7 @@ void SoftmaxColumns(const float* x, std::size_t rows, std::size_t stride, float*
     V top = hn::Set(d, -std::numeric_limits<float>::infinity()), total = hn::Zero(d);
     for (std::size_t t = 0; t < rows; ++t) top = hn::Max(top, Load(x + t * stride + i, lanes));
     for (std::size_t t = 0; t < rows; ++t) {
-      const V weight = Weight(hn::Sub(Load(x + t * stride + i, lanes), top));
+      const V weight = ExpOfDifference(hn::Sub(Load(x + t * stride + i, lanes), top));
       Store(weight, y + t * stride + i, lanes);
       total = hn::Add(total, weight);
     }
