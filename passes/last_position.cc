@@ -65,6 +65,12 @@ class LastPosition {
                          [&](ValueId id) { return !id.valid() || is_constant(graph_, id); });
     }
     if (node.outputs.size() != 1) return false;
+    if (node.op == "MatMulIntegerToFloat" || node.op == "DynamicQuantizeMatMul") {
+      // One scale and zero point for all positions.
+      const auto for_all = [&](ValueId id) { return !id.valid() || rank_of(graph_, id) <= 1; };
+      return is_constant(graph_, node.inputs[1]) && rank_of(graph_, node.inputs[1]) == 2 && carries(node.inputs[0]) &&
+             node.attributes.empty() && std::all_of(node.inputs.begin() + 2, node.inputs.end(), for_all);
+    }
     if (node.op == "Linear" || node.op == "MatMul") {
       const bool weights = is_constant(graph_, node.inputs[1]) && rank_of(graph_, node.inputs[1]) == 2;
       const bool residual = node.inputs.size() <= 3 || !node.inputs[3].valid() || carries(node.inputs[3]);
@@ -96,12 +102,15 @@ class LastPosition {
   bool is_inside(ValueId result) const {
     if (result == output_) return graph_.use_count(result) == 1;
     const std::vector<Use>& uses = graph_.value(result).uses;
-    return !graph_.is_output(result) && !uses.empty() &&
-           std::all_of(uses.begin(), uses.end(), [&](const Use& use) { return rows_.contains(use.node); });
+    return !graph_.is_output(result) && !uses.empty() && std::all_of(uses.begin(), uses.end(), [&](const Use& use) {
+      // All positions together say how they are quantized.
+      return rows_.contains(use.node) && graph_.node(use.node).op != "DynamicQuantizeMatMul";
+    });
   }
 
   // The same node for the last position.
   void rewrite(NodeId id) {
+    if (graph_.node(id).op == "DynamicQuantizeMatMul") return rewrite_quantized(id);
     std::vector<ValueId> inputs = graph_.node(id).inputs;
     for (ValueId& input : inputs) {
       if (input.valid() && !is_constant(graph_, input) && carries(input)) input = taken(input, id);
@@ -112,6 +121,17 @@ class LastPosition {
     const std::vector<Expr> rewritten =
         builder.make_many(std::string(node.op), inputs, results.size(), Attributes(node.attributes));
     for (std::size_t i = 0; i < results.size(); ++i) last_[results[i]] = rewritten[i];
+  }
+
+  // All positions are quantized, one is multiplied.
+  void rewrite_quantized(NodeId id) {
+    std::vector<ValueId> inputs = graph_.node(id).inputs;
+    inputs.resize(5);
+    const ValueId result = graph_.node(id).outputs[0], x[] = {inputs[0]};
+    Builder b(graph_, id, graph_.node(id).origin);
+    const std::vector<Expr> a = b.make_many("DynamicQuantizeLinear", x, 3);
+    last_[result] =
+        b.make("MatMulIntegerToFloat", {taken(a[0], id), inputs[1], a[1], inputs[2], a[2], inputs[3], inputs[4]});
   }
 
   ValueId taken(ValueId value, NodeId before) {

@@ -101,6 +101,30 @@ TEST(LastPosition, StopsAtWhatOthersRead) {
   EXPECT_TRUE(actual[2].identical(expected[2]));
 }
 
+// All positions say by what they are quantized, whichever is multiplied.
+TEST(LastPosition, OfQuantizedProducts) {
+  Graph whole;
+  const ValueId x = whole.add_input("x", {DType::kF32, Shape{B, S, Dim(4)}});
+  Builder b(whole);
+  const auto product = [&](Expr input, std::int64_t columns) {
+    const Expr weight = b.constant(random_bytes(DType::kI8, {4, columns}, 3)),
+               scale = b.constant(Tensor::scalar(0.01f));
+    const Expr none, bias = b.constant(random_floats({columns}, 5));
+    return b.make("DynamicQuantizeMatMul", {input.id(), weight.id(), scale.id(), none.id(), bias.id()});
+  };
+  const Expr h = b.unary("Relu", product(b.wrap(x), 4));
+  whole.add_output("logits", product(h, 9) * 0.5);
+  Graph graph = whole.clone();
+  EXPECT_EQ(keep_last_position(graph, {"logits"}), 1);
+  EXPECT_EQ(count(graph, "MatMulIntegerToFloat"), 1);
+  EXPECT_EQ(count(graph, "DynamicQuantizeMatMul"), 1);
+  for (const std::int64_t length : {0, 1, 32, 33}) {
+    const std::vector<Tensor> given = {random_floats({2, length, 4}, 1)};
+    const Tensor expected = evaluate_graph(whole, given)[0], actual = evaluate_graph(graph, given)[0];
+    EXPECT_TRUE(actual.identical(length > kAllPositions ? last_of(expected) : expected));
+  }
+}
+
 TEST(LastPosition, LeavesWhatMixesPositionsAndOneStep) {
   Model model;
   EXPECT_EQ(keep_last_position(model.graph, {"mixed_too"}), 0);
