@@ -201,7 +201,38 @@ HWY_INLINE const float* Later(const Product& p, const Block& block, std::size_t 
   return p.packed + panel.offset + next_part * p.shape.k / parts * panel.vectors * Lanes();
 }
 
+// One row by a matrix as it lies, row after row of that, as the memory gives them.
+void MultiplyRow(const Product& p, const Block& block) {
+  using namespace simd::HWY_NAMESPACE;
+  const std::size_t first = block.panel * kVectors * Lanes();
+  const std::size_t columns = std::min(block.panel_end * kVectors * Lanes(), p.shape.n) - first;
+  const float* const a = p.a + block.row * p.a_stride;
+  const float* const b = p.loose + first;
+  float* const c = p.c + block.row * p.c_stride + first;
+  std::fill_n(c, columns, 0.0f);
+  constexpr std::size_t kTogether = 4;
+  for (std::size_t k = 0; k < p.shape.k; k += kTogether) {
+    const std::size_t count = std::min(kTogether, p.shape.k - k);
+    const float* const rows = b + k * p.shape.n;
+    ForEachVector(columns, [&](std::size_t i, std::size_t lanes) HWY_ATTR {
+      V sum = Load(c + i, lanes);
+      if (HWY_LIKELY(count == kTogether)) {
+        for (std::size_t r = 0; r < kTogether; ++r)
+          sum = hn::MulAdd(hn::Set(F(), a[k + r]), Load(rows + r * p.shape.n + i, lanes), sum);
+      } else {
+        for (std::size_t r = 0; r < count; ++r)
+          sum = hn::MulAdd(hn::Set(F(), a[k + r]), Load(rows + r * p.shape.n + i, lanes), sum);
+      }
+      Store(sum, c + i, lanes);
+    });
+  }
+}
+
 void MultiplyBlock(const Product& p, const Block& block) {
+  if (p.loose != nullptr && block.row_end - block.row == 1 && p.bias == nullptr && p.residual == nullptr &&
+      p.activation == Activation::kNone) {
+    return MultiplyRow(p, block);
+  }
   const std::size_t rows = block.row_end - block.row;
   const std::size_t tiles = (rows + kRows - 1) / kRows;
   const std::size_t depth = tiles <= kFewTiles ? kFewTilesDepth : kDepth;

@@ -38,7 +38,7 @@ struct Product {
   std::size_t rows = 0;      // M
   const float* packed = nullptr;
   // The matrix as it lies, [K, N]; null: all of it is packed. Else `packed` holds the columns behind its last whole
-  // panel alone. For few rows: they do not earn the packing.
+  // panel alone, of one row without bias, activation and residual nothing. For few rows: they do not earn the packing.
   const float* loose = nullptr;
   PackedShape shape;
   const float* bias = nullptr;  // [N]

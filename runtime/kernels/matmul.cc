@@ -33,7 +33,8 @@ class BoundMatMul final : public BoundKernel {
     shape_ = {static_cast<std::size_t>(b[b.size() - 2]), static_cast<std::size_t>(b.back())};
     group(a, b, context.outputs[0]);
     is_packed_ = rows_ >= static_cast<std::size_t>(kPackedRows);
-    const std::size_t columns = is_packed_ ? shape_.n : shape_.n % gemm::panel_columns();
+    std::size_t columns = is_packed_ ? shape_.n : shape_.n % gemm::panel_columns();
+    if (rows_ == 1) columns = 0;  // one row is multiplied by all of it as it lies
     packed_ = {shape_.k, columns};
     floats_ = (gemm::packed_size(packed_) + 15) / 16 * 16;
     gemm::Product product = product_of(nullptr, nullptr, nullptr);
