@@ -7,6 +7,8 @@
 
 #include "importers/onnx/onnx.h"
 #include "ops/builder.h"
+#include "runtime/bind_inputs.h"
+#include "runtime/generate/generator.h"
 #include "runtime/session.h"
 #include "tests/tensors.h"
 
@@ -103,6 +105,66 @@ TEST(ManyThreads, GiveTheSameBytes) {
       results.push_back(Session(model, std::make_shared<ThreadPool>(threads)).run({{"x", x}})[0]);
     EXPECT_TRUE(results[1].identical(results[0]));
     EXPECT_TRUE(results[2].identical(results[0]));
+  }
+}
+
+TEST(ManyThreads, EncodersGiveTheSameBytes) {
+  const auto model =
+      Model::load(fs::path(WEFT_SOURCE_DIR) / "tests/exports/fixtures/bert-sdpa-torchscript-17/model.onnx");
+  for (const auto& [batch, length] : {std::pair{1, 1}, std::pair{1, 60}, std::pair{7, 33}}) {
+    TensorMap inputs;
+    for (const ValueId id : model->graph().inputs()) {
+      const Value& value = model->graph().value(id);
+      Tensor tensor = Tensor::full(DType::kI64, {batch, length}, 1);
+      for (std::size_t i = 0; value.name == "input_ids" && i < tensor.mutable_data<std::int64_t>().size(); ++i)
+        tensor.mutable_data<std::int64_t>()[i] = static_cast<std::int64_t>(i * 7 % 50);
+      inputs[value.name] = value.name == "token_type_ids" ? Tensor::zeros(DType::kI64, {batch, length}) : tensor;
+    }
+    const std::vector<Tensor> expected = Session(model, std::make_shared<ThreadPool>(1)).run(inputs);
+    for (const int threads : {2, 3}) {
+      const std::vector<Tensor> results = Session(model, std::make_shared<ThreadPool>(threads)).run(inputs);
+      for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(results[i].identical(expected[i])) << threads;
+    }
+  }
+}
+
+// Of every token generated: the token and its scores, to the last bit.
+std::vector<double> scores_of(const std::vector<Generation>& generations) {
+  std::vector<double> scores;
+  for (const Generation& generation : generations) {
+    for (const Hypothesis& sequence : generation.sequences) {
+      scores.insert(scores.end(), sequence.tokens.begin(), sequence.tokens.end());
+      scores.push_back(sequence.score);
+      for (const TokenScore& token : sequence.token_scores) scores.push_back(token.log_probability);
+    }
+  }
+  return scores;
+}
+
+TEST(ManyThreads, DecodersGiveTheSameScores) {
+  std::vector<Request> prompts(5);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    for (std::size_t k = 0; k < 1 + i * i * 2; ++k)
+      prompts[i].input_ids.push_back(static_cast<std::int64_t>(3 + (i * 5 + k * 7) % 40));
+  }
+  for (const char* name : {"gpt2", "t5"}) {
+    for (const int beams : {1, 4}) {
+      CompileOptions options;
+      if (beams == 1) options.cache_dtype = DType::kF16;
+      const auto model = GenerationModel::load(fs::path(WEFT_SOURCE_DIR) / "tests/generate" / name, options);
+      GenerationConfig config;
+      config.num_beams = config.num_return_sequences = beams;
+      config.max_new_tokens = 5;
+      config.decoder_start_token_id = 0;
+      config.output_scores = true;
+      std::vector<std::vector<double>> results;
+      for (const int threads : {1, 2, 3}) {
+        Generator generator(model, std::make_shared<ThreadPool>(threads));
+        results.push_back(scores_of(generator.generate(prompts, config)));
+      }
+      EXPECT_EQ(results[1], results[0]) << name << " " << beams;
+      EXPECT_EQ(results[2], results[0]) << name << " " << beams;
+    }
   }
 }
 
