@@ -71,14 +71,16 @@ std::vector<Rule> chain_rules() {
     const Pattern shape = any("shape");
     const Pattern inner = either({open_op("Reshape", {x}).shareable(), open_op("Unsqueeze", {x}).shareable(),
                                   open_op("Squeeze", {x}).shareable(), open_op("Flatten", {x}).shareable()});
-    rules.push_back({"merge-reshapes", op("Reshape", {inner, shape}),
+    const Pattern outer = op("Reshape", {inner, shape});
+    rules.push_back({"merge-reshapes", outer,
                      [=](Match& m) {
                        // 0 copies from the inner shape: it says the same of x where that extent is the same.
                        const auto& elements = m.graph().value(m[shape]).elements;
                        if (!elements) return m.refuse("the shape is not known");
+                       const bool copies = attributes_of(m.node(outer)).integer("allowzero") == 0;
                        const Shape *from = shape_of(m.graph(), m[x]), *between = shape_of(m.graph(), m[inner]);
                        for (std::size_t i = 0; i < elements->size(); ++i) {
-                         const bool same = from != nullptr && between != nullptr && i < from->size() &&
+                         const bool same = copies && from != nullptr && between != nullptr && i < from->size() &&
                                            i < between->size() && (*from)[i] == (*between)[i];
                          if ((*elements)[i].is(0) && !same) return m.refuse("the shape copies an extent");
                        }

@@ -33,9 +33,9 @@ constexpr std::string_view kAboveSoftmax[] = {
     "Swish",   "Erf",       "Where",  "Max",    "Min",       "Clip",          "Cast",     "Identity",
     "Reshape", "Transpose", "Concat", "Expand", "Squeeze",   "Unsqueeze",     "Pad",      "Tile",
     "Trilu",   "Slice",     "Split",  "Gather", "ScatterND", "GatherElements"};
-constexpr std::string_view kBelowSoftmax[] = {"Where", "Reshape", "Cast",      "Mul",     "Div",     "Add",
-                                              "Sub",   "IsNaN",   "Transpose", "Slice",   "Squeeze", "Unsqueeze",
-                                              "Clip",  "Relu",    "Identity",  "Dropout", "Expand",  "Concat"};
+constexpr std::string_view kBelowSoftmax[] = {"Where",    "Reshape",   "Cast",   "Mul",     "Div",       "Add",  "Sub",
+                                              "IsNaN",    "Transpose", "Slice",  "Squeeze", "Unsqueeze", "Clip", "Relu",
+                                              "Identity", "Dropout",   "Expand", "Concat",  "Pad"};
 // Between a projection and the product of the scores (or weights): cut up, rearranged, rotated, normalised, repeated.
 constexpr std::string_view kBelowProjection[] = {"Reshape",
                                                  "Transpose",

@@ -25,12 +25,16 @@ bool same_size(const Dim& a, const Dim& b) {
     any = any || other > 0;
     return other < 0 || *a.evaluate(bindings) == other;
   };
-  for (std::int64_t value = kAll; value-- > 0;) {
-    if (!same_at(value)) return false;
-  }
-  std::minstd_rand random(1);
-  for (std::int64_t i = 0; i < kSamples; ++i) {
-    if (!same_at(static_cast<std::int64_t>(random() % kMost))) return false;
+  try {
+    for (std::int64_t value = kAll; value-- > 0;) {
+      if (!same_at(value)) return false;
+    }
+    std::minstd_rand random(1);
+    for (std::int64_t i = 0; i < kSamples; ++i) {
+      if (!same_at(static_cast<std::int64_t>(random() % kMost))) return false;
+    }
+  } catch (const Error&) {  // divided by a size that may be 0, or too large
+    return false;
   }
   return any;
 }
@@ -44,11 +48,12 @@ class Spellings {
     const auto first =
         std::find_if(first_.begin(), first_.end(), [&](const Dim& other) { return same_size(other, dim); });
     const Dim spelling = first == first_.end() ? dim : *first;
-    if (first == first_.end()) first_.push_back(dim);
+    if (first == first_.end() && first_.size() < kMost) first_.push_back(dim);
     return known_.emplace(dim, spelling).first->second;
   }
 
  private:
+  static constexpr std::size_t kMost = 64;  // are compared with others
   std::vector<Dim> first_;
   std::map<Dim, Dim, DimLess> known_;
 };
