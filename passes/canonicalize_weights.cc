@@ -60,6 +60,30 @@ bool is_scores(const Graph& graph, ValueId id) {
   return false;
 }
 
+// Scores that are scaled after some were filled: scaled first, with the fill that comes out.
+Rule scaled_fill(bool keeps) {
+  const Pattern condition = any("condition"), scores = any("scores");
+  const Scalar fill = scalar("fill"), factor = scalar("factor");
+  const Pattern filled = keeps ? where(condition, scores, fill) : where(condition, fill, scores);
+  const Pattern quotient = filled / factor, product = filled * factor;
+  return {"scale-before-fill", either({product, quotient}),
+          [=](Match& m) {
+            if (!is_scores(m.graph(), m[scores])) return m.refuse("what is filled are no scores");
+            if (m.dtype(scores) != DType::kF32 || !(m.number(factor) > 0))
+              return m.refuse("the factor is not positive");
+            const bool keeps_rank = m.rank(m.has(quotient) ? quotient : product) == m.rank(scores);
+            return keeps_rank || m.refuse("the condition or a number has more axes than the scores");
+          },
+          [=](Builder& b, const Match& m) {
+            const auto low = static_cast<float>(m.number(fill)), by = static_cast<float>(m.number(factor));
+            const Expr x = b.wrap(m[scores]), number = b.scalar(DType::kF32, by);
+            const Expr scaled = m.has(quotient) ? x / number : x * number;
+            const Expr instead = b.scalar(DType::kF32, m.has(quotient) ? low / by : low * by);
+            const Expr given = b.wrap(m[condition]);
+            return keeps ? b.where(given, scaled, instead) : b.where(given, instead, scaled);
+          }};
+}
+
 // Softmax over the rows of (k q^T), where attention has its keys along rows: that of q k^T, turned.
 Rule turned_softmax() {
   const Pattern x = any("x");
@@ -115,9 +139,10 @@ Rule sum_in_other_axes() {
 }  // namespace
 
 int canonicalize_weights(Graph& graph, PassContext& context) {
-  return run_rules(
-      graph, {shifted_softmax(), sum_in_other_axes(), turned_softmax(), factor_of_weights(), difference_of_weights()},
-      context);
+  return run_rules(graph,
+                   {shifted_softmax(), scaled_fill(true), scaled_fill(false), sum_in_other_axes(), turned_softmax(),
+                    factor_of_weights(), difference_of_weights()},
+                   context);
 }
 
 }  // namespace weft

@@ -273,6 +273,46 @@ Rule grouped_attention() {
           [=](Builder& b, const Match& m) { return build_grouped(b, m, h); }};
 }
 
+// --- Heads behind the queries -----------------------------------------------------------------------------
+
+// [B, S * H, T] scores of H query heads and one key head, spread to [B, S, H, T] for masks.
+bool check_heads_behind(Match& m, const Handles& h) {
+  if (m.rank(h.q) != 3 || m.rank(h.keys) != 3 || m.rank(h.v) != 3 || m.rank(h.spread) != 4 || m.rank(h.merged) != 3) {
+    return m.refuse("rows of scores are not spread from rank 3 to 4 and back");
+  }
+  if (!is_float(m.dtype(h.q)) || m.has(h.head_factor) || m.has(h.flat_mask)) return m.refuse("q is no float");
+  const Shape &q = m.shape(h.q), &keys = m.shape(h.keys), &v = m.shape(h.v), &spread = m.shape(h.spread);
+  const Shape scores = {q[0], q[1], keys[2]};
+  const bool fits = spread[0] == q[0] && spread[2].is_constant() && spread[1] * spread[2] == q[1] &&
+                    spread[3] == keys[2] && m.shape(h.merged) == scores && keys[0] == q[0] && v[0] == q[0] &&
+                    v[1] == keys[2] && q[2].is_constant() && v[2].is_constant();
+  return fits || m.refuse(fmt::format("{} are not the queries and heads of {}", to_string(spread), to_string(q)));
+}
+
+Expr build_heads_behind(Builder& b, const Match& m, const Handles& h) {
+  const std::int64_t heads = m.shape(h.spread)[2].value(), size = m.shape(h.q)[2].value();
+  const std::vector<std::int64_t> swap = {0, 2, 1, 3};
+  const Expr q = b.transpose(b.reshape(b.wrap(m[h.q]), std::vector<std::int64_t>{0, -1, heads, size}), swap);
+  const Expr k = b.unsqueeze(b.transpose(b.wrap(m[h.keys]), {0, 2, 1}), {1}), v = b.unsqueeze(b.wrap(m[h.v]), {1});
+  Expr mask = whole_mask(b, m, h);
+  if (mask && b.rank(mask) > 1) {
+    std::vector<std::int64_t> added;
+    for (std::int64_t i = 0; i < 4 - b.rank(mask); ++i) added.push_back(i);
+    mask = b.transpose(added.empty() ? mask : b.unsqueeze(mask, added), swap);
+  }
+  const Expr y = b.make("Attention", {q.id(), k.id(), v.id(), mask.id()}, attention_attributes(m, h));
+  return b.reshape(b.transpose(y, swap), std::vector<std::int64_t>{0, -1, m.shape(h.v)[2].value()});
+}
+
+Rule attention_of_heads_behind() {
+  Handles h;
+  h.spread = reshape(scores_of(h));
+  h.merged = reshape(weights_of(h, scaled(h.spread, h.late_scale)));
+  return {"fuse-attention-heads-behind", matmul(h.merged, h.v),
+          [=](Match& m) { return check_heads_behind(m, h) && check_mask(m, h, 4); },
+          [=](Builder& b, const Match& m) { return build_heads_behind(b, m, h); }};
+}
+
 // --- Windows folded into the batch -------------------------------------------------------------------------
 
 // [B * W, H, S, T] scores spread to [B, W, H, S, T], where masks tell one of the W windows of an image from another.
@@ -331,10 +371,10 @@ Rule windowed_attention() {
 
 int fuse_attention(Graph& graph, PassContext& context) {
   const int joined = join_values(graph, context) + join_keys(graph, context) + join_products(graph, context);
-  return joined +
-         run_rules(graph,
-                   {attention(), attention_with_sinks(), flat_attention(), grouped_attention(), windowed_attention()},
-                   context);
+  return joined + run_rules(graph,
+                            {attention(), attention_with_sinks(), flat_attention(), grouped_attention(),
+                             attention_of_heads_behind(), windowed_attention()},
+                            context);
 }
 
 }  // namespace weft

@@ -102,6 +102,12 @@ std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
 // What makes q, k or v and is known not to be one Linear.
 void explain_source(const Graph& graph, NodeId attention, RuleReport& report) {
   for (std::size_t i = 0; i < 3; ++i) {
+    for (const NodeId product : products_of(graph, graph.node(attention).inputs[i])) {
+      const std::vector<ValueId>& inputs = graph.node(product).inputs;
+      if (graph.node(product).op != "Linear" || inputs.size() < 4 || !inputs[3].valid()) continue;
+      record_near_miss(report, graph, attention, 1, "something computed is added to a projection in the same Linear");
+      return;
+    }
     const NodeId source = source_of(graph, graph.node(attention).inputs[i]);
     if (!source.valid() || graph.node(source).op != "Conv") continue;
     const std::int64_t groups = attributes_of(graph.node(source)).integer("group");
