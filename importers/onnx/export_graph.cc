@@ -226,14 +226,37 @@ class Exporter {
       types.push_back(id.valid() ? graph.value(id).type : TensorType{});
       key += id.valid() ? " " + to_string(types.back()) : " _";
     }
-    key += spells_halves(graph, node) ? " halves" : "";
+    key += fmt::format(" {}", called_outputs(node)) + (spells_halves(graph, node) ? " halves" : "");
     for (const auto& [name, attribute] : node.attributes) key += " " + name + attribute_message(name, attribute).data();
     const auto found = functions_.find(key);
     if (found != functions_.end()) return found->second;
     const std::string name = fmt::format("{}__{}", node.op, functions_.size());
     functions_[key] = name;
-    function_messages_.push_back(function_message(name, node, function_body(node, types, target_, graph)));
+    Graph body = function_body(node, types, target_, graph);
+    expand_newer(body);
+    function_messages_.push_back(function_message(name, node, body));
     return name;
+  }
+
+  // Outputs up to the last that the call names.
+  static std::size_t called_outputs(const Node& node) {
+    std::size_t count = node.outputs.size();
+    while (count > 0 && !node.outputs[count - 1].valid()) --count;
+    return count;
+  }
+
+  // Functions call no functions: in a body stand only operators that the operator set of the file has.
+  void expand_newer(Graph& body) const {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const NodeId id : body.nodes()) {
+        const std::string& op = body.node(id).op;
+        const OpDef* def = find_op(op);
+        const std::int64_t since = standard_since(op);
+        if (def == nullptr || def->decompose == nullptr || (since != 0 && since <= opset_)) continue;
+        changed = expand_node(body, id) || changed;
+      }
+    }
   }
 
   // Whether the body of the function depends on more than its types.
@@ -256,7 +279,8 @@ class Exporter {
       message.text(4, names[id] = body.value(id).name);
     }
     for (const ValueId id : body.values()) names[id] = body.value(id).name;
-    for (const Output& output : body.outputs()) message.text(5, "output_" + output.name);
+    const auto outputs = body.outputs().first(std::min(called_outputs(node), body.outputs().size()));
+    for (const Output& output : outputs) message.text(5, "output_" + output.name);
     for (const auto& [attribute, value] : node.attributes) message.text(6, attribute);
     for (const ValueId id : body.values()) {
       if (body.value(id).kind != ValueKind::kConstant) continue;
@@ -275,7 +299,7 @@ class Exporter {
       for (const auto& [attribute, value] : inner.attributes) one.message(5, attribute_message(attribute, value));
       message.message(7, one);
     }
-    for (const Output& output : body.outputs()) {
+    for (const Output& output : outputs) {
       Writer copy;
       copy.text(1, names.at(output.value)).text(2, "output_" + output.name).text(4, "Identity");
       message.message(7, copy);

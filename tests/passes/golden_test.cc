@@ -12,6 +12,7 @@
 
 #include "graph/text.h"
 #include "importers/onnx/onnx.h"
+#include "importers/onnx/schema.h"
 #include "ops/op_def.h"
 #include "passes/pipeline.h"
 
@@ -137,6 +138,30 @@ TEST(Fixtures, EverythingIsFused) {
     seen += counts.attention_fused;
   }
   EXPECT_GT(seen, 50);
+}
+
+// Files of functions are for others: a call names what the function gives, and in its body stand operators that the
+// operator set it declares has.
+TEST(Fixtures, FunctionsOfOptimizedFilesAreWhole) {
+  constexpr std::string_view kLater[] = {"Attention", "RMSNormalization", "RotaryEmbedding", "TensorScatter", "Swish"};
+  for (const std::string_view name : {"gpt2-eager-torchscript-14", "llama-eager-dynamo-20"}) {
+    Graph graph = import_onnx(std::filesystem::path(WEFT_SOURCE_DIR "/tests/exports/fixtures") / name / "model.onnx");
+    optimize(graph, {.passes = default_passes()});
+    const std::string file = export_onnx(graph);
+    const onnx::ModelProto model = onnx::parse_model({reinterpret_cast<const std::byte*>(file.data()), file.size()});
+    std::size_t skips = 0;
+    for (const onnx::FunctionProto& function : model.functions) {
+      for (const onnx::NodeProto& node : function.nodes) {
+        EXPECT_EQ(std::ranges::find(kLater, node.op_type), std::end(kLater)) << function.name << ": " << node.op_type;
+      }
+      for (const onnx::NodeProto& node : model.graph->nodes) {
+        if (node.op_type != function.name) continue;
+        EXPECT_EQ(node.outputs.size(), function.outputs.size()) << function.name;
+        skips += node.op_type.starts_with("Skip");
+      }
+    }
+    EXPECT_GT(skips, 2u) << name;
+  }
 }
 
 // Weights lie in files as they may.
