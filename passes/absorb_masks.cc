@@ -39,6 +39,18 @@ bool may_take_slopes(const Graph& graph, const Node& attention) {
          graph.value(attention.inputs[0]).type.dtype == DType::kF32;
 }
 
+// What is left is as small as can be whatever the order of a sum: positions with padding before positions before
+// padding. Nothing moves past what a Where puts in place of the others.
+void order_terms(std::vector<MaskTerm>& terms) {
+  if (std::any_of(terms.begin(), terms.end(), [](const MaskTerm& term) { return term.overrides; })) return;
+  const auto rank = [](const MaskTerm& term) {
+    if (!term.meaning) return 3;
+    const bool pads = term.meaning->padding != PaddingTest::kNone;
+    return term.meaning->by_position() ? (pads ? 0 : 1) : (pads ? 2 : 3);
+  };
+  std::stable_sort(terms.begin(), terms.end(), [&](const MaskTerm& a, const MaskTerm& b) { return rank(a) < rank(b); });
+}
+
 Plan plan_of(const Graph& graph, const Node& attention, const std::vector<MaskTerm>& terms) {
   Plan plan;
   bool was_override = false;
@@ -159,7 +171,8 @@ int absorb_masks(Graph& graph, PassContext& context) {
     const std::optional<MaskUse> use = use_of(graph, node);
     if (!use) continue;
     std::string reason;
-    const std::vector<MaskTerm> terms = reader.read(*use, reason);
+    std::vector<MaskTerm> terms = reader.read(*use, reason);
+    order_terms(terms);
     const Plan plan = plan_of(graph, node, terms);
     if (!plan.rest.empty()) record_near_miss(report, graph, id, 2, reason);
     const bool shorter = plan.rest.size() == 1 && plan.rest.front().value != node.inputs[kMask];
