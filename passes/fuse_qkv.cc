@@ -61,6 +61,7 @@ std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
                                                   "Tile",
                                                   "Cast",
                                                   "RMSNormalization",
+                                                  "L2Normalization",
                                                   "Concat",
                                                   "Where",
                                                   "Sqrt",

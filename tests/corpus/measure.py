@@ -29,22 +29,20 @@ random weights of many architectures of Hugging Face, and attention as people wr
 - *largest difference*: of any output to PyTorch's, relative to that output's largest magnitude, over three shapes (the traced shape three
   times where tracing fixed it), with all passes; without passes every file is held to 1e-4 too.
 - *ONNX Runtime on load*, *by its tool*: attention operators in what its session makes of the file, and in what
-  `onnxruntime.transformers` makes of it with the best of the families of models tried (`tests/corpus/onnxruntime_fusion.py`). Those that an
-  export of opset 23 has from the start count, too. "-": not run. "fails": it refuses every file of the row.
+  `onnxruntime.transformers` makes of it when told a family of models that suits the file's inputs, the heads and the width
+  (`tests/corpus/onnxruntime_fusion.py`). Exports of opset 23 and 24 have the operator from the start. "-": not run, which takes long;
+  "fails": it raises an error for the file.
 
-What stays a tensor is one: biases of relative positions (T5, MPNet, BEiT, Swin, LayoutLM, Swin's masks of -100 for windows), scores that
-depend on queries and relative positions (DeBERTa, Transformer-XL, XLNet, Conformer, WavLM), Bloom's slopes times a running count of the
-attention mask, DeBERTa's masks of queries, GPT-Neo's second fill. `weft explain` says so for each.
+What stays a tensor is one: biases of relative positions (T5, MPNet, Swin and its masks of -100 for windows, LayoutLM, SAM, the null key
+and the window of hand-written attention), scores that depend on queries and relative positions (DeBERTa, XLNet, Conformer, WavLM, Funnel),
+Bloom's slopes times a running count of the attention mask, DeBERTa's masks of queries, GPT-Neo's second fill, masks per block (LongT5, the
+local layers of Pegasus-X). PyTorch's own layers exported by TorchScript read padding whose length was fixed while the scores' was not.
+`weft explain` says so for each.
 
-Attention of blocks of queries is one operator of as many batches, also where some keys are each block's and some are everybody's, with a
-product each and one softmax over both (Pegasus-X): their keys and values are put side by side. Scores that are the sum of two
-products of queries and keys (LiLT) are one product of both side by side.
-
-A fill that takes the place of scores and is no lower than -10000 (OpenAI's GPT) is written as -1e30 where the other mask is padding that drowns
-either: rows of which padding leaves nothing but filled keys weigh these alike, as before.
-
-What stays unfused: bands of scores that are cut out of larger products (LED, Longformer), and attention without a softmax over keys alone
-(MRA, YOSO). Projections by convolutions of several groups (SqueezeBERT) are no one Linear.
+No attention core is left. MRA and YOSO have none: no softmax over keys alone. Projections by convolutions of several groups (SqueezeBERT)
+are no one Linear, and the lengths that SigLIP divides its embeddings by, without a least value, stay as they are. Not here because no file
+of theirs gives what PyTorch gives, in ONNX Runtime either: TorchScript exports of Longformer, LED, CANINE, Cohere, Switch Transformers and
+of experts chosen by data; ViT-MAE draws random numbers.
 Projections inside the branches of Optimum's merged decoders are no sites: their weights arrive as inputs of the branch. `weft generate`
 takes such files apart into two plans whose projections are (docs/generation.md).
 
@@ -107,13 +105,18 @@ def is_complete(found):
     return is_equal(found) and all(found[name][0] == found[name][1] for name, _ in SITES)
 
 
-def totals(results):
+def totals(results, ort=None):
     read = [found for found in results.values() if "error" not in found]
     sums = ", ".join(f"{'QKV' if name == 'qkv' else name} {sum(f[name][0] for f in read)} of {sum(f[name][1] for f in read)}" for name, _ in SITES)
     equal = [found for found in read if is_equal(found)]
     worst = {passes: max((found[passes] for found in equal), default=0) for passes in ("none", "all")}
+    others = ""
+    for which, text in (("load", "ONNX Runtime has"), ("tool", "its tool")) if ort else ():
+        told = {name: ort[name][which] for name in results if ort.get(name, {}).get(which, "not run") != "not run" and "error" not in results[name]}
+        cores = sum(results[name]["attention"][1] for name in told)
+        others += f" {text} {sum(count or 0 for count in told.values())} of the {cores} attention cores of {len(told)} files{' on load,' if which == 'load' else '.'}"
     return (f"{len(results)} exports of {len({parts(name)[0] for name in results})} architectures: {sums} sites fused; {len(equal)} within "
-            f"1e-4 of PyTorch, the largest difference {worst['all']:.0e} with all passes, {worst['none']:.0e} without.\n\n")
+            f"1e-4 of PyTorch, the largest difference {worst['all']:.0e} with all passes, {worst['none']:.0e} without.{others}\n\n")
 
 
 def parts(name):
@@ -175,7 +178,7 @@ def main():
         found = results[folder.name] = measure(options.weft, folder)
         print("" if is_complete(found) else "LEFT ", folder.name, json.dumps(found), flush=True)
     if options.report:
-        options.report.write_text(INTRODUCTION + totals(results) + table(results, ort))
+        options.report.write_text(INTRODUCTION + totals(results, ort) + table(results, ort))
     bad = sum(not is_complete(found) for found in results.values())
     print(totals(results) + f"{bad} with something left")
     return 1 if bad else 0

@@ -109,7 +109,8 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     targets = arguments.targets.split(",")
-    cases = sorted(m.parent for f in arguments.folders for m in f.rglob("model.onnx") if arguments.only in str(m))
+    inside = [g for f in arguments.folders for g in (f, *f.iterdir())]  # rglob alone does not follow links
+    cases = sorted({m.parent for g in inside if g.is_dir() for m in g.rglob("model.onnx") if arguments.only in str(m)}, key=lambda f: f.name)
     rows, totals = [], collections.Counter()
     for folder in cases:
         try:
