@@ -193,6 +193,8 @@ class Sampler {
       reason = "the sizes of the scores are not known";
       return false;
     }
+    // Of no scores at all every mask says the same.
+    if (std::min({*batch, *heads, *queries, *keys}) < 1) fail(ErrorCode::kInvalidArgument, "there are no scores");
     check_size(DType::kF64, Extents{*batch, *queries, *keys});
     const std::vector<Threshold> thresholds = shrink(cone_.thresholds, trial);
     std::vector<double> padding;

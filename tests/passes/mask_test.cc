@@ -105,6 +105,16 @@ Absorbed absorb(const Graph& before,
   return result;
 }
 
+// Windows of an image are many batches, and none at all where it is as small as what masks are tried on.
+TEST(Masks, AreNotReadOffScoresOfNoBatch) {
+  Graph graph;
+  Builder b(graph);
+  const ValueId x = graph.add_input("x", {DType::kF32, Shape{Dim::floor_div(B * S, Dim(64)), 2, 3, 4}});
+  const Expr mask = b.constant(Tensor::of<float>({1, 1, 3, 3}, {0, 1, 2, 1, 0, 1, 2, 1, 0}));
+  graph.add_output("y", b.make("Attention", {x, x, x, mask.id()}, {{"scale", 0.5}}));
+  EXPECT_TRUE(absorb(graph, {{{"B", 8}, {"S", 16}}}).has_mask);
+}
+
 TEST(Masks, CausalFromTheEndOfThePast) {
   Decoder d;
   d.attend(d.causal());
