@@ -1,4 +1,4 @@
-# weft_library(<folder> LINKS ... PRIVATE_LINKS ...): the target weft::<folder> of the sources below the current folder.
+# weft_library(<folder> [SMALL] LINKS ... PRIVATE_LINKS ...): the target weft::<folder> of the sources below the current folder.
 find_program(WEFT_CCACHE ccache)
 if(WEFT_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${WEFT_CCACHE})
@@ -36,11 +36,14 @@ function(weft_precompile target)
 endfunction()
 
 function(weft_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINKS;PRIVATE_LINKS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "SMALL" "" "LINKS;PRIVATE_LINKS")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   add_library(weft_${name} STATIC ${sources})
   add_library(weft::${name} ALIAS weft_${name})
   target_include_directories(weft_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_link_libraries(weft_${name} PUBLIC ${arg_LINKS} PRIVATE ${arg_PRIVATE_LINKS} $<BUILD_INTERFACE:weft_options>)
   weft_precompile(weft_${name} <fmt/format.h>)
+  if(arg_SMALL) # what runs once a model is optimized for size
+    target_compile_options(weft_${name} PRIVATE $<$<CONFIG:Release>:-Os>)
+  endif()
 endfunction()
