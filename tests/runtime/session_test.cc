@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <random>
-#include <thread>
 
 #include "graph/text.h"
 #include "ops/builder.h"
