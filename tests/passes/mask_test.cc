@@ -7,103 +7,10 @@
 #include <limits>
 #include <random>
 
-#include "ops/builder.h"
-#include "passes/pipeline.h"
+#include "tests/passes/mask_decoder.h"
 
 namespace weft {
 namespace {
-
-constexpr double kLowest = -3.4028234663852886e38;
-const Dim B = Dim::symbol("B"), S = Dim::symbol("S"), P = Dim::symbol("P");
-
-// softmax(q k^T + mask) v with a past of P keys; attention_mask [B, P + S] is there for masks to use.
-struct Decoder {
-  Graph graph;
-  Builder b{graph};
-  Dim keys = P + S;
-  Expr q = input("q", DType::kF32, {B, Dim(2), S, Dim(4)}), k = input("k", DType::kF32, {B, Dim(2), keys, Dim(4)}),
-       v = input("v", DType::kF32, {B, Dim(2), keys, Dim(3)});
-  Expr attention_mask = input("attention_mask", DType::kI64, {B, keys});
-
-  Expr input(std::string_view name, DType dtype, Shape shape) {
-    return b.wrap(graph.add_input(std::string(name), {dtype, std::move(shape)}));
-  }
-  Expr count(Expr from, Expr to) {
-    return b.make("Range", {from.id(), to.id(), b.constant(Tensor::scalar<std::int64_t>(1)).id()});
-  }
-  Expr length(Expr x) { return b.squeeze(b.extent_of(x, 2), {0}); }
-  Expr key_positions() { return count(b.constant(Tensor::scalar<std::int64_t>(0)), length(k)); }   // [T]
-  Expr query_positions() { return b.unsqueeze(count(length(k) - length(q), length(k)), {1}); }     // [S, 1]
-  Expr causal() { return b.make("LessOrEqual", {key_positions().id(), query_positions().id()}); }  // [S, T]
-  Expr after(std::int64_t window) {                                                                // [S, T]
-    return b.make("Greater", {key_positions().id(), (query_positions() - static_cast<double>(window)).id()});
-  }
-  Expr kept() { return b.unsqueeze(b.cast(attention_mask, DType::kBool), {1, 2}); }  // [B, 1, 1, T]
-  Expr both(Expr x, Expr y) { return b.make("And", {x.id(), y.id()}); }
-  Expr fill(Expr allowed, double low = kLowest) {
-    return b.where(allowed, b.scalar(DType::kF32, 0.0), b.scalar(DType::kF32, low));
-  }
-  void attend(Expr mask) { graph.add_output("y", b.make("Attention", {q, k, v, mask}, {{"scale", 0.5}})); }
-};
-
-std::vector<Tensor> inputs_of(const Graph& graph, const Bindings& sizes) {
-  std::mt19937 random(7);
-  std::vector<Tensor> inputs;
-  for (const ValueId id : graph.inputs()) {
-    const TensorType& type = graph.value(id).type;
-    Tensor tensor = Tensor::uninitialized(type.dtype, *evaluate(*type.shape, sizes));
-    if (type.dtype == DType::kF32) {
-      for (float& x : tensor.mutable_data<float>()) x = static_cast<float>(random()) / 2147483648.0f - 1;
-    } else {
-      for (std::int64_t& x : tensor.mutable_data<std::int64_t>()) x = random() % 4 != 0;
-    }
-    inputs.push_back(std::move(tensor));
-  }
-  return inputs;
-}
-
-// What is left of the mask and the attributes, after the numbers have been compared on several sizes.
-struct Absorbed {
-  Attributes attributes;
-  bool has_mask = false, has_padding = false, has_slopes = false;
-  std::string reason;
-
-  std::int64_t integer(std::string_view name) const {
-    const auto found = attributes.find(name);
-    return found == attributes.end() ? -1 : std::get<std::int64_t>(found->second);
-  }
-};
-
-Absorbed absorb(const Graph& before,
-                const std::vector<Bindings>& sizes = {
-                    {{"B", 2}, {"S", 3}, {"P", 2}}, {{"B", 3}, {"S", 1}, {"P", 9}}, {{"B", 1}, {"S", 5}, {"P", 0}}}) {
-  Graph after = before.clone();
-  PassOptions options;
-  options.passes = {"absorb-masks"};
-  options.verify_rewrites = true;
-  const PassReport report = optimize(after, options);
-  for (const Bindings& size : sizes) {
-    const std::vector<Tensor> inputs = inputs_of(before, size);
-    const Tensor x = evaluate_graph(before, inputs)[0], y = evaluate_graph(after, inputs)[0];
-    for (std::size_t i = 0; i < x.data<float>().size(); ++i) {
-      const float p = x.data<float>()[i], q = y.data<float>()[i];
-      EXPECT_TRUE((std::isnan(p) && std::isnan(q)) || std::abs(p - q) <= 1e-5f) << p << " " << q << " at " << i;
-    }
-  }
-  Absorbed result;
-  for (const RuleReport& rule : report.rules) {
-    if (!rule.near_misses.empty()) result.reason = rule.near_misses.front().reason;
-  }
-  for (const NodeId id : after.nodes()) {
-    const Node& node = after.node(id);
-    if (node.op != "Attention") continue;
-    result.attributes = node.attributes;
-    result.has_mask = node.inputs.size() > 3 && node.inputs[3].valid();
-    result.has_padding = node.inputs.size() > 4 && node.inputs[4].valid();
-    result.has_slopes = node.inputs.size() > 5 && node.inputs[5].valid();
-  }
-  return result;
-}
 
 // Windows of an image are many batches, and none at all where it is as small as what masks are tried on.
 TEST(Masks, AreNotReadOffScoresOfNoBatch) {
@@ -278,12 +185,6 @@ TEST(Masks, OfNumbersOfTheGraphAreGeneral) {
   EXPECT_THAT(a.reason, ::testing::HasSubstr("MatMul"));
 }
 
-// [2, 1, 1] times something of positions.
-Expr per_head(Decoder& d, Expr of_positions) {
-  const Expr slopes = d.b.constant(Tensor::of<float>({2, 1, 1}, {0.25f, 0.0625f}));
-  return slopes * d.b.unsqueeze(d.b.cast(of_positions, DType::kF32), {0, 1});
-}
-
 // A bias of relative positions: rows of a table, found by t - p.
 Expr relative_bias(Decoder& d) {
   std::vector<float> table(64);
@@ -291,76 +192,6 @@ Expr relative_bias(Decoder& d) {
   const Expr distance = d.b.make("Abs", {(d.key_positions() - d.query_positions()).id()});
   const Expr bias = d.b.make("Gather", {d.b.constant(Tensor::of<float>({32, 2}, table)).id(), distance.id()});
   return d.b.transpose(bias, {2, 0, 1});
-}
-
-TEST(Masks, SlopesOfHeads) {
-  Decoder d;
-  d.attend(d.fill(d.both(d.causal(), d.kept())) + per_head(d, d.key_positions()));
-  const Absorbed a = absorb(d.graph);
-  EXPECT_TRUE(a.has_slopes);
-  EXPECT_TRUE(a.has_padding);
-  EXPECT_EQ(a.integer("is_causal"), 1);
-  EXPECT_FALSE(a.has_mask);
-}
-
-TEST(Masks, SlopesUnderAFill) {
-  Decoder d;
-  const Expr excluded = d.b.unary("Not", d.causal());
-  d.attend(d.b.where(excluded, d.b.scalar(DType::kF32, kLowest), per_head(d, d.key_positions() - d.query_positions())));
-  const Absorbed a = absorb(d.graph);
-  EXPECT_TRUE(a.has_slopes);
-  EXPECT_EQ(a.integer("is_causal"), 1);
-  EXPECT_FALSE(a.has_mask);
-}
-
-// slope * (t - 63), of which the last T columns are taken.
-Expr last_of_table(Decoder& d, float odd_one) {
-  std::vector<float> steps;
-  for (const float slope : {0.5f, 0.0625f}) {
-    for (int t = 0; t < 64; ++t) steps.push_back(slope * static_cast<float>(t - 63) + (t == 3 ? odd_one : 0));
-  }
-  const Expr table = d.b.constant(Tensor::of<float>({2, 1, 64}, steps));
-  const ValueId start = (d.b.extent_of(d.k, 2) * -1.0).id();
-  return d.b.make("Slice", {table.id(), start, d.b.ints({64}).id(), d.b.ints({2}).id()});
-}
-
-TEST(Masks, SlopesCutFromATable) {
-  Decoder d;
-  d.attend(d.fill(d.causal()) + last_of_table(d, 0));
-  const Absorbed a = absorb(d.graph);
-  EXPECT_TRUE(a.has_slopes);
-  EXPECT_FALSE(a.has_mask);
-}
-
-TEST(Masks, TablesOfOtherStepsFarAwayAreGeneral) {
-  Decoder d;
-  d.attend(d.fill(d.causal()) + last_of_table(d, 1));
-  const Absorbed a = absorb(d.graph);
-  EXPECT_FALSE(a.has_slopes);
-  EXPECT_TRUE(a.has_mask);
-  EXPECT_EQ(a.integer("is_causal"), 1);
-}
-
-TEST(Masks, ThatDifferBetweenHeadsByMoreThanASlopeAreGeneral) {
-  Decoder d;
-  d.attend(per_head(d, d.key_positions() * d.key_positions()));
-  const Absorbed a = absorb(d.graph);
-  EXPECT_TRUE(a.has_mask);
-  EXPECT_THAT(a.reason, ::testing::HasSubstr("by more than a slope"));
-}
-
-TEST(Masks, SlopesThatAreRoundedAreGeneral) {
-  Decoder d;
-  d.attend(d.b.cast(d.b.cast(per_head(d, d.key_positions()), DType::kF16), DType::kF32));
-  EXPECT_TRUE(absorb(d.graph).has_mask);
-}
-
-TEST(Masks, SinksSeeWhatSlopesLeaveOpen) {
-  Decoder d;
-  const Expr sinks = d.b.constant(Tensor::vector<float>(std::vector<float>{0.5f, -1.0f}));
-  const std::vector<ValueId> inputs = {d.q, d.k, d.v, per_head(d, d.key_positions()), {}, {}, sinks};
-  d.graph.add_output("y", d.b.make("Attention", inputs, {{"scale", 0.5}}));
-  EXPECT_TRUE(absorb(d.graph).has_mask);
 }
 
 TEST(Masks, PositionsAreTakenFromAWhereOverABoundedBias) {
