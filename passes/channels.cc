@@ -10,6 +10,8 @@
 namespace weft {
 namespace {
 
+constexpr std::int64_t kMostChannels = 1 << 24;
+
 std::int64_t extent_after(const Tensor& tensor, std::int64_t axis) {
   std::int64_t inner = 1;
   for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < tensor.shape().size(); ++i) inner *= tensor.shape()[i];
@@ -28,8 +30,9 @@ void for_each_channel(const Tensor& tensor, std::int64_t axis, std::size_t chann
 
 std::optional<std::vector<double>> per_channel(const Graph& graph, ValueId constant, std::int64_t rank,
                                                std::int64_t axis, std::int64_t count) {
-  if (!is_constant(graph, constant)) return std::nullopt;
+  if (!is_constant(graph, constant) || count > kMostChannels) return std::nullopt;
   const Tensor& tensor = *graph.value(constant).tensor;
+  if (tensor.size() == 0) return std::nullopt;
   const auto own = static_cast<std::int64_t>(tensor.shape().size());
   if (own > rank || !is_float(tensor.dtype())) return std::nullopt;
   for (std::int64_t i = 0; i < own; ++i) {
@@ -41,6 +44,13 @@ std::optional<std::vector<double>> per_channel(const Graph& graph, ValueId const
   std::vector<double> result(static_cast<std::size_t>(count), numbers[0]);
   if (numbers.size() > 1) result.assign(numbers.begin(), numbers.end());
   return result;
+}
+
+std::optional<std::vector<double>> per_channel_or(const Graph& graph, ValueId constant, std::int64_t rank,
+                                                  std::int64_t axis, std::int64_t count, double absent) {
+  if (constant.valid()) return per_channel(graph, constant, rank, axis, count);
+  if (count > kMostChannels) return std::nullopt;
+  return std::vector<double>(static_cast<std::size_t>(count), absent);
 }
 
 bool is_identity(const std::vector<double>& factors) {

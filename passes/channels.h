@@ -9,9 +9,13 @@
 namespace weft {
 
 // One number for each of `count` channels, of a constant that broadcasts to a tensor of `rank` axes and varies along
-// `axis` at most; nullopt for anything else.
+// `axis` at most; nullopt for anything else, and for more channels than a pass makes numbers for.
 std::optional<std::vector<double>> per_channel(const Graph& graph, ValueId constant, std::int64_t rank,
                                                std::int64_t axis, std::int64_t count);
+
+// The same where the constant may be missing (an invalid id), which means `absent` for each.
+std::optional<std::vector<double>> per_channel_or(const Graph& graph, ValueId constant, std::int64_t rank,
+                                                  std::int64_t axis, std::int64_t count, double absent);
 
 bool is_identity(const std::vector<double>& factors);  // all are 1
 

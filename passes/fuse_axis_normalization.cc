@@ -43,8 +43,7 @@ class AxisNormalization {
 
   std::optional<std::vector<double>> parameter(const Match& m, const Pattern& p, double absent) const {
     const std::int64_t axis = folded_axis(m, mean_), count = m.shape(x_)[static_cast<std::size_t>(axis)].value();
-    if (!m.has(p)) return std::vector<double>(static_cast<std::size_t>(count), absent);
-    return per_channel(m.graph(), m[p], m.rank(x_), axis, count);
+    return per_channel_or(m.graph(), m.maybe(p), m.rank(x_), axis, count, absent);
   }
 
   bool accept(Match& m) const {

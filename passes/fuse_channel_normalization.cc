@@ -28,8 +28,7 @@ bool folds_positions(const Match& m, const Pattern& reduced) {
 // Numbers of each channel of x, of constants that vary along its second axis; where they take no part, `absent`.
 std::optional<std::vector<double>> parameter(const Match& m, const Pattern& x, const Pattern& p, double absent) {
   const std::int64_t channels = m.shape(x)[1].value();
-  if (!m.has(p)) return std::vector<double>(static_cast<std::size_t>(channels), absent);
-  return per_channel(m.graph(), m[p], m.rank(x), 1, channels);
+  return per_channel_or(m.graph(), m.maybe(p), m.rank(x), 1, channels, absent);
 }
 
 ValueId vector_of(Builder& b, const Match& m, const Pattern& x, const Pattern& p, double absent) {

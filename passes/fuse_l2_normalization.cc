@@ -31,8 +31,7 @@ class L2Normalization {
 
   std::optional<std::vector<double>> factors(const Match& m, const Pattern& p) const {
     const std::int64_t axis = axis_of(m), count = m.shape(x_)[static_cast<std::size_t>(axis)].value();
-    if (!m.has(p)) return std::vector<double>(static_cast<std::size_t>(count), 1.0);
-    return per_channel(m.graph(), m[p], m.rank(x_), axis, count);
+    return per_channel_or(m.graph(), m.maybe(p), m.rank(x_), axis, count, 1.0);
   }
 
   bool accept(Match& m) const {

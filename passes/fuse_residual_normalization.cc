@@ -37,8 +37,9 @@ std::optional<Norm> read_norm(const Graph& graph, NodeId id, std::string& refusa
   for (std::size_t i = 1; i < node.inputs.size(); ++i) {
     if (!node.inputs[i].valid()) continue;
     const Shape* row = shape_of(graph, node.inputs[i]);
-    const bool fits = row->size() == 1 && (*row)[0] == shape->back();
-    if (!fits || !is_constant(graph, node.inputs[i])) return refuse("a parameter is no constant vector");
+    const bool fits = row != nullptr && row->size() == 1 && (*row)[0] == shape->back() &&
+                      graph.value(node.inputs[i]).type.dtype == DType::kF32;
+    if (!fits || !is_constant(graph, node.inputs[i])) return refuse("a parameter is no constant vector of f32");
   }
   return Norm{id,
               node.op == "RMSNormalization",
@@ -146,6 +147,7 @@ class Terms {
       return miss(value.producer, node.op + " is no row of a table");
     if (!is_root && (graph_.use_count(id) != 1 || graph_.is_output(id)))
       return miss(value.producer, "a term of the sum is read elsewhere");
+    if (depth_ == kMostNodes) return miss(value.producer, "the sum has too many terms");
     found.origin.merge(node.origin);
     ++depth_;
     if (node.op == "Gather") return look_up(value.producer, factor);
@@ -161,6 +163,8 @@ class Terms {
   Embeddings found;
 
  private:
+  static constexpr int kMostNodes = 32;
+
   bool look_up(NodeId id, double factor) {
     const Node& gather = graph_.node(id);
     const Value& table = graph_.value(gather.inputs[0]);

@@ -154,6 +154,7 @@ std::vector<Columns> columns_of(const Graph& graph, ValueId weights) {
     if (node.op == "Split" && is_last(attributes_of(node).integer("axis"), rank)) {
       Dim start;
       for (const ValueId output : node.outputs) {
+        if (!output.valid()) return {};
         const Dim width = shape_of(graph, output)->back();
         columns.push_back({output, start, start + width});
         start = start + width;
@@ -194,7 +195,8 @@ std::optional<std::pair<Group, ValueId>> weighed(const Graph& graph, ValueId col
   ValueId result = product.outputs[0];
   if (merged) {
     const Use* spread = only_use(graph, result);
-    if (spread == nullptr || graph.node(spread->node).op != "Reshape") return std::nullopt;
+    if (spread == nullptr || graph.node(spread->node).op != "Reshape" || shape_of(graph, result) == nullptr)
+      return std::nullopt;
     const Shape rows = *shape_of(graph, result);
     result = graph.node(spread->node).outputs[0];
     const Shape* shape = shape_of(graph, result);
