@@ -232,7 +232,8 @@ void col2im_kernel(KernelContext& context) {
     for (const std::int64_t size : {image[i], block[i], strides[i], dilations[i]}) {
       if (size < 0 || size > kMost) fail(ErrorCode::kInvalidModel, "Col2Im with an extent of {}", size);
     }
-    if (strides[i] == 0 || std::abs(pads[i]) > kMost || std::abs(pads[i + rank]) > kMost) {
+    const auto is_far = [](std::int64_t pad) { return pad < -kMost || pad > kMost; };
+    if (strides[i] == 0 || is_far(pads[i]) || is_far(pads[i + rank])) {
       fail(ErrorCode::kInvalidModel, "Col2Im with a stride of {} and pads of {}", strides[i], to_string(pads));
     }
     columns.push_back((image[i] + pads[i] + pads[i + rank] - dilations[i] * (block[i] - 1) - 1) / strides[i] + 1);

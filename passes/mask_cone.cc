@@ -21,7 +21,8 @@ bool is_threshold_reader(std::string_view op) {
 std::optional<std::int64_t> threshold_of(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
   if (value.kind != ValueKind::kConstant || !is_integer(value.type.dtype) || value.tensor->size() != 1) return {};
-  const std::int64_t number = std::abs(value.tensor->aligned().to_ints().front());
+  const std::int64_t given = value.tensor->aligned().to_ints().front();
+  const std::int64_t number = given < -kMostThreshold ? 0 : std::abs(given);
   if (number < kLeastThreshold || number > kMostThreshold) return {};
   const bool compared = std::any_of(value.uses.begin(), value.uses.end(),
                                     [&](const Use& use) { return is_threshold_reader(graph.node(use.node).op); });
