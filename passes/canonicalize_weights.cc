@@ -1,5 +1,6 @@
 // What stands around the weights of attention, moved so that Softmax follows scores directly and its product with the
 // values is next: factors and differences of weights, softmax of other axes, sums taken in other axes.
+#include "passes/attention_joins.h"
 #include "passes/node_util.h"
 #include "passes/passes.h"
 
@@ -95,12 +96,7 @@ Rule turned_softmax() {
             if (rank < 2 || axis != rank - 2) return m.refuse("Softmax is not over rows");
             return is_scores(m.graph(), m[x]) || m.refuse("Softmax is not one of scores");
           },
-          [=](Builder& b, const Match& m) {
-            std::vector<std::int64_t> swap;
-            for (std::int64_t i = 0; i < m.rank(x); ++i) swap.push_back(i);
-            std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
-            return b.transpose(b.softmax(b.transpose(b.wrap(m[x]), swap), -1), swap);
-          }};
+          [=](Builder& b, const Match& m) { return swap_last_two(b, b.softmax(swap_last_two(b, b.wrap(m[x])), -1)); }};
 }
 
 // softmax(x - max(x)) is softmax(x).

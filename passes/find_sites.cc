@@ -69,7 +69,8 @@ constexpr std::string_view kBelowProjection[] = {"Reshape",
                                                  "ReduceL2",
                                                  "ReduceSum",
                                                  "Max",
-                                                 "Clip"};
+                                                 "Clip",
+                                                 "Pad"};
 // What leaves the input of a product the same tensor.
 constexpr std::string_view kSameInput[] = {"Reshape", "Flatten",   "Identity",  "Cast",
                                            "Squeeze", "Unsqueeze", "Transpose", "DynamicQuantizeLinear"};
@@ -340,6 +341,8 @@ class SiteFinder {
 }  // namespace
 
 std::vector<FoundSite> find_sites(const Graph& graph) { return SiteFinder(graph).run(); }
+
+Words below_projection() { return kBelowProjection; }
 
 bool is_projection_operator(std::string_view op) { return is_one_of(op, kProjections); }
 

@@ -75,10 +75,7 @@ Expr mask_of_one_batch(Builder& b, Expr mask, Expr q) {
 // Attention of more than four axes.
 Expr build_batches(Builder& b, const Match& m, const Handles& h) {
   const std::int64_t rank = m.rank(h.q);
-  std::vector<std::int64_t> swap(static_cast<std::size_t>(rank));
-  std::iota(swap.begin(), swap.end(), 0);
-  std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
-  const Expr q = query_of(b, m, h), k = b.transpose(b.wrap(m[h.keys]), swap), v = b.wrap(m[h.v]);
+  const Expr q = query_of(b, m, h), k = swap_last_two(b, b.wrap(m[h.keys])), v = b.wrap(m[h.v]);
   Expr mask = whole_mask(b, m, h);
   if (mask && b.rank(mask) >= 4) mask = mask_of_one_batch(b, mask, q);
   const Expr y = b.make("Attention", {one_batch(b, q).id(), one_batch(b, k).id(), one_batch(b, v).id(), mask.id()},
@@ -139,10 +136,7 @@ Expr build_attention(Builder& b, const Match& m, const Handles& h) {
     const std::int64_t heads = heads_in_mask(b.graph(), mask);
     if (heads > 1) return build_folded(b, m, h, mask, heads);
   }
-  std::vector<std::int64_t> swap = {0, 1, 2, 3};
-  swap.resize(static_cast<std::size_t>(rank));
-  std::swap(swap[swap.size() - 1], swap[swap.size() - 2]);
-  Expr q = query_of(b, m, h), k = b.transpose(b.wrap(m[h.keys]), swap), v = b.wrap(m[h.v]);
+  Expr q = query_of(b, m, h), k = swap_last_two(b, b.wrap(m[h.keys])), v = b.wrap(m[h.v]);
   if (rank != 3) mask = whole_mask(b, m, h);
   // Batches of matrices are heads of one batch.
   std::vector<std::int64_t> added;

@@ -72,11 +72,9 @@ class AxisNormalization {
     return b.transpose(y, inverse(perm));
   }
 
-  static Pattern mean_of(const Pattern& x) { return open_op("ReduceMean", {x}).with("keepdims", std::int64_t{1}); }
-
   Pattern x_ = any("x"), scale_ = constant("scale"), bias_ = constant("bias");
   Scalar epsilon_ = scalar("epsilon");
-  Pattern mean_ = mean_of(x_), centred_ = x_ - mean_, square_ = mean_of(centred_ * centred_);
+  Pattern mean_ = kept_mean(x_), centred_ = x_ - mean_, square_ = kept_mean(centred_ * centred_);
   Pattern norm_ = over_root(centred_, square_ + epsilon_);
 };
 

@@ -44,12 +44,10 @@ bool has_channels(Match& m, const Pattern& x) {
 // (x - mean) / sqrt(mean of squares + epsilon), over all axes behind the second.
 struct WrittenOut {
   explicit WrittenOut(const Pattern& x)
-      : mean(mean_of(x)),
+      : mean(kept_mean(x)),
         centred(x - mean),
-        square(mean_of(centred * centred)),
+        square(kept_mean(centred * centred)),
         norm(over_root(centred, square + epsilon)) {}
-
-  static Pattern mean_of(const Pattern& x) { return open_op("ReduceMean", {x}).with("keepdims", std::int64_t{1}); }
 
   bool check(Match& m) const {
     if (m.number(epsilon) <= 0) return m.refuse("epsilon is not positive");

@@ -93,6 +93,8 @@ Pattern over_root(const Pattern& x, const Pattern& v) {
   return either({x / root, x * (number(1) / root)});
 }
 
+Pattern kept_mean(const Pattern& x) { return open_op("ReduceMean", {x}).with("keepdims", std::int64_t{1}); }
+
 int fuse_normalization(Graph& graph, PassContext& context) {
   std::vector<Rule> rules = {layer_normalization(), layer_normalization_bias(), rms_normalization()};
   const auto add = [&](std::vector<Rule> more) { std::move(more.begin(), more.end(), std::back_inserter(rules)); };

@@ -4,6 +4,7 @@
 #include <deque>
 #include <set>
 
+#include "passes/find_sites.h"
 #include "passes/join_linears.h"
 #include "passes/join_packed.h"
 #include "passes/node_util.h"
@@ -44,37 +45,7 @@ NodeId source_of(const Graph& graph, ValueId value) {
 // what is added to it on the way.
 std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
   constexpr std::size_t kMaxValues = 96;
-  static constexpr std::string_view kBetween[] = {"Reshape",
-                                                  "Transpose",
-                                                  "Squeeze",
-                                                  "Unsqueeze",
-                                                  "Expand",
-                                                  "Rotary",
-                                                  "Split",
-                                                  "Slice",
-                                                  "Gather",
-                                                  "Mul",
-                                                  "Div",
-                                                  "Add",
-                                                  "Sub",
-                                                  "Neg",
-                                                  "Tile",
-                                                  "Cast",
-                                                  "RMSNormalization",
-                                                  "L2Normalization",
-                                                  "Concat",
-                                                  "Where",
-                                                  "Sqrt",
-                                                  "Clip",
-                                                  "CacheAppend",
-                                                  "Max",
-                                                  "Pow",
-                                                  "Pad",
-                                                  "ReduceMean",
-                                                  "ReduceSum",
-                                                  "ReduceL2",
-                                                  "L2Normalization",
-                                                  "LayerNormalization"};
+  const std::span<const std::string_view> between = below_projection();
   std::deque<ValueId> pending = {value};
   std::set<ValueId> seen;
   std::vector<NodeId> found;
@@ -89,7 +60,7 @@ std::vector<NodeId> products_of(const Graph& graph, ValueId value) {
       if (std::find(found.begin(), found.end(), at) == found.end()) found.push_back(at);
       continue;
     }
-    if (std::find(std::begin(kBetween), std::end(kBetween), node.op) == std::end(kBetween)) continue;
+    if (std::find(between.begin(), between.end(), node.op) == between.end()) continue;
     // The new part of a cache is the last one joined.
     const bool joins = node.op == "Concat" || node.op == "CacheAppend";
     if (joins)

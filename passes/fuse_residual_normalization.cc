@@ -63,10 +63,11 @@ void replace_both(Graph& graph, const Norm& norm, std::string_view op, std::vect
 
 // --- A branch and what skips it ---------------------------------------------------------------------------------
 
-// A vector of the model's own that is added to every row; invalid if none of the two is one.
+// A vector of f32 of the model's own that is added to every row; invalid if that input is none.
 ValueId row_of(const Graph& graph, const Node& add, std::size_t side, const Dim& width) {
   const Shape* shape = shape_of(graph, add.inputs[side]);
-  const bool row = shape != nullptr && shape->size() == 1 && (*shape)[0] == width;
+  const bool row = shape != nullptr && shape->size() == 1 && (*shape)[0] == width &&
+                   graph.value(add.inputs[side]).type.dtype == DType::kF32;
   return row && is_constant(graph, add.inputs[side]) ? add.inputs[side] : ValueId();
 }
 

@@ -6,12 +6,6 @@
 namespace weft {
 namespace {
 
-// What a value is views of, for as long as they keep the order of elements.
-ValueId unreshaped(const Graph& graph, ValueId value) {
-  while (const Node* reshape = producer(graph, value, "Reshape")) value = reshape->inputs[0];
-  return value;
-}
-
 // One of the two along an axis of two.
 struct Element {
   ValueId of;
@@ -71,7 +65,7 @@ Shape in_two(const Shape& x, bool pairs) {
 bool is_x_in_two(const Graph& graph, ValueId spread, ValueId x, bool pairs) {
   const Shape *own = shape_of(graph, spread), *whole = shape_of(graph, x);
   return own != nullptr && whole != nullptr && !whole->empty() && *own == in_two(*whole, pairs) &&
-         unreshaped(graph, spread) == unreshaped(graph, x);
+         without_views(graph, spread) == without_views(graph, x);
 }
 
 // The half of x that a value is: 0 the first, 1 the second; -1 neither. By Slice or Split of the last axis, or as one

@@ -25,15 +25,6 @@ const Use* only_use(const Graph& graph, ValueId id) {
   return value.uses.size() == 1 && !graph.is_output(id) ? &value.uses[0] : nullptr;
 }
 
-// x behind what only gives it another shape.
-ValueId unviewed(const Graph& graph, ValueId id) {
-  for (;;) {
-    const Node* node = maker_of(graph, id);
-    if (node == nullptr || (node->op != "Reshape" && node->op != "Squeeze" && node->op != "Unsqueeze")) return id;
-    id = node->inputs[0];
-  }
-}
-
 // [.., N * S, X] where `apart` is [.., N, S, X].
 bool merges_rows(const Shape& merged, const Shape& apart) {
   const std::size_t rank = apart.size();
@@ -245,7 +236,7 @@ ValueId common_query(const Graph& graph, const std::vector<Group>& groups) {
   const Shape* shape = shape_of(graph, q);
   const bool same = shape != nullptr && std::all_of(groups.begin(), groups.end(), [&](const Group& group) {
                       const Shape* own = shape_of(graph, group.first);
-                      return own != nullptr && unviewed(graph, group.first) == unviewed(graph, q) &&
+                      return own != nullptr && without_views(graph, group.first) == without_views(graph, q) &&
                              (group.merged ? merges_rows(*own, *shape) : *own == *shape) &&
                              has_batches_of(graph, group, *shape) && group.scale == groups[0].scale;
                     });

@@ -36,6 +36,16 @@ const Node* producer(const Graph& graph, ValueId id, std::string_view op) {
   return node.op == op ? &node : nullptr;
 }
 
+ValueId without_views(const Graph& graph, ValueId id) {
+  for (;;) {
+    const Value& value = graph.value(id);
+    if (value.kind != ValueKind::kResult) return id;
+    const Node& node = graph.node(value.producer);
+    if (node.op != "Reshape" && node.op != "Squeeze" && node.op != "Unsqueeze") return id;
+    id = node.inputs[0];
+  }
+}
+
 const std::vector<std::int64_t>* permutation_of(const Node& transpose) {
   const auto found = transpose.attributes.find("perm");
   if (found == transpose.attributes.end()) return nullptr;

@@ -23,6 +23,8 @@ inline bool is_constant(const Graph& graph, ValueId id) { return graph.value(id)
 // The node that makes a value (as its first output) if it is one of `op`, else null. Valid until
 // nodes are added.
 const Node* producer(const Graph& graph, ValueId id, std::string_view op);
+// The value behind Reshape, Squeeze and Unsqueeze, which keep the order of its elements.
+ValueId without_views(const Graph& graph, ValueId id);
 // Transpose's permutation, null when the attribute is absent (axes reversed).
 const std::vector<std::int64_t>* permutation_of(const Node& transpose);
 bool is_permutation(const Node* node, std::initializer_list<std::int64_t> perm);

@@ -10,6 +10,9 @@ namespace weft {
 // x / sqrt(v), or x * (1 / sqrt(v)).
 Pattern over_root(const Pattern& x, const Pattern& v);
 
+// The mean over some axes, which stay as 1.
+Pattern kept_mean(const Pattern& x);
+
 // LayerNormalization over one axis, which parameters that are no vectors vary along: between Transposes where it is not
 // the last.
 std::vector<Rule> axis_normalization_rules();

@@ -71,8 +71,7 @@ ValueId deciding_input(const Graph& graph, const Node& node) {
 
 // Whether a run reads an input: not if nothing but branches does that another input's value keeps from running.
 bool is_read(const Graph& graph, ValueId input, const std::map<ValueId, const Tensor*>& given) {
-  if (std::ranges::any_of(graph.outputs(), [&](const Output& output) { return output.value == input; })) return true;
-  return std::ranges::any_of(graph.value(input).uses, [&](const Use& use) {
+  const bool used = std::ranges::any_of(graph.value(input).uses, [&](const Use& use) {
     const Node& node = graph.node(use.node);
     const ValueId condition = deciding_input(graph, node);
     const auto decides = condition.valid() ? given.find(condition) : given.end();
@@ -80,6 +79,7 @@ bool is_read(const Graph& graph, ValueId input, const std::map<ValueId, const Te
     const Graph& branch = *node.subgraphs[decides->second->item() != 0 ? 0 : 1].graph;
     return is_read(branch, branch.inputs()[use.input - 1], {});
   });
+  return used || graph.is_output(input);
 }
 
 }  // namespace

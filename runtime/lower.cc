@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/builder.h"
+#include "passes/node_util.h"
 
 namespace weft::runtime {
 namespace {
@@ -37,7 +38,7 @@ const Node* split_linear(const Graph& graph, const Node& split) {
   if (!last || (!of_bytes && linear.op != "Linear") || has_residual(linear)) return nullptr;
   const Value& weight = graph.value(linear.inputs[1]);
   if (of_bytes) return takes_parts(graph, linear) ? &linear : nullptr;
-  const bool plain = AttributeReader(get_op("Linear"), linear.attributes).text("activation") == "none";
+  const bool plain = attributes_of(linear).text("activation") == "none";
   if (!plain || weight.kind != ValueKind::kConstant || weight.type.dtype != DType::kF32) return nullptr;
   return &linear;
 }
@@ -128,9 +129,7 @@ NodeId plain_linear(const Graph& graph, ValueId input, ValueId other) {
 void add_skip_to_product(Graph& graph, NodeId id, NodeId product, ValueId skip) {
   const std::vector<ValueId> inputs = graph.node(id).inputs, outputs = graph.node(id).outputs;
   const bool layer = graph.node(id).op == "SkipLayerNormalization";
-  const Attributes norm = {
-      {"axis", std::int64_t{-1}},
-      {"epsilon", AttributeReader(get_op(graph.node(id).op), graph.node(id).attributes).number("epsilon")}};
+  const Attributes norm = {{"axis", std::int64_t{-1}}, {"epsilon", attributes_of(graph.node(id)).number("epsilon")}};
   std::vector<ValueId> factors = graph.node(product).inputs;
   factors.resize(3);
   factors.push_back(skip);
@@ -174,9 +173,7 @@ std::int64_t axis_brought_last(const std::vector<std::int64_t>& perm) {
 }
 
 const std::vector<std::int64_t>* permutation(const Node& node) {
-  const auto found = node.attributes.find("perm");
-  if (node.op != "Transpose" || found == node.attributes.end()) return nullptr;
-  return &std::get<std::vector<std::int64_t>>(found->second);
+  return node.op == "Transpose" ? permutation_of(node) : nullptr;
 }
 
 bool undoes(const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
@@ -186,7 +183,7 @@ bool undoes(const std::vector<std::int64_t>& a, const std::vector<std::int64_t>&
   return true;
 }
 
-// The node that alone makes this value and whose result only `reader` reads.
+// The node that makes a value which is read once.
 NodeId sole_maker(const Graph& graph, ValueId id) {
   const Value& value = graph.value(id);
   if (value.kind != ValueKind::kResult || value.uses.size() != 1 || graph.is_output(id)) return {};
@@ -203,7 +200,7 @@ bool join_transposed_norm(Graph& graph, NodeId id) {
   const auto* there = first.valid() ? permutation(graph.node(first)) : nullptr;
   if (there == nullptr || there->size() != back->size() || !undoes(*there, *back)) return false;
   const std::int64_t axis = axis_brought_last(*there);
-  const AttributeReader attributes(get_op("LayerNormalization"), graph.node(norm).attributes);
+  const AttributeReader attributes = attributes_of(graph.node(norm));
   const std::int64_t over = attributes.integer("axis");
   if (axis < 0 || (over != -1 && over != static_cast<std::int64_t>(there->size()) - 1)) return false;
   std::vector<ValueId> inputs = graph.node(norm).inputs;

@@ -134,7 +134,7 @@ void spell_round(Graph& graph, BiasCache& biases) {
       spell_activation(graph, id);
     } else if (op == "MatMulIntegerToFloat" || op == "DynamicQuantizeMatMul") {
       if (!is_f32 || !spell_product_of_bytes(graph, id)) expand_node(graph, id);
-    } else if (op == "CacheAppend" || op == "L2Normalization" || is_norm_of_sum(op)) {
+    } else if (is_spelled_out(op)) {
       expand_node(graph, id);
     }
   }

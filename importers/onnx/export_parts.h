@@ -12,8 +12,8 @@ void spell_linear(Graph& graph, NodeId linear);
 bool knows_activation(const Node& linear);
 // `by` takes over the uses, type and name of `old`, whose node goes.
 void replace_output(Graph& graph, ValueId old, ValueId by);
-// Norms of two tensors' sum, or of embeddings: other targets have them as they are defined.
-bool is_norm_of_sum(std::string_view op);
+// Operators of weft's own that other targets have as they are defined.
+bool is_spelled_out(std::string_view op);
 // Erases what nobody reads.
 void sweep(Graph& graph);
 

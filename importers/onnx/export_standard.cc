@@ -40,9 +40,10 @@ bool knows_activation(const Node& node) {
   return std::find(std::begin(kKnown), std::end(kKnown), activation) != std::end(kKnown) && node.inputs.size() <= 4;
 }
 
-bool is_norm_of_sum(std::string_view op) {
-  static constexpr std::string_view kOps[] = {"SkipLayerNormalization", "SkipRMSNormalization",
-                                              "EmbedLayerNormalization", "EmbedRMSNormalization"};
+bool is_spelled_out(std::string_view op) {
+  static constexpr std::string_view kOps[] = {
+      "CacheAppend",          "L2Normalization",         "SkipLayerNormalization",
+      "SkipRMSNormalization", "EmbedLayerNormalization", "EmbedRMSNormalization"};
   return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
@@ -66,10 +67,7 @@ void spell_standard(Graph& graph) {
     const std::string op = graph.node(id).op;
     if (op == "Attention") spell_standard_attention(graph, id, biases);
     if (op == "Linear" && knows_activation(graph.node(id))) spell_linear(graph, id);
-    if (op == "CacheAppend" || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat" ||
-        op == "L2Normalization" || is_norm_of_sum(op)) {
-      expand_node(graph, id);
-    }
+    if (is_spelled_out(op) || op == "DynamicQuantizeMatMul" || op == "MatMulIntegerToFloat") expand_node(graph, id);
   }
   sweep(graph);
 }

@@ -44,8 +44,7 @@ struct Generator::Impl {
     if (!limit || std::max(length - 1, std::ssize(prompt)) <= *limit) return;
     fail(ErrorCode::kInvalidArgument,
          "{} tokens, {} of them the prompt's, for a model of {} positions; max_length or max_new_tokens has to be "
-         "lower, "
-         "even if the sequence would end before",
+         "lower, even if the sequence would end before",
          length, prompt.size(), *limit);
   }
 

@@ -41,6 +41,25 @@ HWY_INLINE void Store(V v, float* p, std::size_t lanes) {
   }
 }
 
+// term(i, lanes) of the vectors of a row, folded from `none` on in four chains that do not wait for each other. Of the
+// last vector the lanes beyond the row are `none`.
+template <class Term, class Take, class Join>
+HWY_INLINE V FoldVectors(std::size_t count, V none, const Term& term, const Take& take, const Join& join) {
+  const F d;
+  const std::size_t lanes = hn::Lanes(d);
+  V a = none, b = none, c = none, e = none;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= count; i += 4 * lanes) {
+    a = take(a, term(i, lanes));
+    b = take(b, term(i + lanes, lanes));
+    c = take(c, term(i + 2 * lanes, lanes));
+    e = take(e, term(i + 3 * lanes, lanes));
+  }
+  for (; i + lanes <= count; i += lanes) a = take(a, term(i, lanes));
+  if (i < count) b = take(b, hn::IfThenElse(hn::FirstN(d, count - i), term(i, count - i), none));
+  return join(join(a, b), join(c, e));
+}
+
 // erf(x) as an odd rational function of the clamped argument (coefficients of a minimax fit on [-4, 4]).
 HWY_INLINE V Erf(V x) {
   const F d;

@@ -183,8 +183,8 @@ class BoundIntegerConvolution final : public BoundKernel {
     const std::size_t panel = depth_ * tile::panel_columns();
     tile::pack_rows(x, rows_, flip_, count, panels, panel, column_sums);
     std::fill_n(zeros, count, x_zero_);
-    tile::multiply(tile::IntegerProduct{weights_.data() + output * depth_, depth_, rows, depth_, panels, panel,
-                                        products, kPixels, count});
+    tile::multiply(tile::IntegerProduct{
+        {weights_.data() + output * depth_, depth_, rows, depth_, panels, panel}, products, kPixels, count});
     const std::vector<tile::Run> runs = lattice_.runs(first, count);
     for (std::size_t r = 0; r < rows; ++r) {
       std::int32_t* row = products + r * kPixels;

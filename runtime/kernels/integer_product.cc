@@ -87,9 +87,11 @@ void IntegerMatrix::multiply(const PackedBytes& b, std::span<const std::int32_t>
     const std::size_t first = task / strips * kRows, count = std::min(kRows, rows_ - first);
     const std::size_t column = task % strips * kColumns, width = std::min(kColumns, columns - column);
     std::int32_t* to = y + first * columns + column;
-    tile::multiply(tile::IntegerProduct{bytes_ + first * stride_, stride_, count, stride_,
-                                        panels + column * b.padded_depth_, b.padded_depth_ * tile::panel_columns(), to,
-                                        columns, width});
+    tile::multiply(tile::IntegerProduct{{bytes_ + first * stride_, stride_, count, stride_,
+                                         panels + column * b.padded_depth_, b.padded_depth_ * tile::panel_columns()},
+                                        to,
+                                        columns,
+                                        width});
     for (std::size_t r = 0; r < count; ++r) {
       const std::int32_t zero = zeros_[zeros_.size() == 1 ? 0 : first + r];
       const std::int32_t sum =
@@ -161,13 +163,18 @@ void IntegerMatrix::multiply_task(const Prepared& prepared, std::size_t task) co
   const std::size_t first = task / strips * kRows, count = std::min(kRows, rows_ - first);
   const std::size_t column = task % strips * kColumns, width = std::min(kColumns, columns - column);
   const std::size_t at = first * columns + column;
-  tile::multiply(tile::ScaledProduct{
-      bytes_ + first * stride_, stride_, count, stride_,
-      b.bytes_.panels_.data<std::int8_t>().data() + column * b.bytes_.padded_depth_,
-      b.bytes_.padded_depth_ * tile::panel_columns(), prepared.shifts + column,
-      b.zeros_.empty() ? nullptr : b.zeros_.data() + column, b.zeros_.empty() ? nullptr : sums_.data() + first,
-      prepared.scales + column, b.bias_.empty() ? nullptr : b.bias_.data() + column,
-      part.residual != nullptr ? part.residual + at : nullptr, part.y + at, columns, width});
+  tile::multiply(tile::ScaledProduct{{bytes_ + first * stride_, stride_, count, stride_,
+                                      b.bytes_.panels_.data<std::int8_t>().data() + column * b.bytes_.padded_depth_,
+                                      b.bytes_.padded_depth_ * tile::panel_columns()},
+                                     prepared.shifts + column,
+                                     b.zeros_.empty() ? nullptr : b.zeros_.data() + column,
+                                     b.zeros_.empty() ? nullptr : sums_.data() + first,
+                                     prepared.scales + column,
+                                     b.bias_.empty() ? nullptr : b.bias_.data() + column,
+                                     part.residual != nullptr ? part.residual + at : nullptr,
+                                     part.y + at,
+                                     columns,
+                                     width});
   if (part.activation == simd::Activation::kNone) return;
   for (std::size_t r = 0; r < count; ++r) {
     float* row = part.y + at + r * columns;

@@ -67,20 +67,10 @@ struct Smallest {
 
 template <class Step>
 HWY_INLINE float RowOf(float nothing, const float* x, std::size_t count) {
-  const F d;
-  const std::size_t lanes = hn::Lanes(d);
-  const V none = hn::Set(d, nothing);
-  V a = none, b = none, c = none, e = none;  // four chains
-  std::size_t i = 0;
-  for (; i + 4 * lanes <= count; i += 4 * lanes) {
-    a = Step::Take(a, hn::LoadU(d, x + i));
-    b = Step::Take(b, hn::LoadU(d, x + i + lanes));
-    c = Step::Take(c, hn::LoadU(d, x + i + 2 * lanes));
-    e = Step::Take(e, hn::LoadU(d, x + i + 3 * lanes));
-  }
-  for (; i + lanes <= count; i += lanes) a = Step::Take(a, hn::LoadU(d, x + i));
-  if (i < count) b = Step::Take(b, hn::IfThenElse(hn::FirstN(d, count - i), hn::LoadN(d, x + i, count - i), none));
-  return Step::Lanes(Step::Join(Step::Join(a, b), Step::Join(c, e)));
+  const auto term = [&](std::size_t i, std::size_t lanes) HWY_ATTR { return Load(x + i, lanes); };
+  const auto take = [](V best, V value) HWY_ATTR { return Step::Take(best, value); };
+  const auto join = [](V a, V b) HWY_ATTR { return Step::Join(a, b); };
+  return Step::Lanes(simd::HWY_NAMESPACE::FoldVectors(count, hn::Set(F(), nothing), term, take, join));
 }
 
 template <class Step>

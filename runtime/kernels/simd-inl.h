@@ -144,20 +144,10 @@ void ApplyUnary(const Function& function, const float* x, float* y, std::size_t 
 
 // The largest of a row, NaN passed over where the vectors' comparison does.
 HWY_INLINE float LargestOf(const float* x, std::size_t count) {
-  const F d;
-  const std::size_t lanes = hn::Lanes(d);
-  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
-  V a = lowest, b = lowest, c = lowest, e = lowest;
-  std::size_t i = 0;
-  for (; i + 4 * lanes <= count; i += 4 * lanes) {
-    a = hn::Max(a, hn::LoadU(d, x + i));
-    b = hn::Max(b, hn::LoadU(d, x + i + lanes));
-    c = hn::Max(c, hn::LoadU(d, x + i + 2 * lanes));
-    e = hn::Max(e, hn::LoadU(d, x + i + 3 * lanes));
-  }
-  for (; i + lanes <= count; i += lanes) a = hn::Max(a, hn::LoadU(d, x + i));
-  if (i < count) b = hn::Max(b, hn::IfThenElse(hn::FirstN(d, count - i), hn::LoadN(d, x + i, count - i), lowest));
-  return hn::ReduceMax(d, hn::Max(hn::Max(a, b), hn::Max(c, e)));
+  const auto larger = [](V a, V b) HWY_ATTR { return hn::Max(a, b); };
+  const V lowest = hn::Set(F(), -std::numeric_limits<float>::infinity());
+  const auto term = [&](std::size_t i, std::size_t lanes) HWY_ATTR { return Load(x + i, lanes); };
+  return hn::ReduceMax(F(), FoldVectors(count, lowest, term, larger, larger));
 }
 
 void SoftmaxRow(const float* x, float* y, std::size_t count) {
@@ -191,23 +181,11 @@ void SoftmaxColumns(const float* x, std::size_t rows, std::size_t stride, float*
   });
 }
 
-// The sum of term(i, lanes) over the vectors of a row, in four parts that do not wait for each other. Of the last
-// vector the lanes beyond the row count as zero.
+// The sum of term(i, lanes) over the vectors of a row.
 template <class Term>
 HWY_INLINE float SumOfVectors(std::size_t count, const Term& term) {
-  const F d;
-  const std::size_t lanes = hn::Lanes(d);
-  V a = hn::Zero(d), b = a, c = a, e = a;
-  std::size_t i = 0;
-  for (; i + 4 * lanes <= count; i += 4 * lanes) {
-    a = hn::Add(a, term(i, lanes));
-    b = hn::Add(b, term(i + lanes, lanes));
-    c = hn::Add(c, term(i + 2 * lanes, lanes));
-    e = hn::Add(e, term(i + 3 * lanes, lanes));
-  }
-  for (; i + lanes <= count; i += lanes) a = hn::Add(a, term(i, lanes));
-  if (i < count) b = hn::Add(b, hn::IfThenElseZero(hn::FirstN(d, count - i), term(i, count - i)));
-  return hn::ReduceSum(d, hn::Add(hn::Add(a, b), hn::Add(c, e)));
+  const auto add = [](V a, V b) HWY_ATTR { return hn::Add(a, b); };
+  return hn::ReduceSum(F(), FoldVectors(count, hn::Zero(F()), term, add, add));
 }
 
 void LayerNormRow(const float* x, const float* scale, const float* bias, float epsilon, float* y, std::size_t count) {

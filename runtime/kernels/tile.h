@@ -37,13 +37,18 @@ void multiply(const Product& product);
 // panel.
 void pack_rows(const float* x, std::span<const std::ptrdiff_t> offsets, std::size_t columns, float* panels,
                std::size_t stride);
-// The same product of bytes, exact modulo 2^32. Depth is padded with zeros to whole groups of four, in `a` as in `b`.
-struct IntegerProduct {
+
+// Operands of a product of bytes.
+struct BytesProduct {
   const std::uint8_t* a;  // [rows, depth]
   std::size_t a_stride;
   std::size_t rows, depth;  // depth a multiple of 4
   const std::int8_t* b;     // panels, each [depth / 4, panel_columns(), 4]
   std::size_t b_stride;     // bytes between panels
+};
+
+// The same product of bytes, exact modulo 2^32. Depth is padded with zeros to whole groups of four, in `a` as in `b`.
+struct IntegerProduct : BytesProduct {
   std::int32_t* c;
   std::size_t c_stride;
   std::size_t columns;
@@ -52,12 +57,7 @@ void multiply(const IntegerProduct& product);
 
 // The same product as floats: c[r, n] = float(sum - shifts[n] - sums[r] zeros[n]) * scales[n], then + bias[n], then
 // + residual[r, n]. What there is one of for each column is padded to whole panels.
-struct ScaledProduct {
-  const std::uint8_t* a;  // [rows, depth]
-  std::size_t a_stride;
-  std::size_t rows, depth;  // depth a multiple of 4
-  const std::int8_t* b;     // panels, each [depth / 4, panel_columns(), 4]
-  std::size_t b_stride;     // bytes between panels
+struct ScaledProduct : BytesProduct {
   const std::int32_t* shifts;
   const std::int32_t* zeros;  // null: none
   const std::int32_t* sums;   // [rows], where zeros are given
